@@ -1,0 +1,1 @@
+//! Netloom's BPF programs, built and embedded, and the layout of their maps.

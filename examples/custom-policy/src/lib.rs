@@ -1,0 +1,1 @@
+//! A plugin that puts one owner first and spares one port's sockets.

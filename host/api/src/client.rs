@@ -1,0 +1,169 @@
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use crate::types::ErrorBody;
+
+/// A request to netloomd failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no netloomd answers on {}: {source}", socket.display())]
+    Connect {
+        /// The socket's path.
+        socket: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The connection broke.
+    #[error("talking to netloomd on {} failed: {source}", socket.display())]
+    Transport {
+        /// The socket's path.
+        socket: PathBuf,
+        /// Why.
+        source: hyper::Error,
+    },
+    /// netloomd refused.
+    #[error("{}", body.error)]
+    Refused {
+        /// The HTTP status.
+        status: StatusCode,
+        /// Why, and the way out.
+        body: ErrorBody,
+    },
+    /// The answer is not what this version understands.
+    #[error("netloomd's answer to {route} is not understood; is it of another version?")]
+    Answer {
+        /// The route asked.
+        route: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The request could not be written.
+    #[error("the request to {route} cannot be written: {source}")]
+    Request {
+        /// The route asked.
+        route: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl ClientError {
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Refused { body, .. } => body.hint.as_deref(),
+            Self::Connect { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("the API is for root: try again with sudo")
+            }
+            Self::Connect { .. } => Some("start it with `netloomd`, or name its socket with --socket"),
+            _ => None,
+        }
+    }
+}
+
+/// A client of one netloomd. Each request uses a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon on this socket. Nothing is opened yet.
+    #[must_use]
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// The socket's path.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// `GET route`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get<T: DeserializeOwned>(&self, route: &str) -> Result<T, ClientError> {
+        self.json(Method::GET, route, Bytes::new()).await
+    }
+
+    /// `DELETE route`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete<T: DeserializeOwned>(&self, route: &str) -> Result<T, ClientError> {
+        self.json(Method::DELETE, route, Bytes::new()).await
+    }
+
+    /// `POST route` with a JSON body.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        route: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|source| ClientError::Request { route: route.to_owned(), source: source.into() })?;
+        self.json(Method::POST, route, body.into()).await
+    }
+
+    /// `GET route` as text.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn text(&self, route: &str) -> Result<String, ClientError> {
+        let body = self.send(Method::GET, route, Bytes::new()).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        route: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let answer = self.send(method, route, body).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|source| ClientError::Answer { route: route.to_owned(), source })
+    }
+
+    async fn send(&self, method: Method, route: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let transport = |source| ClientError::Transport { socket: self.socket.clone(), source };
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| ClientError::Connect { socket: self.socket.clone(), source })?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(transport)?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(route)
+            .header("host", "netloomd")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|source| ClientError::Request { route: route.to_owned(), source: source.into() })?;
+        let answer = sender.send_request(request).await.map_err(transport)?;
+        let status = answer.status();
+        let bytes = answer.into_body().collect().await.map_err(transport)?.to_bytes();
+        connection.abort();
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| ErrorBody {
+            error: format!("netloomd answered {status} to {route}: {}", String::from_utf8_lossy(&bytes)),
+            hint: None,
+        });
+        Err(ClientError::Refused { status, body })
+    }
+}

@@ -1,0 +1,11 @@
+//! netloomd's HTTP API: JSON over a unix socket.
+//!
+//! [`types`] has every request and answer, [`Client`] sends and receives them, and [`Paths`] says where an
+//! instance of netloomd keeps its socket and files.
+
+mod client;
+mod paths;
+pub mod types;
+
+pub use client::{Client, ClientError};
+pub use paths::Paths;

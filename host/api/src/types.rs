@@ -1,0 +1,364 @@
+//! Requests and answers, by route. Every answer that is not a success is an [`ErrorBody`].
+//!
+//! | route | request | answer |
+//! |---|---|---|
+//! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/doctor` | | [`Doctor`] |
+//! | `GET /v1/endpoints` | | `[EndpointView]` |
+//! | `POST /v1/endpoints` | [`EndpointSpec`] | [`EndpointView`] |
+//! | `GET /v1/endpoints/{name}` | | [`EndpointView`] |
+//! | `DELETE /v1/endpoints/{name}` | | [`Done`] |
+//! | `GET /v1/chains?device=…&netns=…` | | `[Chain]` |
+//! | `GET /v1/attachments` | | `[Attachment]` |
+//! | `POST /v1/attachments` | [`AttachRequest`] | [`AttachAnswer`] |
+//! | `DELETE /v1/attachments/{id}` | | [`Done`] |
+//! | `GET /v1/services` | | `[Service]` |
+//! | `POST /v1/services` | [`Service`] | [`Service`] |
+//! | `DELETE /v1/services/{name}` | | [`ReapReport`] |
+//! | `POST /v1/services/{name}/backends` | [`BackendRequest`] | [`Service`] |
+//! | `DELETE /v1/services/{name}/backends/{address}` | | [`ReapReport`] |
+//! | `POST /v1/reap` | [`ReapRequest`] | [`ReapReport`] |
+//! | `GET /v1/sockets` | | `[SocketView]` |
+//! | `GET /v1/plugins` | | `[PluginView]` |
+//! | `POST /v1/plugins` | [`PluginLoad`] | [`PluginView`] |
+//! | `POST /v1/plugins/inspect` | [`PluginLoad`] | [`PluginInspection`] |
+//! | `GET /v1/plugins/{name}` | | [`PluginView`] |
+//! | `DELETE /v1/plugins/{name}` | | [`Done`] |
+//! | `GET /v1/decisions` | | `[Decision]`, newest last |
+//! | `GET /metrics` | | OpenMetrics text |
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+pub use netloom_core::model::{
+    Attachment, AttachmentKind, AttachmentMode, BoundSocket, Capabilities, Chain, DestroyOutcome, Device,
+    Endpoint, EndpointSpec, Feature, HookPoint, Labels, Name, Owner, Placement, ReapPlan, Service,
+};
+use serde::{Deserialize, Serialize};
+
+/// What went wrong, and the way out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What was attempted, on what, and why it failed: the whole chain of causes in one text.
+    pub error: String,
+    /// What to do about it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A deletion succeeded.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// What could not be cleaned up and was left behind; empty when all went well.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// The daemon at a glance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Since it started, in milliseconds.
+    pub uptime_ms: u64,
+    /// The node's host name.
+    pub node: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// How sockets are found: `sk_storage`, `iter`, `sock_diag`.
+    pub socket_finder: String,
+    /// The cgroup socket-LB is attached to; none where it could not be.
+    pub socket_lb: Option<PathBuf>,
+    /// Every endpoint.
+    pub endpoints: Vec<EndpointView>,
+    /// Every attachment, the endpoints' datapath included, with the kernel's ids.
+    pub attachments: Vec<Attachment>,
+    /// The ids of the socket-LB's cgroup links.
+    pub socket_lb_links: Vec<u32>,
+    /// Every service.
+    pub services: Vec<Service>,
+    /// Every plugin.
+    pub plugins: Vec<PluginView>,
+    /// What the start found: adopted, dropped, re-attached.
+    pub adoption: Adoption,
+}
+
+/// What a start found of an earlier daemon's work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adoption {
+    /// Endpoints found whole.
+    pub endpoints: usize,
+    /// Attachments found in place.
+    pub attachments: usize,
+    /// Attachments whose link had lost its device or program and was made anew.
+    pub reattached: usize,
+    /// Records whose object was gone.
+    pub dropped: Vec<String>,
+    /// Half-done operations undone or finished.
+    pub recovered: Vec<String>,
+}
+
+/// An endpoint as recorded, with what the kernel shows of it now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// The record.
+    #[serde(flatten)]
+    pub endpoint: Endpoint,
+    /// The node's end as it is now; none if it is gone.
+    pub device: Option<Device>,
+    /// What its programs counted.
+    pub counters: EndpointCounters,
+    /// Who decided its mode: a plugin's name, or `built-in`.
+    #[serde(default)]
+    pub decided_by: String,
+}
+
+/// What an endpoint's programs counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointCounters {
+    /// From the endpoint.
+    pub sent_packets: u64,
+    /// From the endpoint.
+    pub sent_bytes: u64,
+    /// To the endpoint.
+    pub received_packets: u64,
+    /// To the endpoint.
+    pub received_bytes: u64,
+    /// Dropped: source address not the endpoint's.
+    pub dropped_spoofed: u64,
+    /// Dropped for any other reason.
+    pub dropped_other: u64,
+}
+
+/// A program to attach.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachRequest {
+    /// The device's name.
+    pub device: String,
+    /// A path of its namespace; the daemon's own if none.
+    #[serde(default)]
+    pub netns: Option<PathBuf>,
+    /// An endpoint's name instead of a device: its device on the node.
+    #[serde(default)]
+    pub endpoint: Option<Name>,
+    /// Where on it; ingress of the best kind if none.
+    #[serde(default)]
+    pub point: Option<HookPoint>,
+    /// The ELF file, read by the daemon.
+    pub object: PathBuf,
+    /// Which of its programs; its only one if none.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Lower runs earlier.
+    #[serde(default)]
+    pub priority: i32,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// No packet may miss it while it is moved.
+    #[serde(default)]
+    pub required: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AttachAnswer {
+    /// The record.
+    pub attachment: Attachment,
+    /// Who decided the place: a plugin's name, or `configuration`.
+    pub decided_by: String,
+    /// The chain it is now in.
+    pub chain: Chain,
+}
+
+/// A backend to add.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendRequest {
+    /// Where.
+    pub address: SocketAddr,
+}
+
+/// A reap to carry out or to try.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReapRequest {
+    /// The service; every service with this backend if none.
+    #[serde(default)]
+    pub service: Option<Name>,
+    /// The backend whose sockets are to go.
+    pub backend: SocketAddr,
+    /// Show what would be destroyed, and destroy nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a reap found and did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReapReport {
+    /// Who decided: a plugin's name; none if no plugin did, and so nothing was reaped.
+    pub decided_by: Option<String>,
+    /// Why nothing was reaped, where that is so.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Nothing was destroyed, because it was a dry run.
+    pub dry_run: bool,
+    /// How the sockets were found: `sk_storage`, `iter`, `sock_diag`.
+    pub finder: String,
+    /// Each socket found and what became of it.
+    pub sockets: Vec<ReapedSocket>,
+    /// Finding took so long, in microseconds.
+    pub find_us: u64,
+    /// From the event to the last socket verified gone, in microseconds.
+    pub total_us: u64,
+}
+
+/// One socket of a reap.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReapedSocket {
+    /// The socket.
+    #[serde(flatten)]
+    pub view: SocketView,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What a reap did with a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// Destroyed, and verified gone.
+    Destroyed,
+    /// It had gone by itself.
+    Gone,
+    /// A plugin spared it.
+    Spared,
+    /// It would have been destroyed, but for the dry run.
+    WouldDestroy,
+    /// Policy only wanted it listed.
+    Observed,
+    /// The kernel refused, and why.
+    Failed(String),
+}
+
+/// A bound socket and whose it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SocketView {
+    /// The socket.
+    #[serde(flatten)]
+    pub socket: BoundSocket,
+    /// The endpoint its namespace belongs to.
+    pub endpoint: Option<Name>,
+}
+
+/// A plugin to load or look at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginLoad {
+    /// What to call it; the file's stem if none.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// The component, read by the daemon.
+    pub path: PathBuf,
+    /// Its place among the plugins of a hook: in front of the others unless told, so that it decides first.
+    #[serde(default)]
+    pub last: bool,
+    /// Its configuration.
+    #[serde(default)]
+    pub config: BTreeMap<String, serde_json::Value>,
+    /// The kernel operations it may import: `devices`, `links`, `sockets`, `datapath`.
+    #[serde(default)]
+    pub grants: Vec<String>,
+}
+
+/// A loaded plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginView {
+    /// Its name.
+    pub name: Name,
+    /// Whether it came with the daemon.
+    pub bundled: bool,
+    /// The SHA-256 of the component, hexadecimal.
+    pub digest: String,
+    /// The hooks it serves.
+    pub hooks: Vec<String>,
+    /// `active`, `backoff`, `quarantined`.
+    pub state: String,
+    /// Why, where it is not active.
+    pub reason: Option<String>,
+    /// Decisions asked of it.
+    pub calls: u64,
+    /// Of those, how many trapped, timed out or gave a bad answer.
+    pub failures: u64,
+}
+
+/// What a component is, without loading it as a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginInspection {
+    /// The SHA-256 of the component, hexadecimal.
+    pub digest: String,
+    /// Bytes.
+    pub size: u64,
+    /// The hooks it exports.
+    pub hooks: Vec<String>,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// The grants it needs.
+    pub grants: Vec<String>,
+}
+
+/// One decision of a plugin, kept for explanation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Decision {
+    /// Counts up from 1 since the daemon's start.
+    pub sequence: u64,
+    /// Milliseconds since the epoch.
+    pub time_ms: u64,
+    /// `attach-order`, `datapath-mode`, `socket-reap`.
+    pub hook: String,
+    /// What was decided on: a hook, an endpoint, a backend.
+    pub subject: String,
+    /// Each plugin asked, in order.
+    pub steps: Vec<DecisionStep>,
+    /// What was done in the end.
+    pub outcome: String,
+    /// Who decided it: a plugin's name, or the fallback's.
+    pub decided_by: String,
+}
+
+/// One plugin's part in a decision.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DecisionStep {
+    /// Which plugin.
+    pub plugin: Name,
+    /// Its answer, or its failure.
+    pub answer: String,
+    /// How long it took, in microseconds.
+    pub micros: u64,
+}
+
+/// The node's health.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Doctor {
+    /// What the kernel can do.
+    pub capabilities: Capabilities,
+    /// What was found wrong; empty on a healthy node.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that an operator should know of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `error`, `warning`, `note`.
+    pub severity: String,
+    /// What it is about: a device, an endpoint, a plugin.
+    pub subject: String,
+    /// What is so.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}

@@ -1,0 +1,3 @@
+//! netloom, the operator's command.
+
+fn main() {}

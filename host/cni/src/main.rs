@@ -1,0 +1,3 @@
+//! netloom-cni, the CNI executable.
+
+fn main() {}

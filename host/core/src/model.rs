@@ -1,0 +1,23 @@
+//! The words of Netloom as types. The WIT package `netloom:kernel` has the same words for plugins.
+
+mod attachment;
+mod capabilities;
+mod chain;
+mod device;
+mod endpoint;
+mod ids;
+mod label;
+mod service;
+mod socket;
+
+pub use attachment::{Attachment, AttachmentKind, AttachmentMode, Candidate, Owner};
+pub use capabilities::{Capabilities, Feature, Support};
+pub use chain::{Chain, ChainEntry, EntryId, Hook, HookPoint, Placement};
+pub use device::{Device, DeviceMode, DeviceStats, MacAddress, NetkitPolicy, NetkitScrub, PairSpec};
+pub use endpoint::{Endpoint, EndpointMode, EndpointSpec};
+pub use ids::{IfIndex, InvalidName, LinkId, Name, NetnsCookie, NetnsId, ProgramId, Revision, SocketCookie};
+pub use label::Labels;
+pub use service::{Backend, Protocol, Service};
+pub use socket::{
+    BoundSocket, DestroyOutcome, ReapAction, ReapEvent, ReapPlan, ReapReason, SocketFilter, SocketState,
+};

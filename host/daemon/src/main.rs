@@ -1,0 +1,3 @@
+//! netloomd, the node's network agent.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What this node's kernel can do, found by trying.

@@ -1,0 +1,1 @@
+//! The BPF datapath: its maps, its endpoint programs, socket-LB.

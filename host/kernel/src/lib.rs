@@ -1,0 +1,11 @@
+//! Safe, typed kernel operations, one module a concern. Everything above this crate speaks the words of
+//! [`netloom_core::model`] and never sees a raw fd, attribute or index without its type.
+
+pub mod capabilities;
+pub mod datapath;
+pub mod devices;
+pub mod links;
+pub mod netns;
+pub mod programs;
+pub mod sockets;
+pub mod tc;

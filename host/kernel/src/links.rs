@@ -1,0 +1,1 @@
+//! Chains of tcx and netkit: query, attach, update, detach, pin.

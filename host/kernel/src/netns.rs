@@ -1,0 +1,1 @@
+//! Network namespaces: identity, entering, finding all of them.

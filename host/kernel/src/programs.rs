@@ -1,0 +1,1 @@
+//! BPF programs: loading any ELF, verifier logs, pins.

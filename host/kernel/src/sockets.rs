@@ -1,0 +1,1 @@
+//! Sockets in every namespace: finding the bound ones, destroying them.

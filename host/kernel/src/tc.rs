@@ -1,0 +1,1 @@
+//! Legacy tc: clsact and direct-action BPF filters.

@@ -1,0 +1,1 @@
+//! The Wasm plugin host: limits, grants, supervision, reload.

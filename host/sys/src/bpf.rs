@@ -1,0 +1,1 @@
+//! bpf(2) commands that aya does not have.

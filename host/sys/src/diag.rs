@@ -1,0 +1,1 @@
+//! sock_diag: finding and destroying sockets by exact tuple and cookie.

@@ -1,0 +1,1 @@
+//! Network namespaces: setns, identity, cookies.

@@ -1,0 +1,1 @@
+//! The bundled plugins, built and embedded.

@@ -1,0 +1,1 @@
+//! The bundled datapath-mode plugin.

@@ -1,0 +1,1 @@
+//! Write Netloom plugins in Rust.

@@ -1,0 +1,1 @@
+//! Namespaces, traffic and daemons for tests, in words.

@@ -1,0 +1,3 @@
+//! Netloom's development commands.
+
+fn main() {}
