@@ -1,1 +1,357 @@
-//! bpf(2) commands that aya does not have.
+//! bpf(2): links with revisions, chain queries, iterators, cgroup links, pins, objects by id.
+//!
+//! Every command goes through [`call`], the one place that enters the kernel. Each function is one command; its
+//! error is the plain errno, because its meaning depends on the caller's intent, and the caller names the command
+//! with the constants in [`command`].
+//!
+//! An interface index means a device in the *calling thread's* network namespace.
+//!
+//! - [`attr`]: the commands' arguments, laid out as the kernel has them
+//! - [`object`]: pins, ids and descriptions of programs and links
+//! - [`position`]: where in a chain a program goes
+
+mod attr;
+mod object;
+mod position;
+
+use std::{
+    io, mem,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr,
+};
+
+pub use object::{
+    LinkIds, LinkInfo, ProgramInfo, link_by_id, link_ids, link_info, link_next_id, obj_get, obj_pin,
+    program_by_id, program_info,
+};
+pub use position::{Position, Relative};
+
+use attr::Command;
+
+/// The commands' names, for error texts.
+pub mod command {
+    /// `BPF_LINK_CREATE`.
+    pub const LINK_CREATE: &str = "BPF_LINK_CREATE";
+    /// `BPF_LINK_UPDATE`.
+    pub const LINK_UPDATE: &str = "BPF_LINK_UPDATE";
+    /// `BPF_LINK_DETACH`.
+    pub const LINK_DETACH: &str = "BPF_LINK_DETACH";
+    /// `BPF_LINK_GET_FD_BY_ID`.
+    pub const LINK_GET_FD_BY_ID: &str = "BPF_LINK_GET_FD_BY_ID";
+    /// `BPF_LINK_GET_NEXT_ID`.
+    pub const LINK_GET_NEXT_ID: &str = "BPF_LINK_GET_NEXT_ID";
+    /// `BPF_PROG_LOAD`.
+    pub const PROG_LOAD: &str = "BPF_PROG_LOAD";
+    /// `BPF_PROG_QUERY`.
+    pub const PROG_QUERY: &str = "BPF_PROG_QUERY";
+    /// `BPF_PROG_ATTACH`.
+    pub const PROG_ATTACH: &str = "BPF_PROG_ATTACH";
+    /// `BPF_PROG_DETACH`.
+    pub const PROG_DETACH: &str = "BPF_PROG_DETACH";
+    /// `BPF_PROG_GET_FD_BY_ID`.
+    pub const PROG_GET_FD_BY_ID: &str = "BPF_PROG_GET_FD_BY_ID";
+    /// `BPF_OBJ_PIN`.
+    pub const OBJ_PIN: &str = "BPF_OBJ_PIN";
+    /// `BPF_OBJ_GET`.
+    pub const OBJ_GET: &str = "BPF_OBJ_GET";
+    /// `BPF_OBJ_GET_INFO_BY_FD`.
+    pub const OBJ_GET_INFO_BY_FD: &str = "BPF_OBJ_GET_INFO_BY_FD";
+    /// `BPF_ITER_CREATE`.
+    pub const ITER_CREATE: &str = "BPF_ITER_CREATE";
+}
+
+/// Where a program attaches: `enum bpf_attach_type`, `include/uapi/linux/bpf.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AttachType(pub u32);
+
+impl AttachType {
+    /// `connect()` of an IPv4 socket.
+    pub const CGROUP_INET4_CONNECT: Self = Self(10);
+    /// `connect()` of an IPv6 socket.
+    pub const CGROUP_INET6_CONNECT: Self = Self(11);
+    /// `sendmsg()` with an address on an IPv4 UDP socket.
+    pub const CGROUP_UDP4_SENDMSG: Self = Self(14);
+    /// `sendmsg()` with an address on an IPv6 UDP socket.
+    pub const CGROUP_UDP6_SENDMSG: Self = Self(15);
+    /// `recvmsg()` on an IPv4 UDP socket.
+    pub const CGROUP_UDP4_RECVMSG: Self = Self(19);
+    /// `recvmsg()` on an IPv6 UDP socket.
+    pub const CGROUP_UDP6_RECVMSG: Self = Self(20);
+    /// An iterator.
+    pub const TRACE_ITER: Self = Self(28);
+    /// `getpeername()` of an IPv4 socket.
+    pub const CGROUP_INET4_GETPEERNAME: Self = Self(29);
+    /// `getpeername()` of an IPv6 socket.
+    pub const CGROUP_INET6_GETPEERNAME: Self = Self(30);
+    /// tcx, arriving packets (Linux 6.6).
+    pub const TCX_INGRESS: Self = Self(46);
+    /// tcx, leaving packets (Linux 6.6).
+    pub const TCX_EGRESS: Self = Self(47);
+    /// The node's end of a netkit pair (Linux 6.7).
+    pub const NETKIT_PRIMARY: Self = Self(54);
+    /// The endpoint's end of a netkit pair, addressed by the primary's index (Linux 6.7).
+    pub const NETKIT_PEER: Self = Self(55);
+}
+
+/// One entry of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryEntry {
+    /// The program's id.
+    pub program: u32,
+    /// The link's id; none where the program was attached without a link.
+    pub link: Option<u32>,
+}
+
+/// A chain: its programs, first to run first, and its revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Changes with every change of the chain. 1 for a chain that never had a program.
+    pub revision: u64,
+    /// The programs.
+    pub entries: Vec<QueryEntry>,
+}
+
+/// Attaches a program to a device with a link. The link lives as long as its last fd or pin.
+///
+/// # Errors
+/// ESTALE: the chain's revision is not `expected_revision`. ERANGE: 63 programs are there. EEXIST: this program is
+/// in the chain. ENOENT: the anchor is not. ENODEV: no such device in this namespace. ENXIO: not a netkit device.
+/// EACCES: a netkit pair addressed through its peer. EINVAL: also a kernel without this attach type.
+pub fn link_create(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    attach_type: AttachType,
+    position: Position<'_>,
+    expected_revision: Option<u64>,
+) -> io::Result<OwnedFd> {
+    let (flags, relative) = position.encode();
+    call_fd(&mut attr::LinkCreateDevice {
+        program: raw(program),
+        ifindex,
+        attach_type: attach_type.0,
+        flags,
+        relative,
+        reserved: 0,
+        expected_revision: expected_revision.unwrap_or(0),
+    })
+}
+
+/// Makes a link run another program, in the same place of its chain, with no packet in between missing both.
+///
+/// # Errors
+/// EPERM: the link does not run `old`. ENOLINK: its device is gone. EEXIST: `new` is in the chain.
+pub fn link_update(link: BorrowedFd<'_>, new: BorrowedFd<'_>, old: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    call(&mut attr::LinkUpdate {
+        link: raw(link),
+        new: raw(new),
+        flags: if old.is_some() { attr::F_REPLACE } else { 0 },
+        old: old.map_or(0, raw),
+    })
+    .map(drop)
+}
+
+/// Takes a link's program out of its chain now, whoever else holds the link. Links without a device stay as they
+/// are.
+///
+/// # Errors
+/// EOPNOTSUPP: links of this type cannot be detached.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    call(&mut attr::LinkDetach { link: raw(link) }).map(drop)
+}
+
+/// Reads a device's chain.
+///
+/// # Errors
+/// ENODEV: no such device in this namespace. ENXIO: not a netkit device. EACCES: a netkit pair addressed through
+/// its peer. EINVAL: also a kernel without this attach type.
+pub fn prog_query(ifindex: u32, attach_type: AttachType) -> io::Result<Query> {
+    // One more than the kernel takes on a hook, so that one call always sees the whole chain.
+    const CAPACITY: usize = 64;
+    let mut programs = [0u32; CAPACITY];
+    let mut links = [0u32; CAPACITY];
+    let mut query = attr::ProgQuery {
+        ifindex,
+        attach_type: attach_type.0,
+        query_flags: 0,
+        attach_flags: 0,
+        program_ids: address_mut(&mut programs),
+        count: CAPACITY as u32,
+        reserved: 0,
+        program_attach_flags: 0,
+        link_ids: address_mut(&mut links),
+        link_attach_flags: 0,
+        revision: 0,
+    };
+    call(&mut query)?;
+    let entries = programs
+        .into_iter()
+        .zip(links)
+        .take(query.count as usize)
+        .map(|(program, link)| QueryEntry { program, link: (link != 0).then_some(link) })
+        .collect();
+    Ok(Query { revision: query.revision, entries })
+}
+
+/// Attaches a program to a device without a link: it stays until it is detached. With `replace`, in the place of
+/// that program, which must have no link either.
+///
+/// # Errors
+/// As [`link_create`].
+pub fn prog_attach(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    attach_type: AttachType,
+    position: Position<'_>,
+    replace: Option<BorrowedFd<'_>>,
+    expected_revision: Option<u64>,
+) -> io::Result<()> {
+    let (flags, relative) = match replace {
+        Some(_) => (attr::F_REPLACE, 0),
+        None => position.encode(),
+    };
+    call(&mut attr::ProgAttach(attr::ProgChange {
+        ifindex,
+        program: raw(program),
+        attach_type: attach_type.0,
+        flags,
+        replace: replace.map_or(0, raw),
+        relative,
+        expected_revision: expected_revision.unwrap_or(0),
+    }))
+    .map(drop)
+}
+
+/// Detaches a program that has no link from a device.
+///
+/// # Errors
+/// ENOENT: it is not in the chain. ESTALE: the revision differs. EBUSY: a link holds it.
+pub fn prog_detach(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    attach_type: AttachType,
+    expected_revision: Option<u64>,
+) -> io::Result<()> {
+    call(&mut attr::ProgDetach(attr::ProgChange {
+        ifindex,
+        program: raw(program),
+        attach_type: attach_type.0,
+        flags: 0,
+        replace: 0,
+        relative: 0,
+        expected_revision: expected_revision.unwrap_or(0),
+    }))
+    .map(drop)
+}
+
+/// Attaches a cgroup program to a cgroup and all below it, beside whatever else is attached there.
+///
+/// # Errors
+/// EINVAL: the program was loaded for another attach type. EBADF: not a cgroup2 directory.
+pub fn cgroup_link(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: AttachType,
+) -> io::Result<OwnedFd> {
+    call_fd(&mut attr::LinkCreateFd {
+        program: raw(program),
+        target: raw(cgroup),
+        attach_type: attach_type.0,
+        flags: 0,
+    })
+}
+
+/// Makes a link of an iterator program, over one map's elements if its target is a map.
+///
+/// # Errors
+/// EINVAL: the program's target needs a map and got none or one of another type.
+pub fn iter_link(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+    let info = attr::IterInfo { map: map.map_or(0, raw) };
+    call_fd(&mut attr::LinkCreateIter {
+        program: raw(program),
+        target: 0,
+        attach_type: AttachType::TRACE_ITER.0,
+        flags: 0,
+        info: if map.is_some() { address(&info) } else { 0 },
+        info_len: if map.is_some() { size_of_val(&info) as u32 } else { 0 },
+        reserved: 0,
+    })
+}
+
+/// Starts one pass of an iterator's link: reading the fd runs the program.
+///
+/// # Errors
+/// EINVAL: not an iterator's link.
+pub fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    call_fd(&mut attr::IterCreate { link: raw(link), flags: 0 })
+}
+
+/// Loads a two-instruction classifier that answers "next program" to every packet: something to attach when all
+/// that is of interest is whether the kernel can.
+///
+/// # Errors
+/// EPERM: CAP_BPF and CAP_NET_ADMIN are missing.
+pub fn load_next(name: &str) -> io::Result<OwnedFd> {
+    const SCHED_CLS: u32 = 3;
+    // r0 = -1 (TCX_NEXT, NETKIT_NEXT and TC_ACT_UNSPEC alike); exit
+    let instructions: [u64; 2] = [0xffff_ffff_0000_00b7_u64.to_le(), 0x95_u64.to_le()];
+    let license = c"Apache-2.0";
+    let mut name_bytes = [0; 16];
+    for (to, from) in name_bytes.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    call_fd(&mut attr::ProgLoad {
+        kind: SCHED_CLS,
+        instruction_count: instructions.len() as u32,
+        instructions: address(&instructions),
+        license: license.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+        name: name_bytes,
+    })
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+fn address<T>(value: &T) -> u64 {
+    ptr::from_ref(value) as u64
+}
+
+fn address_mut<T>(value: &mut T) -> u64 {
+    ptr::from_mut(value) as u64
+}
+
+fn call_fd<A: Command>(attr: &mut A) -> io::Result<OwnedFd> {
+    let fd = call(attr)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: callers pass only commands that answer with a new fd, which nobody else owns yet.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Enters the kernel.
+///
+/// A kernel that knows more fields than the struct has takes the missing ones as 0; one that knows fewer refuses
+/// with E2BIG or EINVAL if one it does not know is not 0.
+fn call<A: Command>(attr: &mut A) -> io::Result<i64> {
+    // A load is given up with EAGAIN when a signal arrives during verification.
+    let mut attempts = 5;
+    loop {
+        // SAFETY: `Command` promises that `A` has the layout the kernel expects for this command, without padding,
+        // and that each address in it points to memory that lives through the call with the length given beside
+        // it, writable where the kernel writes.
+        let answer =
+            unsafe { libc::syscall(libc::SYS_bpf, A::NUMBER, ptr::from_mut(attr), mem::size_of::<A>()) };
+        if answer >= 0 {
+            return Ok(answer);
+        }
+        let error = io::Error::last_os_error();
+        attempts -= 1;
+        if error.raw_os_error() != Some(libc::EAGAIN) || attempts == 0 {
+            return Err(error);
+        }
+    }
+}
