@@ -1,6 +1,11 @@
-//! Netloom's pure core: what things are ([`model`]), where programs go ([`ordering`]), whether a plugin's
-//! answer may be carried out ([`validate`]), and the steps that carry it out with their undo ([`plan`]).
+//! Netloom's pure core: what things are ([`model`]), what plugins said ([`answer`]), whether it may be carried
+//! out ([`validate`]), where programs go without a plugin ([`ordering`]), and the steps that carry a decision
+//! out, with their undo ([`plan`]).
 //!
 //! Nothing here does I/O or knows of wasmtime: every function can be tested with values alone.
 
+pub mod answer;
 pub mod model;
+pub mod ordering;
+pub mod plan;
+pub mod validate;

@@ -1,0 +1,315 @@
+//! Plans: the steps that carry a decision out, as data.
+//!
+//! A plan is written to the store before its first step and removed after its last. Every step names all it
+//! touches, and can be undone by name alone without knowing how far it got; so a plan found in the store after
+//! a crash is undone (or, where it takes something away, finished) by the same code that carries plans out.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Candidate, Endpoint, HookPoint, Name, PairSpec};
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Op {
+    /// Create a device pair, closed in both directions where the kernel can.
+    CreatePair {
+        /// A path of the namespace the other end is born in.
+        netns: PathBuf,
+        /// The pair.
+        pair: Box<PairSpec>,
+    },
+    /// Delete a device of ours, and with it its peer. One with another alias is not ours and stays.
+    DeleteDevice {
+        /// The node's end.
+        name: String,
+        /// The alias we gave it.
+        alias: String,
+    },
+    /// Routes and neighbours of both ends. They go with the device.
+    Wire {
+        /// A path of the endpoint's namespace.
+        netns: PathBuf,
+        /// The node's end.
+        host_name: String,
+        /// The endpoint's end.
+        peer_name: String,
+    },
+    /// Make an endpoint known to the datapath.
+    Publish {
+        /// The endpoint; its indexes are filled in when the device exists.
+        endpoint: Box<Endpoint>,
+    },
+    /// Take an endpoint out of the datapath.
+    Withdraw {
+        /// Its number.
+        id: u32,
+        /// Its addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// Attach a program where policy places it, and pin its link.
+    Attach {
+        /// The attachment's id.
+        id: String,
+        /// Where.
+        target: Target,
+        /// What, and for whom.
+        candidate: Candidate,
+        /// Which program.
+        program: ProgramSource,
+    },
+    /// Detach a program of ours and remove its pin. A program that is not ours is not touched.
+    Detach {
+        /// The attachment's id.
+        id: String,
+    },
+}
+
+/// Where a program is to be attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// A path of the device's namespace; the daemon's own if none.
+    pub netns: Option<PathBuf>,
+    /// The device's name.
+    pub device: String,
+    /// The place on it.
+    pub point: HookPoint,
+    /// The endpoint whose datapath it is, if it is one.
+    pub endpoint: Option<Name>,
+}
+
+/// Where a program comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProgramSource {
+    /// The node's datapath, from an endpoint.
+    FromEndpoint,
+    /// The node's datapath, towards an endpoint.
+    ToEndpoint,
+    /// An ELF file.
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// Which of its programs; its only one if none.
+        program: Option<String>,
+    },
+}
+
+/// What becomes of a plan that a crash interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recovery {
+    /// It gives something that nobody got yet: undo it.
+    Undo,
+    /// It takes something away: finish it.
+    Finish,
+}
+
+/// Steps in order, and what they are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// For people: `add endpoint web`.
+    pub what: String,
+    /// The steps.
+    pub ops: Vec<Op>,
+    /// After a crash.
+    pub recovery: Recovery,
+}
+
+impl Op {
+    /// The steps that undo this one, whether it was carried out, half carried out, or never begun.
+    #[must_use]
+    pub fn undo(&self) -> Option<Self> {
+        match self {
+            Self::CreatePair { pair, .. } => {
+                Some(Self::DeleteDevice { name: pair.host_name.clone(), alias: pair.alias.clone() })
+            }
+            Self::Publish { endpoint } => Some(Self::Withdraw {
+                id: endpoint.id,
+                addresses: endpoint.addresses.iter().map(ipnet::IpNet::addr).collect(),
+            }),
+            Self::Attach { id, .. } => Some(Self::Detach { id: id.clone() }),
+            Self::Wire { .. } | Self::DeleteDevice { .. } | Self::Withdraw { .. } | Self::Detach { .. } => {
+                None
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// The plan that undoes this one's first `done` steps and the one that failed after them, last first.
+    #[must_use]
+    pub fn undo(&self, done: usize) -> Vec<Op> {
+        self.ops.iter().take(done.saturating_add(1)).rev().filter_map(Op::undo).collect()
+    }
+
+    /// Attach an endpoint: its devices, then what the datapath knows of it, then its programs. The order
+    /// matters: nothing leaves the endpoint before its program is there.
+    #[must_use]
+    pub fn add_endpoint(endpoint: &Endpoint, pair: PairSpec, programs: Vec<Op>) -> Self {
+        let name = &endpoint.spec.name;
+        let netns = endpoint.spec.netns.clone();
+        let wire = Op::Wire {
+            netns: netns.clone(),
+            host_name: pair.host_name.clone(),
+            peer_name: pair.peer_name.clone(),
+        };
+        let mut ops = vec![
+            Op::CreatePair { netns, pair: Box::new(pair) },
+            wire,
+            Op::Publish { endpoint: Box::new(endpoint.clone()) },
+        ];
+        ops.extend(programs);
+        Self { what: format!("add endpoint {name}"), ops, recovery: Recovery::Undo }
+    }
+
+    /// Take an endpoint away: out of the datapath first, so that nothing is sent to a device that is going.
+    #[must_use]
+    pub fn delete_endpoint(endpoint: &Endpoint, alias: String) -> Self {
+        let mut ops = vec![Op::Withdraw {
+            id: endpoint.id,
+            addresses: endpoint.addresses.iter().map(ipnet::IpNet::addr).collect(),
+        }];
+        ops.extend(endpoint.attachments.iter().map(|id| Op::Detach { id: id.clone() }));
+        ops.push(Op::DeleteDevice { name: endpoint.host_interface.clone(), alias });
+        Self { what: format!("delete endpoint {}", endpoint.spec.name), ops, recovery: Recovery::Finish }
+    }
+
+    /// Attach one program.
+    #[must_use]
+    pub fn attach(op: Op, what: String) -> Self {
+        Self { what, ops: vec![op], recovery: Recovery::Undo }
+    }
+
+    /// Detach one program.
+    #[must_use]
+    pub fn detach(id: &str) -> Self {
+        Self {
+            what: format!("detach {id}"),
+            ops: vec![Op::Detach { id: id.to_owned() }],
+            recovery: Recovery::Finish,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        AttachmentKind, DeviceMode, EndpointMode, EndpointSpec, IfIndex, Labels, NetkitPolicy, NetnsCookie,
+        NetnsId, Owner,
+    };
+
+    fn endpoint() -> Endpoint {
+        Endpoint {
+            spec: EndpointSpec {
+                name: Name::new("web").unwrap(),
+                netns: "/run/netns/web".into(),
+                interface: "eth0".into(),
+                addresses: vec![],
+                mac: None,
+                runtime_class: None,
+                virtual_machine: false,
+                labels: Labels::new(),
+            },
+            id: 7,
+            netns: NetnsId { device: 4, inode: 1 },
+            netns_cookie: NetnsCookie(1),
+            mode: EndpointMode {
+                device: DeviceMode::Veth,
+                attachment: AttachmentKind::Tcx,
+                primary_policy: NetkitPolicy::Forward,
+                peer_policy: NetkitPolicy::Blackhole,
+                scrub: None,
+                peer_scrub: None,
+                headroom: None,
+                tailroom: None,
+                mtu: 1_500,
+                gso_max_size: None,
+                gro_max_size: None,
+            },
+            addresses: vec!["10.0.0.2/32".parse().unwrap()],
+            host_interface: "nl7".into(),
+            host_ifindex: IfIndex(3),
+            peer_ifindex: IfIndex(2),
+            mac: None,
+            host_mac: None,
+            attachments: vec!["web-from".into(), "web-to".into()],
+        }
+    }
+
+    fn pair() -> PairSpec {
+        PairSpec {
+            mode: DeviceMode::Veth,
+            host_name: "nl7".into(),
+            peer_name: "eth0".into(),
+            host_mac: None,
+            peer_mac: None,
+            addresses: vec!["10.0.0.2/32".parse().unwrap()],
+            mtu: 1_500,
+            primary_policy: NetkitPolicy::Forward,
+            peer_policy: NetkitPolicy::Blackhole,
+            scrub: None,
+            peer_scrub: None,
+            headroom: None,
+            tailroom: None,
+            gso_max_size: None,
+            gro_max_size: None,
+            alias: "netloom web".into(),
+        }
+    }
+
+    fn attach(id: &str) -> Op {
+        Op::Attach {
+            id: id.into(),
+            target: Target {
+                netns: None,
+                device: "nl7".into(),
+                point: HookPoint::TcxIngress,
+                endpoint: None,
+            },
+            candidate: Candidate {
+                owner: Owner::datapath(),
+                name: "nl_from_endpoint".into(),
+                tag: String::new(),
+                priority: 0,
+                labels: Labels::new(),
+                required: true,
+            },
+            program: ProgramSource::FromEndpoint,
+        }
+    }
+
+    #[test]
+    fn undoing_at_any_step_undoes_the_step_itself_and_all_before_it_in_reverse() {
+        let plan = Plan::add_endpoint(&endpoint(), pair(), vec![attach("web-from"), attach("web-to")]);
+        let device = Op::DeleteDevice { name: "nl7".into(), alias: "netloom web".into() };
+        let withdraw = Op::Withdraw { id: 7, addresses: vec!["10.0.0.2".parse().unwrap()] };
+        let detach = |id: &str| Op::Detach { id: id.into() };
+
+        assert_eq!(plan.undo(0), std::slice::from_ref(&device));
+        assert_eq!(plan.undo(1), std::slice::from_ref(&device));
+        assert_eq!(plan.undo(2), [withdraw.clone(), device.clone()]);
+        let all = [detach("web-to"), detach("web-from"), withdraw, device];
+        assert_eq!(plan.undo(4), all);
+        assert_eq!(plan.undo(usize::MAX), all);
+    }
+
+    #[test]
+    fn deleting_an_endpoint_is_finished_after_a_crash_and_takes_everything() {
+        let plan = Plan::delete_endpoint(&endpoint(), "netloom web".into());
+        assert_eq!(plan.recovery, Recovery::Finish);
+        assert_eq!(plan.ops.len(), 4);
+        assert!(matches!(plan.ops.last(), Some(Op::DeleteDevice { .. })));
+        assert!(plan.undo(usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_plan_survives_the_store() {
+        let plan = Plan::add_endpoint(&endpoint(), pair(), vec![attach("web-from")]);
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+}

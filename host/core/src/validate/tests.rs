@@ -1,0 +1,192 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{
+    Backend, ChainEntry, Hook, HookPoint, IfIndex, Labels, Name, NetnsId, Owner, ProgramId, ReapAction,
+    ReapReason, Revision, Support,
+};
+
+fn capabilities(features: &[Feature]) -> Capabilities {
+    let features = features.iter().map(|f| (*f, Support { available: true, detail: "works".into() }));
+    Capabilities { kernel: "test".into(), features: features.collect::<BTreeMap<_, _>>() }
+}
+
+fn modern() -> Capabilities {
+    capabilities(&[Feature::Netkit, Feature::NetkitLinks, Feature::Tcx, Feature::LegacyTc])
+}
+
+fn endpoint() -> EndpointSpec {
+    EndpointSpec {
+        name: Name::new("web").unwrap(),
+        netns: "/run/netns/web".into(),
+        interface: "eth0".into(),
+        addresses: vec![],
+        mac: None,
+        runtime_class: None,
+        virtual_machine: false,
+        labels: Labels::new(),
+    }
+}
+
+fn raw(device: DeviceMode) -> RawMode {
+    RawMode { device, ..built_in_mode(&endpoint(), &Capabilities::default()) }
+}
+
+fn defaults() -> ModeDefaults {
+    ModeDefaults { attachment: AttachmentMode::Auto, mtu: 1_500 }
+}
+
+fn check(raw: &RawMode, capabilities: &Capabilities) -> Result<EndpointMode, InvalidAnswer> {
+    mode(raw, &endpoint(), false, capabilities, &defaults())
+}
+
+#[test]
+fn netkit_is_refused_where_the_kernel_has_none() {
+    let answer = check(&raw(DeviceMode::Netkit), &capabilities(&[Feature::Tcx]));
+    assert!(matches!(answer, Err(InvalidAnswer::Unavailable { what, .. }) if what == "netkit"));
+}
+
+#[test]
+fn a_netkit_endpoint_is_closed_until_its_program_is_attached() {
+    let mode = check(&raw(DeviceMode::Netkit), &modern()).unwrap();
+    assert_eq!(mode.peer_policy, NetkitPolicy::Blackhole);
+    assert_eq!(mode.attachment, AttachmentKind::Netkit);
+}
+
+#[test]
+fn the_best_attachment_follows_the_kernel_and_the_operator() {
+    let tc_only = capabilities(&[Feature::LegacyTc]);
+    for (device, capabilities, wish, expected) in [
+        (DeviceMode::Veth, &modern(), AttachmentMode::Auto, AttachmentKind::Tcx),
+        (DeviceMode::Veth, &tc_only, AttachmentMode::Auto, AttachmentKind::Tc),
+        (DeviceMode::Veth, &modern(), AttachmentMode::Tc, AttachmentKind::Tc),
+        (DeviceMode::Veth, &tc_only, AttachmentMode::Tcx, AttachmentKind::Tcx),
+        (DeviceMode::NetkitL2, &modern(), AttachmentMode::Auto, AttachmentKind::Netkit),
+    ] {
+        assert_eq!(best_attachment(device, capabilities, wish), expected, "{device} {wish:?}");
+    }
+}
+
+#[test]
+fn veth_with_netkit_settings_is_a_contradiction() {
+    let answer = RawMode { peer_policy: Some(NetkitPolicy::Forward), ..raw(DeviceMode::Veth) };
+    assert!(matches!(check(&answer, &modern()), Err(InvalidAnswer::Contradiction { .. })));
+    let answer = RawMode { headroom: Some(16), ..raw(DeviceMode::Veth) };
+    assert!(matches!(check(&answer, &modern()), Err(InvalidAnswer::Contradiction { .. })));
+}
+
+#[test]
+fn l3_netkit_is_refused_for_an_endpoint_that_asks_for_a_mac() {
+    let endpoint = EndpointSpec { mac: Some("02:00:00:00:00:01".parse().unwrap()), ..endpoint() };
+    let answer = mode(&raw(DeviceMode::Netkit), &endpoint, false, &modern(), &defaults());
+    assert!(matches!(answer, Err(InvalidAnswer::Contradiction { .. })));
+}
+
+#[test]
+fn an_ipv6_endpoint_needs_an_mtu_of_1280() {
+    let answer = RawMode { mtu: Some(1_279), ..raw(DeviceMode::Veth) };
+    assert!(check(&answer, &modern()).is_ok());
+    assert!(mode(&answer, &endpoint(), true, &modern(), &defaults()).is_err());
+}
+
+fn chain(owners: &[Option<&str>]) -> Chain {
+    let entry = |owner: &Option<&str>| ChainEntry {
+        program: ProgramId(1),
+        link: None,
+        name: String::new(),
+        tag: String::new(),
+        filter: None,
+        attachment: None,
+        owner: owner.map(|owner| Owner::new(owner).unwrap()),
+        priority: None,
+        labels: Labels::new(),
+    };
+    Chain {
+        hook: Hook {
+            netns: NetnsId { device: 4, inode: 1 },
+            device: "eth0".into(),
+            ifindex: IfIndex(2),
+            point: HookPoint::TcxIngress,
+        },
+        revision: Revision(1),
+        entries: owners.iter().map(entry).collect(),
+    }
+}
+
+fn candidate() -> Candidate {
+    Candidate {
+        owner: Owner::new("acme").unwrap(),
+        name: "acme".into(),
+        tag: "0".repeat(16),
+        priority: 0,
+        labels: Labels::new(),
+        required: false,
+    }
+}
+
+#[test]
+fn only_an_entry_of_the_same_owner_can_be_replaced() {
+    let chain = chain(&[None, Some("acme"), Some("other")]);
+    assert_eq!(placement(&chain, &candidate(), RawPlacement::Replace(1)), Ok(Placement::Replace(EntryId(1))));
+    for foreign in [0, 2] {
+        let answer = placement(&chain, &candidate(), RawPlacement::Replace(foreign));
+        assert!(matches!(answer, Err(InvalidAnswer::NotReplaceable { .. })), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_grace_period_over_an_hour_is_refused() {
+    let event = ReapEvent {
+        reason: ReapReason::Removed,
+        backends: vec![Backend {
+            address: "10.0.0.1:80".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            service: Name::new("web").unwrap(),
+        }],
+    };
+    let plan = |grace| RawReapPlan {
+        protocols: vec![],
+        states: vec![],
+        connected_only: true,
+        netns_cookies: vec![],
+        min_age: Duration::ZERO,
+        grace,
+        action: ReapAction::Destroy,
+    };
+    assert!(reap_plan(&event, plan(Duration::from_secs(3_601))).is_err());
+    let checked = reap_plan(&event, plan(Duration::from_secs(1))).unwrap();
+    assert_eq!(checked.filter.backends, [("10.0.0.1:80".parse().unwrap(), Protocol::Tcp)]);
+}
+
+#[test]
+fn too_few_and_too_many_judgements_are_refused() {
+    assert!(judgements(2, vec![true]).is_err());
+    assert!(packed_judgements(65, &[0]).is_err());
+    assert!(packed_judgements(64, &[0, 0]).is_err());
+    assert_eq!(packed_judgements(2, &[0b10]), Ok(vec![false, true]));
+    assert_eq!(packed_judgements(0, &[]), Ok(vec![]));
+}
+
+proptest! {
+    #[test]
+    fn a_checked_placement_always_names_an_entry(len in 0_usize..64, id in 0_u32..80, kind in 0_usize..3) {
+        let chain = chain(&vec![Some("acme"); len]);
+        let raw = [RawPlacement::Before(id), RawPlacement::After(id), RawPlacement::Replace(id)][kind];
+        let answer = placement(&chain, &candidate(), raw);
+        prop_assert_eq!(answer.is_ok(), (id as usize) < len);
+        if let Ok(placement) = answer {
+            prop_assert!(crate::ordering::position(len, placement).is_some());
+        }
+    }
+
+    #[test]
+    fn packing_and_unpacking_agree(answers in prop::collection::vec(any::<bool>(), 0..300)) {
+        let words: Vec<u64> = answers
+            .chunks(64)
+            .map(|chunk| chunk.iter().enumerate().fold(0, |word, (bit, yes)| word | u64::from(*yes) << bit))
+            .collect();
+        prop_assert_eq!(packed_judgements(answers.len(), &words), Ok(answers));
+    }
+}
