@@ -15,7 +15,9 @@ pub use capabilities::{Capabilities, Feature, Support};
 pub use chain::{Chain, ChainEntry, EntryId, Hook, HookPoint, Placement};
 pub use device::{Device, DeviceMode, DeviceStats, MacAddress, NetkitPolicy, NetkitScrub, PairSpec};
 pub use endpoint::{Endpoint, EndpointMode, EndpointSpec};
-pub use ids::{IfIndex, InvalidName, LinkId, Name, NetnsCookie, NetnsId, ProgramId, Revision, SocketCookie};
+pub use ids::{
+    IfIndex, InvalidName, LinkId, Name, NetnsCookie, NetnsId, ProgramId, Revision, ServiceId, SocketCookie,
+};
 pub use label::Labels;
 pub use service::{Backend, Protocol, Service};
 pub use socket::{

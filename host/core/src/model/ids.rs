@@ -43,6 +43,10 @@ number!(
     /// The kernel's cookie of a socket, as `SO_COOKIE` reports it.
     SocketCookie(u64)
 );
+number!(
+    /// A service's number in the datapath's maps; unique while the service lives.
+    ServiceId(u32)
+);
 
 /// A network namespace's identity: the device and inode of its nsfs file. Paths are only names for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

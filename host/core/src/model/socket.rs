@@ -2,7 +2,7 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, NetnsCookie, Protocol, SocketCookie};
+use super::{Backend, NetnsCookie, Protocol, ServiceId, SocketCookie};
 
 /// A TCP socket's state. A connected UDP socket is `Established`, an unconnected one `Close`.
 ///
@@ -109,6 +109,8 @@ pub struct BoundSocket {
     pub remote: SocketAddr,
     /// The bound backend's address: IPv4 if `remote` is v4-mapped.
     pub backend: SocketAddr,
+    /// The service it was bound through, by its number in the datapath.
+    pub service: ServiceId,
     /// Since it was bound.
     pub age: Duration,
     /// Payload bytes sent and acknowledged; 0 for UDP.
