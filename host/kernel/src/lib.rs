@@ -5,6 +5,7 @@ pub mod capabilities;
 pub mod datapath;
 pub mod devices;
 pub mod links;
+pub mod mounts;
 pub mod netns;
 pub mod programs;
 pub mod sockets;

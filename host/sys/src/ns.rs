@@ -1,1 +1,204 @@
-//! Network namespaces: setns, identity, cookies.
+//! Network namespaces: opening, identity, entering, cookies.
+//!
+//! Errors are plain [`io::Error`]s: the caller knows what it was about to do and on which path, and says so.
+
+use std::{
+    fs::File,
+    io, mem,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    net::{AddressFamily, SocketFlags, SocketType},
+    process::{Pid, PidfdFlags, PidfdGetfdFlags},
+    thread::{LinkNameSpaceType, UnshareFlags},
+};
+
+/// `SIOCGSKNS` of `include/uapi/linux/sockios.h`: a namespace fd of a socket's namespace.
+const SIOCGSKNS: libc::c_ulong = 0x894C;
+
+/// The identity of a namespace file: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// `st_dev` of nsfs.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+}
+
+/// What an opened file turned out to be.
+#[derive(Debug)]
+pub enum Opened {
+    /// A network namespace.
+    Net(OwnedFd, Identity),
+    /// A namespace of another type, or no namespace at all.
+    Other,
+}
+
+/// Opens a path and checks that it is a network namespace.
+///
+/// # Errors
+/// Whatever `open(2)` or `fstat(2)` reports. A file that opens but is no network namespace is
+/// [`Opened::Other`], not an error.
+pub fn open(path: &Path) -> io::Result<Opened> {
+    // O_NONBLOCK: a caller may name a FIFO or a device by mistake, and that must not block.
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
+    if !is_net(fd.as_fd())? {
+        return Ok(Opened::Other);
+    }
+    let identity = identity(fd.as_fd())?;
+    Ok(Opened::Net(fd, identity))
+}
+
+/// Opens the network namespace of the calling thread.
+///
+/// # Errors
+/// Whatever `open(2)` reports; most likely `/proc` is not mounted.
+pub fn open_current() -> io::Result<(OwnedFd, Identity)> {
+    let fd: OwnedFd = File::open("/proc/thread-self/ns/net")?.into();
+    let identity = identity(fd.as_fd())?;
+    Ok((fd, identity))
+}
+
+/// The identity of an open file.
+///
+/// # Errors
+/// Whatever `fstat(2)` reports.
+pub fn identity(fd: BorrowedFd<'_>) -> io::Result<Identity> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok(Identity { device: stat.st_dev, inode: stat.st_ino })
+}
+
+/// Whether an open file is a network namespace, by `NS_GET_NSTYPE`.
+///
+/// # Errors
+/// What the ioctl reports beyond "this is not a namespace" (`ENOTTY`, and `EINVAL` from drivers).
+pub fn is_net(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    // Only nsfs gives the ioctl number this meaning; another driver might do something else with it.
+    let statfs = rustix::fs::fstatfs(fd)?;
+    if statfs.f_type as libc::c_long != libc::NSFS_MAGIC as libc::c_long {
+        return Ok(false);
+    }
+    // SAFETY: NS_GET_NSTYPE takes no argument and touches no memory of ours; the fd is open.
+    let kind = unsafe { libc::ioctl(fd.as_raw_fd(), libc::NS_GET_NSTYPE) };
+    match kind {
+        libc::CLONE_NEWNET => Ok(true),
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(false),
+    }
+}
+
+/// Moves the calling thread into a network namespace. The other threads stay where they are.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN` in the namespace's user namespace, `EINVAL` for another type of namespace.
+pub fn enter(fd: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::thread::move_into_link_name_space(fd, Some(LinkNameSpaceType::Network))?;
+    Ok(())
+}
+
+/// Moves the calling thread into a new, empty network namespace, and opens it.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`, `ENOSPC` at the limit of `user.max_net_namespaces`.
+pub fn enter_new() -> io::Result<(OwnedFd, Identity)> {
+    // SAFETY: CLONE_NEWNET changes only which network namespace later system calls of this thread use; it
+    // leaves memory and the fd table alone (CLONE_FILES is what makes `unshare` unsafe).
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET)? };
+    open_current()
+}
+
+/// The cookie of the calling thread's network namespace.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 5.14.
+pub fn current_cookie() -> io::Result<u64> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    socket_cookie(socket.as_fd())
+}
+
+/// The cookie of a socket's network namespace (`SO_NETNS_COOKIE`).
+///
+/// # Errors
+/// `ENOTSOCK` for another file, `ENOPROTOOPT` before Linux 5.14.
+pub fn socket_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = mem::size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: both pointers are to live locals of the sizes given; the kernel writes at most `length` bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The network namespace a socket lives in (`SIOCGSKNS`), even if no namespace file of it is open anywhere.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN` there, `ENOTTY` for another file.
+pub fn of_socket(socket: BorrowedFd<'_>) -> io::Result<(OwnedFd, Identity)> {
+    // SAFETY: SIOCGSKNS takes no argument and touches no memory of ours; the fd is open.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this fd for us, and nobody else knows of it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let identity = identity(fd.as_fd())?;
+    Ok((fd, identity))
+}
+
+/// Another process, for taking copies of its fds.
+#[derive(Debug)]
+pub struct Process(OwnedFd);
+
+impl Process {
+    /// Opens a process by its id.
+    ///
+    /// # Errors
+    /// `ESRCH` if there is none, `EINVAL` for an id that is no process.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
+    /// A copy of one of its fds.
+    ///
+    /// # Errors
+    /// `EBADF` if it has no such fd, `EPERM` without `PTRACE_MODE_ATTACH_REALCREDS` over it.
+    pub fn fd(&self, number: i32) -> io::Result<OwnedFd> {
+        Ok(rustix::process::pidfd_getfd(&self.0, number, PidfdGetfdFlags::empty())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_current_namespace_is_one_and_has_a_cookie() {
+        let (fd, identity) = open_current().unwrap();
+        assert!(is_net(fd.as_fd()).unwrap());
+        let Opened::Net(_, again) = open(Path::new("/proc/self/ns/net")).unwrap() else {
+            panic!("not a network namespace")
+        };
+        assert_eq!(identity, again);
+        assert_ne!(current_cookie().unwrap(), 0);
+    }
+
+    #[test]
+    fn other_namespaces_and_other_files_are_told_apart() {
+        for path in ["/proc/self/ns/mnt", "/proc/self/ns/user", "/dev/null", "/etc/passwd", "/"] {
+            assert!(matches!(open(Path::new(path)).unwrap(), Opened::Other), "{path}");
+        }
+        assert_eq!(open(Path::new("/nonexistent")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,276 @@
+//! Every network namespace of the node, whatever keeps it alive.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs, io,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use netloom_core::model::{NetnsCookie, NetnsId};
+use netloom_sys::ns;
+
+use super::{Netns, NetnsError, id, in_thread};
+use crate::mounts;
+
+/// Where `ip netns` and the container runtimes keep named namespaces.
+const NAMED: &str = "/run/netns";
+
+/// So many names of one namespace are reported; the node's own has one for every process.
+const MAX_NAMES: usize = 8;
+
+/// A namespace that [`all`] found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The namespace, open.
+    pub netns: Netns,
+    /// Its cookie.
+    pub cookie: NetnsCookie,
+    /// Ways to it, the most telling first, at most eight: named ones, processes, bind mounts, file descriptors.
+    pub names: Vec<PathBuf>,
+}
+
+/// Every network namespace of the node: those with a name, of any process or thread, and those that only a bind
+/// mount (in any mount namespace) or an open file descriptor keeps. No mount namespace is entered.
+///
+/// One that only sockets keep, its last namespace file closed, is not listed; [`by_cookie`] finds it.
+///
+/// # Errors
+/// [`NetnsError::Proc`] if `/proc` cannot be read, [`NetnsError::Cookie`] before Linux 5.14. A namespace or
+/// process that goes away meanwhile is no error.
+pub fn all() -> Result<Vec<Found>, NetnsError> {
+    let mut search = Search::new()?;
+    for stage in STAGES {
+        stage(&mut search);
+    }
+    let (netns, names): (Vec<Netns>, Vec<Vec<PathBuf>>) = search.found.into_values().unzip();
+    let cookies = cookies(&netns)?;
+    Ok(netns
+        .into_iter()
+        .zip(cookies)
+        .zip(names)
+        .map(|((netns, cookie), names)| Found { netns, cookie, names })
+        .collect())
+}
+
+/// The namespace with a cookie, also if nothing but a socket in it keeps it alive; none if it is gone.
+///
+/// Where a namespace was found is remembered, and checked anew each time; nothing is held open.
+#[must_use]
+pub fn by_cookie(cookie: NetnsCookie) -> Option<Netns> {
+    let known = remembered().get(&cookie).cloned();
+    if let Some(path) = known
+        && let Ok(netns) = Netns::open(&path)
+        && netns.cookie().ok() == Some(cookie)
+    {
+        return Some(netns);
+    }
+    remembered().remove(&cookie);
+
+    let mut search = Search::new().ok()?;
+    let mut asked = BTreeSet::new();
+    for stage in STAGES {
+        stage(&mut search);
+        let new: Vec<_> =
+            search.found.iter().filter(|(id, _)| asked.insert(**id)).map(|(_, found)| found).collect();
+        let netns: Vec<_> = new.iter().map(|(netns, _)| netns.clone()).collect();
+        let hit = cookies(&netns).ok()?.into_iter().zip(new).find(|(found, _)| *found == cookie);
+        if let Some((_, (netns, names))) = hit {
+            if let Some(path) = names.first() {
+                remember(cookie, path.clone());
+            }
+            return Some(netns.clone());
+        }
+    }
+    search.by_socket(cookie)
+}
+
+type Stage = fn(&mut Search);
+
+/// Cheapest first, so that a search for one namespace may stop early.
+const STAGES: [Stage; 4] = [Search::named, Search::processes, Search::mounts, Search::descriptors];
+
+struct Search {
+    processes: Vec<i32>,
+    /// The device of nsfs: links show the inode only.
+    nsfs: u64,
+    found: BTreeMap<NetnsId, (Netns, Vec<PathBuf>)>,
+}
+
+impl Search {
+    fn new() -> Result<Self, NetnsError> {
+        let processes = fs::read_dir("/proc")
+            .map_err(|source| NetnsError::Proc { source })?
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        let nsfs = Netns::current()?.id().device;
+        Ok(Self { processes, nsfs, found: BTreeMap::new() })
+    }
+
+    /// Takes a path for a way to a namespace.
+    fn offer(&mut self, id: NetnsId, path: PathBuf) {
+        if let Some((_, names)) = self.found.get_mut(&id) {
+            if names.len() < MAX_NAMES {
+                names.push(path);
+            }
+        } else if let Ok(netns) = Netns::open(&path) {
+            // Between the look and the opening it may have become another one: what is open counts.
+            self.found.entry(netns.id()).or_insert_with(|| (netns, Vec::new())).1.push(path);
+        }
+    }
+
+    fn named(&mut self) {
+        for entry in fs::read_dir(NAMED).into_iter().flatten().flatten() {
+            // The file below a name whose mount is gone is on another device, and is turned away when opened.
+            if let Some(id) = stat(&entry.path()) {
+                self.offer(id, entry.path());
+            }
+        }
+    }
+
+    fn processes(&mut self) {
+        for pid in self.processes.clone() {
+            let process = PathBuf::from(format!("/proc/{pid}/ns/net"));
+            let Some(own) = stat(&process) else { continue };
+            self.offer(own, process);
+            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                let path = task.path().join("ns/net");
+                // A thread's path is a name only where it differs from its process's.
+                if let Some(id) = stat(&path)
+                    && id != own
+                {
+                    self.offer(id, path);
+                }
+            }
+        }
+    }
+
+    fn mounts(&mut self) {
+        let mut seen = BTreeSet::new();
+        for pid in self.processes.clone() {
+            let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { continue };
+            if !seen.insert(namespace) {
+                continue;
+            }
+            let Ok(table) = fs::read_to_string(format!("/proc/{pid}/mountinfo")) else { continue };
+            for mount in mounts::parse(&table) {
+                let Some(inode) = net_inode(&mount.root) else { continue };
+                let point = mount.point;
+                let id = NetnsId { device: self.nsfs, inode };
+                // A name once known by its plain path is not repeated by each mount namespace that copied it.
+                if !self.found.get(&id).is_some_and(|(_, names)| names.contains(&point)) {
+                    let relative = point.strip_prefix("/").unwrap_or(&point).to_owned();
+                    let through = Path::new(&format!("/proc/{pid}/root")).join(relative);
+                    let path = if stat(&point) == Some(id) { point } else { through };
+                    self.offer(id, path);
+                }
+            }
+        }
+    }
+
+    fn descriptors(&mut self) {
+        for pid in self.processes.clone() {
+            for (path, target) in descriptors(pid) {
+                let inode = target.to_str().and_then(net_inode);
+                // Every agent of the node holds descriptors; one tells something only of a namespace nothing
+                // else keeps.
+                if let Some(id) = inode.map(|inode| NetnsId { device: self.nsfs, inode })
+                    && !self.found.contains_key(&id)
+                {
+                    self.offer(id, path);
+                }
+            }
+        }
+    }
+
+    /// The last resort: copies every socket of every process to ask it for its namespace.
+    fn by_socket(&self, cookie: NetnsCookie) -> Option<Netns> {
+        for pid in &self.processes {
+            let Ok(process) = ns::Process::open(*pid) else { continue };
+            for (path, target) in descriptors(*pid) {
+                if !target.to_str().is_some_and(|target| target.starts_with("socket:[")) {
+                    continue;
+                }
+                let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+                let netns = number
+                    .and_then(|number| process.fd(number).ok())
+                    .filter(|socket| ns::socket_cookie(socket.as_fd()).ok() == Some(cookie.0))
+                    .and_then(|socket| ns::of_socket(socket.as_fd()).ok());
+                if let Some((fd, identity)) = netns {
+                    return Some(Netns::from_parts(fd, identity));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn descriptors(pid: i32) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.path(), fs::read_link(entry.path()).ok()?)))
+}
+
+fn stat(path: &Path) -> Option<NetnsId> {
+    let metadata = fs::metadata(path).ok()?;
+    Some(id(ns::Identity { device: metadata.dev(), inode: metadata.ino() }))
+}
+
+/// `net:[4026531840]`, as links of `/proc` and roots of nsfs mounts show it.
+fn net_inode(text: &str) -> Option<u64> {
+    text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// The cookies of many namespaces, by one thread that visits them all.
+fn cookies(netns: &[Netns]) -> Result<Vec<NetnsCookie>, NetnsError> {
+    in_thread(|| {
+        netns
+            .iter()
+            .map(|netns| {
+                if let Some(cookie) = netns.0.cookie.get() {
+                    return Ok(*cookie);
+                }
+                let id = netns.id();
+                ns::enter(netns.fd()).map_err(|source| NetnsError::Enter { netns: id, source })?;
+                let cookie: io::Result<u64> = ns::current_cookie();
+                let cookie = NetnsCookie(cookie.map_err(|source| NetnsError::Cookie { netns: id, source })?);
+                Ok(*netns.0.cookie.get_or_init(|| cookie))
+            })
+            .collect()
+    })?
+}
+
+/// Paths only: holding a namespace open in a cache would keep every dead endpoint's devices alive.
+static REMEMBERED: LazyLock<Mutex<HashMap<NetnsCookie, PathBuf>>> = LazyLock::new(Mutex::default);
+
+/// More than this is stale for the most part: namespaces come and go, and their cookies are never reused.
+const MAX_REMEMBERED: usize = 4096;
+
+fn remembered() -> MutexGuard<'static, HashMap<NetnsCookie, PathBuf>> {
+    REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember(cookie: NetnsCookie, path: PathBuf) {
+    let mut remembered = remembered();
+    if remembered.len() >= MAX_REMEMBERED {
+        remembered.clear();
+    }
+    remembered.insert(cookie, path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_by_its_cookie() {
+        let here = Netns::current().unwrap();
+        let found = by_cookie(here.cookie().unwrap()).unwrap();
+        assert_eq!(found, here);
+        assert_eq!(by_cookie(NetnsCookie(u64::MAX)), None);
+    }
+}
