@@ -1,0 +1,90 @@
+//! Values of the command line that clap does not know.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use netloom_api::types::HookPoint;
+use netloom_core::model::Protocol;
+
+/// Parses `KEY=VALUE`.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is written KEY=VALUE, such as role=observer".to_owned()),
+    }
+}
+
+/// The absolute form of a path: netloomd reads the file, and has another working directory.
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
+}
+
+/// A network namespace: a name as `ip netns` lists it, or a path.
+pub(super) fn netns(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("give the namespace's name, as `ip netns` lists it, or a path of it".to_owned()),
+        name if !name.contains('/') => Ok(Path::new("/run/netns").join(name)),
+        path => absolute(path),
+    }
+}
+
+/// Parses a hook point's name.
+pub(super) fn hook_point() -> impl TypedValueParser<Value = HookPoint> {
+    PossibleValuesParser::new(HookPoint::ALL.map(HookPoint::as_str)).try_map(|text| {
+        HookPoint::ALL.into_iter().find(|point| point.as_str() == text).ok_or("not a hook point")
+    })
+}
+
+/// A service's virtual address, written `VIP:PORT/PROTO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VirtualAddress {
+    pub(crate) vip: SocketAddr,
+    pub(crate) protocol: Protocol,
+}
+
+impl FromStr for VirtualAddress {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = "expected VIP:PORT/PROTO, such as 10.96.0.10:80/tcp or [fd00::10]:53/udp";
+        let (vip, protocol) = text.rsplit_once('/').ok_or(expected)?;
+        let vip = vip.parse().map_err(|error| format!("{vip:?}: {error}; {expected}"))?;
+        let protocol = protocol.parse().map_err(|error| format!("{error}"))?;
+        Ok(Self { vip, protocol })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_a_name_or_a_path() {
+        assert_eq!(netns("blue").unwrap(), Path::new("/run/netns/blue"));
+        assert_eq!(netns("/proc/1/ns/net").unwrap(), Path::new("/proc/1/ns/net"));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(netns("./blue").unwrap(), here.join("blue"));
+        assert!(netns("").is_err());
+    }
+
+    #[test]
+    fn a_virtual_address_has_a_port_and_a_protocol() {
+        let parsed: VirtualAddress = "[fd00::10]:53/udp".parse().unwrap();
+        assert_eq!(parsed.vip, "[fd00::10]:53".parse().unwrap());
+        assert_eq!(parsed.protocol, Protocol::Udp);
+        for wrong in ["10.0.0.1:80", "10.0.0.1/tcp", "10.0.0.1:80/sctp", "[fd00::10]/udp", ""] {
+            assert!(wrong.parse::<VirtualAddress>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_label_needs_a_key() {
+        assert_eq!(label("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
+        assert_eq!(label("a=").unwrap(), ("a".to_owned(), String::new()));
+        assert!(label("a").is_err());
+        assert!(label("=b").is_err());
+    }
+}

@@ -1,0 +1,75 @@
+use std::{io, path::PathBuf};
+
+use netloom_api::{ClientError, types::ErrorBody};
+use netloom_core::model::Name;
+
+/// A command did not do what it was to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// netloomd is not there, refused, or is not understood.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// No runtime, no requests.
+    #[error("cannot prepare for talking to netloomd: {0}")]
+    Runtime(io::Error),
+    /// The answer cannot be shown.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+    /// The answer cannot be shown as JSON.
+    #[error("cannot write the answer as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A path relative to a folder that is not there.
+    #[error("cannot tell the full path of {}: {source}", path.display())]
+    Path {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A plugin's configuration file.
+    #[error("cannot read the plugin's configuration {}: {source}", path.display())]
+    ReadConfig {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A plugin's configuration file.
+    #[error("the plugin's configuration {} is not an object in {format}: {reason}", path.display())]
+    ParseConfig {
+        /// Which.
+        path: PathBuf,
+        /// JSON or TOML.
+        format: &'static str,
+        /// Why, and where.
+        reason: String,
+    },
+    /// The daemon knows no such service.
+    #[error("no service is called {0}")]
+    UnknownService(Name),
+}
+
+impl Failure {
+    /// The error and what to do about it.
+    pub(crate) fn body(&self) -> ErrorBody {
+        let error = match self {
+            // The client keeps the reason apart from its message.
+            Self::Client(error @ ClientError::Answer { source, .. }) => format!("{error} ({source})"),
+            other => other.to_string(),
+        };
+        let hint = match self {
+            Self::Client(error) => error.hint(),
+            Self::ReadConfig { .. } => {
+                Some("give --config a .json or .toml file, or a value written KEY=VALUE")
+            }
+            Self::UnknownService(_) => Some("`netloom service list` shows the services there are"),
+            _ => None,
+        };
+        ErrorBody { error, hint: hint.map(str::to_owned) }
+    }
+
+    /// Whether the reader of the answer went away, as `head` does: no failure of ours.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

@@ -1,0 +1,92 @@
+use netloom_api::types::{PluginInspection, PluginView};
+
+use super::{
+    Render,
+    table::{Column, Tone, facts, table},
+    text::{bytes, list},
+};
+
+impl Render for [PluginView] {
+    fn render(&self, wide: bool) -> String {
+        if self.is_empty() {
+            return "No plugins. Load one with `netloom plugin load FILE.wasm`.".to_owned();
+        }
+        table(
+            self,
+            wide,
+            &[
+                Column::new("NAME", |p| p.name.to_string()),
+                Column::toned(
+                    "STATE",
+                    |p| p.state.clone(),
+                    |p| match p.state.as_str() {
+                        "active" => Tone::Good,
+                        "backoff" => Tone::Poor,
+                        _ => Tone::Bad,
+                    },
+                ),
+                Column::new("HOOKS", |p| list(&p.hooks)),
+                Column::new("ORIGIN", |p| origin(p).to_owned()),
+                Column::number("CALLS", |p| p.calls.to_string()),
+                Column::toned(
+                    "FAILURES",
+                    |p| p.failures.to_string(),
+                    |p| match p.failures {
+                        0 => Tone::Plain,
+                        _ => Tone::Poor,
+                    },
+                ),
+                Column::new("DIGEST", |p| short(&p.digest)),
+                Column::new("REASON", |p| p.reason.clone().unwrap_or_default()),
+                Column::wide(Column::new("SHA-256", |p| p.digest.clone())),
+            ],
+        )
+    }
+}
+
+impl Render for PluginView {
+    fn render(&self, _wide: bool) -> String {
+        let mut lines = vec![
+            ("Name", self.name.to_string()),
+            ("State", self.state.clone()),
+            ("Hooks", list(&self.hooks)),
+            ("Origin", origin(self).to_owned()),
+            ("Calls", self.calls.to_string()),
+            ("Failures", self.failures.to_string()),
+            ("SHA-256", self.digest.clone()),
+        ];
+        if let Some(reason) = &self.reason {
+            lines.push(("Reason", reason.clone()));
+        }
+        facts(lines)
+    }
+}
+
+impl Render for PluginInspection {
+    fn render(&self, _wide: bool) -> String {
+        let mut lines = vec![
+            ("SHA-256", self.digest.clone()),
+            ("Size", bytes(self.size)),
+            ("Hooks", list(&self.hooks)),
+            ("Grants needed", if self.grants.is_empty() { "none".to_owned() } else { list(&self.grants) }),
+        ];
+        let mut title = "Imports";
+        if self.imports.is_empty() {
+            lines.push((title, "none".to_owned()));
+        }
+        for import in &self.imports {
+            lines.push((title, import.clone()));
+            title = "";
+        }
+        facts(lines)
+    }
+}
+
+fn origin(plugin: &PluginView) -> &'static str {
+    if plugin.bundled { "bundled" } else { "loaded" }
+}
+
+/// Enough of a digest to tell plugins apart.
+fn short(digest: &str) -> String {
+    digest.chars().take(12).collect()
+}

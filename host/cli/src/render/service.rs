@@ -1,0 +1,63 @@
+use netloom_api::types::Service;
+use netloom_core::model::Backend;
+
+use super::{
+    Render,
+    table::{Column, facts, table},
+    text::list,
+};
+
+impl Render for [Service] {
+    fn render(&self, wide: bool) -> String {
+        if self.is_empty() {
+            return "No services. Add one with `netloom service add NAME VIP:PORT/PROTO --backend IP:PORT`."
+                .to_owned();
+        }
+        table(
+            self,
+            wide,
+            &[
+                Column::new("NAME", |s| s.name.to_string()),
+                Column::new("ADDRESS", |s| address(s)),
+                Column::number("BACKENDS", |s| s.backends.len().to_string()),
+                Column::wide(Column::new("BACKEND ADDRESSES", |s| list(&s.backends))),
+            ],
+        )
+    }
+}
+
+impl Render for Service {
+    fn render(&self, _wide: bool) -> String {
+        let mut lines = vec![("Name", self.name.to_string()), ("Address", address(self))];
+        let mut title = "Backends";
+        if self.backends.is_empty() {
+            lines.push((title, "none".to_owned()));
+        }
+        for backend in &self.backends {
+            lines.push((title, backend.to_string()));
+            title = "";
+        }
+        facts(lines)
+    }
+}
+
+impl Render for [Backend] {
+    fn render(&self, wide: bool) -> String {
+        if self.is_empty() {
+            return "No backends. Add one with `netloom backend add SERVICE IP:PORT`.".to_owned();
+        }
+        table(
+            self,
+            wide,
+            &[
+                Column::new("SERVICE", |b| b.service.to_string()),
+                Column::new("BACKEND", |b| b.address.to_string()),
+                Column::new("PROTOCOL", |b| b.protocol.to_string()),
+            ],
+        )
+    }
+}
+
+fn address(service: &Service) -> String {
+    format!("{}/{}", service.vip, service.protocol)
+}

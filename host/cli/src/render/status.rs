@@ -1,0 +1,54 @@
+use std::time::Duration;
+
+use netloom_api::types::{Adoption, Status};
+
+use super::{
+    Render,
+    table::facts,
+    text::{count, duration, list},
+};
+
+impl Render for Status {
+    fn render(&self, wide: bool) -> String {
+        let mut sections = vec![daemon(self)];
+        let mut section = |title: &str, number: usize, body: String| {
+            sections.push(format!("{title} ({number})\n{body}"));
+        };
+        section("Endpoints", self.endpoints.len(), self.endpoints.as_slice().render(wide));
+        section("Attachments", self.attachments.len(), self.attachments.as_slice().render(wide));
+        section("Services", self.services.len(), self.services.as_slice().render(wide));
+        section("Plugins", self.plugins.len(), self.plugins.as_slice().render(wide));
+        sections.join("\n\n")
+    }
+}
+
+fn daemon(status: &Status) -> String {
+    let socket_lb = match &status.socket_lb {
+        Some(cgroup) => format!("{} (links {})", cgroup.display(), list(&status.socket_lb_links)),
+        None => "off: it could not be attached, `netloom doctor` says why".to_owned(),
+    };
+    let mut lines = vec![
+        ("netloomd", format!("{} (pid {})", status.version, status.pid)),
+        ("Node", format!("{}, kernel {}", status.node, status.kernel)),
+        ("Up since", duration(Duration::from_millis(status.uptime_ms))),
+        ("Socket finder", status.socket_finder.clone()),
+        ("Socket-LB", socket_lb),
+    ];
+    lines.extend(adoption(&status.adoption));
+    facts(lines)
+}
+
+fn adoption(adoption: &Adoption) -> Vec<(&'static str, String)> {
+    let mut lines = vec![(
+        "Adopted",
+        format!(
+            "{}, {} ({} anew)",
+            count(adoption.endpoints, "endpoint", "endpoints"),
+            count(adoption.attachments + adoption.reattached, "attachment", "attachments"),
+            adoption.reattached
+        ),
+    )];
+    lines.extend(adoption.dropped.iter().map(|record| ("Dropped", record.clone())));
+    lines.extend(adoption.recovered.iter().map(|operation| ("Recovered", operation.clone())));
+    lines
+}

@@ -1,0 +1,113 @@
+//! Tables: a header, a line an item, no lines around them, so that they read well and grep well.
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row, Table};
+
+/// What a cell says about its item, shown as colour on a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Good,
+    Poor,
+    Bad,
+}
+
+impl Tone {
+    fn color(self) -> Option<Color> {
+        match self {
+            Self::Plain => None,
+            Self::Good => Some(Color::Green),
+            Self::Poor => Some(Color::Yellow),
+            Self::Bad => Some(Color::Red),
+        }
+    }
+}
+
+/// One column of a table of `T`s.
+#[derive(Clone, Copy)]
+pub(super) struct Column<T> {
+    title: &'static str,
+    text: fn(&T) -> String,
+    tone: fn(&T) -> Tone,
+    wide: bool,
+    alignment: CellAlignment,
+}
+
+impl<T> Column<T> {
+    /// A column that is always shown.
+    pub(super) fn new(title: &'static str, text: fn(&T) -> String) -> Self {
+        Self { title, text, tone: |_| Tone::Plain, wide: false, alignment: CellAlignment::Left }
+    }
+
+    /// A column of numbers.
+    pub(super) fn number(title: &'static str, text: fn(&T) -> String) -> Self {
+        Self { alignment: CellAlignment::Right, ..Self::new(title, text) }
+    }
+
+    /// A column with a colour on a terminal.
+    pub(super) fn toned(title: &'static str, text: fn(&T) -> String, tone: fn(&T) -> Tone) -> Self {
+        Self { tone, ..Self::new(title, text) }
+    }
+
+    /// The column, shown only where every column is asked for.
+    pub(super) fn wide(self) -> Self {
+        Self { wide: true, ..self }
+    }
+}
+
+/// A table with one line for each item.
+pub(super) fn table<T>(items: &[T], wide: bool, columns: &[Column<T>]) -> String {
+    let styled = has_colors();
+    let shown: Vec<&Column<T>> = columns.iter().filter(|column| wide || !column.wide).collect();
+    let mut table = bare();
+    table.set_header(
+        shown
+            .iter()
+            .map(|column| {
+                let cell = Cell::new(column.title).set_alignment(column.alignment);
+                if styled { cell.add_attribute(Attribute::Bold) } else { cell }
+            })
+            .collect::<Vec<_>>(),
+    );
+    for item in items {
+        table.add_row(Row::from(shown.iter().map(|column| cell(column, item, styled)).collect::<Vec<_>>()));
+    }
+    finish(table)
+}
+
+fn cell<T>(column: &Column<T>, item: &T, styled: bool) -> Cell {
+    let text = (column.text)(item);
+    let cell = Cell::new(if text.is_empty() { "-".to_owned() } else { text });
+    let cell = cell.set_alignment(column.alignment);
+    match (column.tone)(item).color() {
+        Some(color) if styled => cell.fg(color),
+        _ => cell,
+    }
+}
+
+/// Facts about one thing: a line each, the names in a column.
+pub(super) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let mut table = bare();
+    for (name, value) in facts {
+        table.add_row([name.to_owned(), if value.is_empty() { "-".to_owned() } else { value }]);
+    }
+    finish(table)
+}
+
+fn bare() -> Table {
+    let mut table = Table::new();
+    // On a terminal this wraps cells to its width; elsewhere nothing is cut or wrapped.
+    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+}
+
+fn finish(mut table: Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
+/// Whether the reader's terminal may be given colours: see <https://no-color.org>.
+fn has_colors() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

@@ -1,0 +1,71 @@
+use netloom_api::{
+    Client,
+    types::{AttachAnswer, AttachRequest, Attachment, Chain, Done, EndpointView},
+};
+
+use crate::{
+    args::{AttachArgs, ChainCommand, ChainShow},
+    failure::Failure,
+    output::Output,
+    route::encoded,
+};
+
+pub(super) async fn chain(
+    client: &Client,
+    ChainCommand::Show(args): ChainCommand,
+    output: &Output,
+) -> Result<(), Failure> {
+    let route = chain_route(client, &args).await?;
+    let mut chains: Vec<Chain> = client.get(&route).await?;
+    chains.retain(|chain| args.point.is_none_or(|point| chain.hook.point == point));
+    output.show(chains.as_slice())
+}
+
+async fn chain_route(client: &Client, args: &ChainShow) -> Result<String, Failure> {
+    let device = match (&args.device, &args.endpoint) {
+        (Some(device), _) => device.clone(),
+        (None, Some(name)) => {
+            let route = format!("/v1/endpoints/{}", encoded(name));
+            client.get::<EndpointView>(&route).await?.endpoint.host_interface
+        }
+        (None, None) => String::new(),
+    };
+    let mut route = format!("/v1/chains?device={}", encoded(device));
+    if let Some(netns) = &args.netns {
+        route.push_str("&netns=");
+        route.push_str(&encoded(netns.display()));
+    }
+    Ok(route)
+}
+
+pub(super) async fn attach(client: &Client, args: AttachArgs, output: &Output) -> Result<(), Failure> {
+    let request = AttachRequest {
+        device: args.device.unwrap_or_default(),
+        netns: args.netns,
+        endpoint: args.endpoint,
+        point: args.point,
+        object: args.object,
+        program: args.program,
+        owner: args.owner,
+        priority: args.priority,
+        labels: args.labels.into_iter().collect(),
+        required: args.required,
+    };
+    output.show(&client.post::<AttachAnswer>("/v1/attachments", &request).await?)
+}
+
+pub(super) async fn detach(client: &Client, id: &str, output: &Output) -> Result<(), Failure> {
+    done(output, client.delete(&format!("/v1/attachments/{}", encoded(id))).await?)
+}
+
+pub(super) async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
+    output.show(client.get::<Vec<Attachment>>("/v1/attachments").await?.as_slice())
+}
+
+/// Shows that a deletion succeeded, and what it left behind.
+pub(super) fn done(output: &Output, done: Done) -> Result<(), Failure> {
+    for warning in &done.warnings {
+        output.warn(warning);
+    }
+    output.show(&done)
+}

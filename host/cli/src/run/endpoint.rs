@@ -1,0 +1,42 @@
+use netloom_api::{
+    Client,
+    types::{EndpointSpec, EndpointView},
+};
+
+use super::attachment::done;
+use crate::{
+    args::{EndpointAdd, EndpointCommand},
+    failure::Failure,
+    output::Output,
+    route::encoded,
+};
+
+pub(super) async fn run(client: &Client, command: EndpointCommand, output: &Output) -> Result<(), Failure> {
+    match command {
+        EndpointCommand::Add(args) => {
+            output.show(&client.post::<EndpointView>("/v1/endpoints", &spec(args)).await?)
+        }
+        EndpointCommand::List => {
+            output.show(client.get::<Vec<EndpointView>>("/v1/endpoints").await?.as_slice())
+        }
+        EndpointCommand::Show { name } => {
+            output.show(&client.get::<EndpointView>(&format!("/v1/endpoints/{}", encoded(&name))).await?)
+        }
+        EndpointCommand::Delete { name } => {
+            done(output, client.delete(&format!("/v1/endpoints/{}", encoded(&name))).await?)
+        }
+    }
+}
+
+fn spec(args: EndpointAdd) -> EndpointSpec {
+    EndpointSpec {
+        name: args.name,
+        netns: args.netns,
+        interface: args.interface,
+        addresses: args.addresses,
+        mac: args.mac,
+        runtime_class: args.runtime_class,
+        virtual_machine: args.virtual_machine,
+        labels: args.labels.into_iter().collect(),
+    }
+}
