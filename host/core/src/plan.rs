@@ -8,7 +8,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Candidate, Endpoint, HookPoint, Name, PairSpec};
+use crate::model::{Attachment, Candidate, Endpoint, HookPoint, Name, PairSpec};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +62,10 @@ pub enum Op {
     },
     /// Detach a program of ours and remove its pin. A program that is not ours is not touched.
     Detach {
-        /// The attachment's id.
+        /// The attachment's id, which names its pin.
         id: String,
+        /// Where it is: a legacy tc filter is found there by its pinned program.
+        target: Target,
     },
 }
 
@@ -119,6 +121,20 @@ pub struct Plan {
 }
 
 impl Op {
+    /// The step that detaches a recorded attachment.
+    #[must_use]
+    pub fn detach(attachment: &Attachment) -> Self {
+        Self::Detach {
+            id: attachment.id.clone(),
+            target: Target {
+                netns: attachment.netns.clone(),
+                device: attachment.hook.device.clone(),
+                point: attachment.hook.point,
+                endpoint: attachment.endpoint.clone(),
+            },
+        }
+    }
+
     /// The steps that undo this one, whether it was carried out, half carried out, or never begun.
     #[must_use]
     pub fn undo(&self) -> Option<Self> {
@@ -130,7 +146,7 @@ impl Op {
                 id: endpoint.id,
                 addresses: endpoint.addresses.iter().map(ipnet::IpNet::addr).collect(),
             }),
-            Self::Attach { id, .. } => Some(Self::Detach { id: id.clone() }),
+            Self::Attach { id, target, .. } => Some(Self::Detach { id: id.clone(), target: target.clone() }),
             Self::Wire { .. } | Self::DeleteDevice { .. } | Self::Withdraw { .. } | Self::Detach { .. } => {
                 None
             }
@@ -167,12 +183,12 @@ impl Plan {
 
     /// Take an endpoint away: out of the datapath first, so that nothing is sent to a device that is going.
     #[must_use]
-    pub fn delete_endpoint(endpoint: &Endpoint, alias: String) -> Self {
+    pub fn delete_endpoint(endpoint: &Endpoint, attachments: &[Attachment], alias: String) -> Self {
         let mut ops = vec![Op::Withdraw {
             id: endpoint.id,
             addresses: endpoint.addresses.iter().map(ipnet::IpNet::addr).collect(),
         }];
-        ops.extend(endpoint.attachments.iter().map(|id| Op::Detach { id: id.clone() }));
+        ops.extend(attachments.iter().map(Op::detach));
         ops.push(Op::DeleteDevice { name: endpoint.host_interface.clone(), alias });
         Self { what: format!("delete endpoint {}", endpoint.spec.name), ops, recovery: Recovery::Finish }
     }
@@ -261,6 +277,41 @@ mod tests {
         }
     }
 
+    fn target() -> Target {
+        Target { netns: None, device: "nl7".into(), point: HookPoint::TcxIngress, endpoint: None }
+    }
+
+    fn recorded(id: &str) -> Attachment {
+        Attachment {
+            id: id.into(),
+            hook: Hook {
+                netns: NetnsId { device: 4, inode: 1 },
+                device: "nl7".into(),
+                ifindex: IfIndex(3),
+                point: HookPoint::TcxIngress,
+            },
+            netns: None,
+            kind: AttachmentKind::Tcx,
+            candidate: candidate(),
+            program: ProgramId(1),
+            link: Some(LinkId(1)),
+            filter: None,
+            endpoint: None,
+            decided_by: "attach-order".into(),
+        }
+    }
+
+    fn candidate() -> Candidate {
+        Candidate {
+            owner: Owner::datapath(),
+            name: "nl_from_endpoint".into(),
+            tag: String::new(),
+            priority: 0,
+            labels: Labels::new(),
+            required: true,
+        }
+    }
+
     fn attach(id: &str) -> Op {
         Op::Attach {
             id: id.into(),
@@ -270,14 +321,7 @@ mod tests {
                 point: HookPoint::TcxIngress,
                 endpoint: None,
             },
-            candidate: Candidate {
-                owner: Owner::datapath(),
-                name: "nl_from_endpoint".into(),
-                tag: String::new(),
-                priority: 0,
-                labels: Labels::new(),
-                required: true,
-            },
+            candidate: candidate(),
             program: ProgramSource::FromEndpoint,
         }
     }
@@ -287,7 +331,7 @@ mod tests {
         let plan = Plan::add_endpoint(&endpoint(), pair(), vec![attach("web-from"), attach("web-to")]);
         let device = Op::DeleteDevice { name: "nl7".into(), alias: "netloom web".into() };
         let withdraw = Op::Withdraw { id: 7, addresses: vec!["10.0.0.2".parse().unwrap()] };
-        let detach = |id: &str| Op::Detach { id: id.into() };
+        let detach = |id: &str| Op::Detach { id: id.into(), target: target() };
 
         assert_eq!(plan.undo(0), std::slice::from_ref(&device));
         assert_eq!(plan.undo(1), std::slice::from_ref(&device));
@@ -299,7 +343,8 @@ mod tests {
 
     #[test]
     fn deleting_an_endpoint_is_finished_after_a_crash_and_takes_everything() {
-        let plan = Plan::delete_endpoint(&endpoint(), "netloom web".into());
+        let attachments = [recorded("web-from"), recorded("web-to")];
+        let plan = Plan::delete_endpoint(&endpoint(), &attachments, "netloom web".into());
         assert_eq!(plan.recovery, Recovery::Finish);
         assert_eq!(plan.ops.len(), 4);
         assert!(matches!(plan.ops.last(), Some(Op::DeleteDevice { .. })));

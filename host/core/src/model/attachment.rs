@@ -1,8 +1,8 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hook, Labels, LinkId, ProgramId};
+use super::{Hook, Labels, LinkId, Name, ProgramId};
 
 /// Who an attachment belongs to: 1 to 63 bytes of `[a-z0-9./_-]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,6 +127,9 @@ pub struct Attachment {
     pub id: String,
     /// Where.
     pub hook: Hook,
+    /// A path of the device's namespace; the daemon's own if none.
+    #[serde(default)]
+    pub netns: Option<PathBuf>,
     /// How.
     pub kind: AttachmentKind,
     /// What, and for whom.
@@ -138,5 +141,7 @@ pub struct Attachment {
     /// Legacy tc: the filter's priority and handle.
     pub filter: Option<(u16, u32)>,
     /// The endpoint whose datapath it is, if it is one.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Name>,
+    /// Who decided its place: a plugin's name, or `configuration`.
+    pub decided_by: String,
 }

@@ -1,0 +1,236 @@
+//! The configuration file. Every key has a default; an empty file, or none, is a complete configuration.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use ipnet::{Ipv4Net, Ipv6Net};
+use netloom_core::{
+    model::{AttachmentMode, Name},
+    ordering::DefaultPlacement,
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything an operator can set.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) node: Node,
+    pub(crate) log: Log,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) attachments: Attachments,
+    pub(crate) datapath: Datapath,
+    pub(crate) plugins: Plugins,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Node {
+    /// The host name if none.
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// `text` or `json`.
+    pub(crate) format: LogFormat,
+    /// As in `tracing`: `info`, or `netloomd=debug,info`.
+    pub(crate) filter: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Endpoints {
+    /// Addresses for endpoints that bring none. Both families unless one is empty.
+    pub(crate) ipv4_pool: Option<Ipv4Net>,
+    pub(crate) ipv6_pool: Option<Ipv6Net>,
+    /// Bytes.
+    pub(crate) mtu: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Attachments {
+    /// `auto`, `tcx` or `tc`.
+    pub(crate) mode: AttachmentMode,
+    /// Where a program goes when no plugin decides.
+    pub(crate) default_placement: DefaultPlacement,
+    /// How often a decision is made anew when the chain changed meanwhile.
+    pub(crate) attempts: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Datapath {
+    pub(crate) max_endpoints: u32,
+    pub(crate) max_services: u32,
+    pub(crate) max_backends: u32,
+    /// The cgroup whose processes services are translated for; the root if none.
+    pub(crate) cgroup: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Plugins {
+    /// Load the plugins that come with netloomd.
+    pub(crate) bundled: bool,
+    /// Milliseconds a decision may take.
+    pub(crate) deadline_ms: u64,
+    /// MiB of memory a plugin may use.
+    pub(crate) memory_mib: usize,
+    /// The configuration of each bundled plugin, by its name.
+    pub(crate) config: BTreeMap<Name, toml::Table>,
+    /// More plugins, in front of the bundled ones, the first to be asked first.
+    pub(crate) load: Vec<Load>,
+}
+
+/// A plugin to load at start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Load {
+    pub(crate) name: Name,
+    pub(crate) path: PathBuf,
+    #[serde(default)]
+    pub(crate) config: toml::Table,
+    #[serde(default)]
+    pub(crate) grants: Vec<String>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self {
+            ipv4_pool: Ipv4Net::new([10, 210, 0, 0].into(), 16).ok(),
+            ipv6_pool: Ipv6Net::new([0xfd6e, 0x6c00, 0, 0, 0, 0, 0, 0].into(), 112).ok(),
+            mtu: 1_500,
+        }
+    }
+}
+
+impl Default for Attachments {
+    fn default() -> Self {
+        Self { mode: AttachmentMode::Auto, default_placement: DefaultPlacement::default(), attempts: 8 }
+    }
+}
+
+impl Default for Datapath {
+    fn default() -> Self {
+        Self { max_endpoints: 4_096, max_services: 16_384, max_backends: 131_072, cgroup: None }
+    }
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Self { bundled: true, deadline_ms: 50, memory_mib: 16, config: BTreeMap::new(), load: Vec::new() }
+    }
+}
+
+impl Config {
+    /// Reads the file. Without an explicit path a missing file is an empty one.
+    pub(crate) fn read(path: &Path, explicit: bool) -> anyhow::Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !explicit => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("the configuration {} cannot be read", path.display()));
+            }
+        };
+        Self::parse(&text).with_context(|| format!("the configuration {} is not valid", path.display()))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if self.attachments.attempts == 0 {
+            bail!("attachments.attempts is 0: use 1 or more");
+        }
+        if !(68..=65_535).contains(&self.endpoints.mtu) {
+            bail!("endpoints.mtu is {}: use 68 to 65535", self.endpoints.mtu);
+        }
+        if self.plugins.deadline_ms == 0 || self.plugins.memory_mib == 0 {
+            bail!("plugins.deadline_ms and plugins.memory_mib must be 1 or more");
+        }
+        for (key, value) in [
+            ("max_endpoints", self.datapath.max_endpoints),
+            ("max_services", self.datapath.max_services),
+            ("max_backends", self.datapath.max_backends),
+        ] {
+            if value == 0 {
+                bail!("datapath.{key} is 0: use 1 or more");
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration as a file that says everything.
+    pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
+        toml::to_string_pretty(self).context("the configuration cannot be shown")
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_millis(self.plugins.deadline_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_complete_and_says_everything_when_shown() {
+        let config = Config::parse("").unwrap();
+        let shown = config.to_toml().unwrap();
+        assert!(shown.contains("default_placement = \"before-datapath\""), "{shown}");
+        assert_eq!(Config::parse(&shown).unwrap().to_toml().unwrap(), shown);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = Config::parse("[endpoints]\nmut = 9000\n").unwrap_err();
+        assert!(error.to_string().contains("mut"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_named_by_their_key() {
+        for (text, key) in [
+            ("[endpoints]\nmtu = 10\n", "endpoints.mtu"),
+            ("[attachments]\nattempts = 0\n", "attachments.attempts"),
+            ("[datapath]\nmax_services = 0\n", "datapath.max_services"),
+            ("[plugins]\ndeadline_ms = 0\n", "plugins.deadline_ms"),
+        ] {
+            let error = Config::parse(text).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_only_if_it_was_asked_for() {
+        let missing = Path::new("/nonexistent/netloom.toml");
+        assert!(Config::read(missing, false).is_ok());
+        assert!(Config::read(missing, true).unwrap_err().to_string().contains("/nonexistent/netloom.toml"));
+    }
+}

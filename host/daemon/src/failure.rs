@@ -1,0 +1,77 @@
+//! Failures as the API gives them: a status, what went wrong, and the way out.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use netloom_api::types::ErrorBody;
+
+/// What a request ends in when it does not succeed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    cause: anyhow::Error,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(status: StatusCode, cause: impl Into<anyhow::Error>) -> Self {
+        Self { status, cause: cause.into(), hint: None }
+    }
+
+    /// There is no such thing.
+    pub(crate) fn not_found(what: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, anyhow::anyhow!("{what}"))
+    }
+
+    /// It is there already, or in use.
+    pub(crate) fn conflict(what: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::CONFLICT, anyhow::anyhow!("{what}"))
+    }
+
+    /// The request is wrong.
+    pub(crate) fn invalid(cause: impl Into<anyhow::Error>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, cause)
+    }
+
+    /// The request is right, but the kernel or a plugin refuses.
+    pub(crate) fn refused(cause: impl Into<anyhow::Error>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, cause)
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says what was attempted.
+    #[must_use]
+    pub(crate) fn context(mut self, what: impl std::fmt::Display + Send + Sync + 'static) -> Self {
+        self.cause = self.cause.context(what);
+        self
+    }
+}
+
+/// Anything that is not told apart is the daemon's or the kernel's trouble, not the caller's.
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.cause)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        tracing::warn!(status = self.status.as_u16(), error = %self, "request failed");
+        let body = ErrorBody { error: self.to_string(), hint: self.hint };
+        (self.status, Json(body)).into_response()
+    }
+}

@@ -1,0 +1,116 @@
+//! Metrics, exported as OpenMetrics text.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Decided {
+    pub(crate) hook: &'static str,
+    pub(crate) by: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfPlugin {
+    pub(crate) plugin: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfFate {
+    pub(crate) fate: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfWhat {
+    pub(crate) what: &'static str,
+}
+
+/// Every metric of the daemon.
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) decisions: Family<Decided, Counter>,
+    pub(crate) plugin_failures: Family<OfPlugin, Counter>,
+    pub(crate) reaped_sockets: Family<OfFate, Counter>,
+    pub(crate) reap_seconds: Histogram,
+    pub(crate) stale_retries: Counter,
+    pub(crate) undone_plans: Counter,
+    pub(crate) objects: Family<OfWhat, Gauge>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("netloom");
+        let decisions = Family::default();
+        let plugin_failures = Family::default();
+        let reaped_sockets = Family::default();
+        let reap_seconds = Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0]);
+        let stale_retries = Counter::default();
+        let undone_plans = Counter::default();
+        let objects = Family::default();
+        registry.register("decisions", "Policy decisions, by hook and by who decided", decisions.clone());
+        registry.register("plugin_failures", "Traps, timeouts and bad answers", plugin_failures.clone());
+        registry.register(
+            "reaped_sockets",
+            "Sockets found by reaps, by what became of them",
+            reaped_sockets.clone(),
+        );
+        registry.register_with_unit(
+            "reap",
+            "From the event to the last socket verified gone",
+            Unit::Seconds,
+            reap_seconds.clone(),
+        );
+        registry.register(
+            "stale_retries",
+            "Decisions made anew as the chain had changed",
+            stale_retries.clone(),
+        );
+        registry.register(
+            "undone_plans",
+            "Plans undone after a step failed or a crash",
+            undone_plans.clone(),
+        );
+        registry.register("objects", "Endpoints, attachments, services and plugins", objects.clone());
+        Self {
+            registry,
+            decisions,
+            plugin_failures,
+            reaped_sockets,
+            reap_seconds,
+            stale_retries,
+            undone_plans,
+            objects,
+        }
+    }
+
+    pub(crate) fn set_objects(&self, what: &'static str, count: usize) {
+        self.objects.get_or_create(&OfWhat { what }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_has_every_metric_with_its_help() {
+        let metrics = Metrics::new();
+        metrics.set_objects("endpoints", 2);
+        metrics.decisions.get_or_create(&Decided { hook: "attach-order", by: "attach-order".into() }).inc();
+        let text = metrics.text().unwrap();
+        assert!(text.contains("netloom_objects{what=\"endpoints\"} 2"), "{text}");
+        assert!(
+            text.contains("netloom_decisions_total{hook=\"attach-order\",by=\"attach-order\"} 1"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! Names that the daemon gives: devices, pins, attachments, addresses. Each can be told from its owner alone,
+//! so that what a crash left behind can be found by name.
+
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use netloom_core::model::{MacAddress, Name, Owner};
+use sha2::{Digest as _, Sha256};
+
+/// The node's end of an endpoint's pair: at most 15 bytes, the start of the endpoint's name and a hash of all
+/// of it and of the instance, so that two instances on a node cannot meet.
+pub(crate) fn host_interface(instance: &str, endpoint: &Name) -> String {
+    let start: String = endpoint.as_str().chars().filter(char::is_ascii_alphanumeric).take(6).collect();
+    let [a, b, c, ..] = hash(instance, endpoint);
+    format!("nl{start}{a:02x}{b:02x}{c:02x}")
+}
+
+/// A locally administered address of an endpoint's own, the same each time.
+pub(crate) fn mac(instance: &str, endpoint: &Name, host_end: bool) -> MacAddress {
+    let [a, b, c, d, ..] = hash(instance, endpoint);
+    MacAddress([0x02, if host_end { 0x6e } else { 0x6c }, a, b, c, d])
+}
+
+fn hash(instance: &str, endpoint: &Name) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(instance.as_bytes());
+    hasher.update([0]);
+    hasher.update(endpoint.as_str().as_bytes());
+    hasher.finalize().into()
+}
+
+/// The alias of a device of ours, as `ip link` shows it.
+pub(crate) fn alias(instance: &str, endpoint: &Name) -> String {
+    format!("{}{endpoint}", alias_prefix(instance))
+}
+
+/// What every alias of an instance starts with.
+pub(crate) fn alias_prefix(instance: &str) -> String {
+    format!("{instance}: endpoint ")
+}
+
+/// The id of an attachment of an endpoint's datapath.
+pub(crate) fn endpoint_attachment(endpoint: &Name, direction: &str) -> String {
+    format!("{endpoint}:{direction}")
+}
+
+/// The id of an attachment that somebody asked for.
+pub(crate) fn attachment(owner: &Owner, number: u64) -> String {
+    format!("{}-{number}", owner.as_str().replace(['/', '.'], "-"))
+}
+
+/// Where an attachment's link is pinned. bpffs takes no dots in names, and `~` is in no name of ours.
+pub(crate) fn pin(bpffs: &Path, attachment: &str) -> PathBuf {
+    let (folder, file) = match attachment.split_once(':') {
+        Some((endpoint, direction)) => (format!("endpoints/{endpoint}"), direction),
+        None => ("attachments".to_owned(), attachment),
+    };
+    bpffs.join(folder.replace('.', "~")).join(file.replace('.', "~"))
+}
+
+/// The first free address of a pool; the network's own address and its first host are left out, and the
+/// broadcast address.
+pub(crate) fn free_ipv4(pool: Ipv4Net, taken: &HashSet<IpAddr>) -> Option<Ipv4Addr> {
+    pool.hosts().skip(1).find(|address| !taken.contains(&IpAddr::V4(*address)))
+}
+
+/// The same for IPv6.
+pub(crate) fn free_ipv6(pool: Ipv6Net, taken: &HashSet<IpAddr>) -> Option<Ipv6Addr> {
+    pool.hosts().skip(2).find(|address| !taken.contains(&IpAddr::V6(*address)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_interfaces_fit_and_differ_between_instances_and_endpoints() {
+        let names = ["web", "web.2", "a-very-long-endpoint-name-0123456789-0123456789-0123456789-abcd"];
+        let mut seen = HashSet::new();
+        for instance in ["netloom", "netloom-demo"] {
+            for name in names {
+                let device = host_interface(instance, &Name::new(name).unwrap());
+                assert!(device.len() <= 15, "{device}");
+                assert!(seen.insert(device));
+            }
+        }
+    }
+
+    #[test]
+    fn macs_are_unicast_and_locally_administered() {
+        let name = Name::new("web").unwrap();
+        let (host, peer) = (mac("netloom", &name, true), mac("netloom", &name, false));
+        assert_ne!(host, peer);
+        assert!(host.0[0] & 3 == 2 && peer.0[0] & 3 == 2);
+    }
+
+    #[test]
+    fn pins_have_no_dots_and_do_not_collide() {
+        let bpffs = Path::new("/sys/fs/bpf/netloom");
+        let dotted = pin(bpffs, &endpoint_attachment(&Name::new("web.1").unwrap(), "from"));
+        let dashed = pin(bpffs, &endpoint_attachment(&Name::new("web-1").unwrap(), "from"));
+        assert_eq!(dotted, Path::new("/sys/fs/bpf/netloom/endpoints/web~1/from"));
+        assert_ne!(dotted, dashed);
+    }
+
+    #[test]
+    fn addresses_are_given_once_and_never_the_first_host() {
+        let pool: Ipv4Net = "10.0.0.0/29".parse().unwrap();
+        let mut taken = HashSet::new();
+        while let Some(address) = free_ipv4(pool, &taken) {
+            assert!(taken.insert(address.into()));
+        }
+        assert_eq!(taken.len(), 5);
+        assert!(!taken.contains(&"10.0.0.1".parse().unwrap()));
+        let first = free_ipv6("fd00::/112".parse().unwrap(), &HashSet::new());
+        assert_eq!(first, Some("fd00::2".parse().unwrap()));
+    }
+}

@@ -1,0 +1,231 @@
+//! The store: one transactional file. It is a hint, the kernel is the truth: at start every record is checked
+//! against its object.
+
+use std::path::{Path, PathBuf};
+
+use netloom_core::{
+    model::{Attachment, Endpoint, ReapEvent},
+    plan::Plan,
+};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The store cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("the store {} cannot be opened: {source}", path.display())]
+    Open { path: PathBuf, source: Box<redb::DatabaseError> },
+    #[error("the store cannot be used: {0}")]
+    Use(#[from] Box<redb::Error>),
+    #[error("the record {key} of {table} is not understood; was it written by a newer netloomd?")]
+    Record { table: &'static str, key: String, source: serde_json::Error },
+}
+
+/// A kind of record, and the table it is kept in.
+pub(crate) trait Record: Serialize + DeserializeOwned {
+    const TABLE: &'static str;
+}
+
+impl Record for Endpoint {
+    const TABLE: &'static str = "endpoints";
+}
+impl Record for Attachment {
+    const TABLE: &'static str = "attachments";
+}
+impl Record for Plan {
+    const TABLE: &'static str = "plans";
+}
+impl Record for ReapEvent {
+    const TABLE: &'static str = "reaps";
+}
+
+/// A service and its number in the datapath.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServiceRecord {
+    pub(crate) id: netloom_core::model::ServiceId,
+    pub(crate) service: netloom_core::model::Service,
+}
+impl Record for ServiceRecord {
+    const TABLE: &'static str = "services";
+}
+
+/// A plugin loaded at run time. Its component is a file of the state directory, by its digest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PluginRecord {
+    pub(crate) load: netloom_api::types::PluginLoad,
+    pub(crate) digest: String,
+    pub(crate) order: u64,
+}
+impl Record for PluginRecord {
+    const TABLE: &'static str = "plugins";
+}
+
+/// A plugin's own value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KvRecord(pub(crate) Vec<u8>);
+impl Record for KvRecord {
+    const TABLE: &'static str = "kv";
+}
+
+#[derive(Serialize, Deserialize)]
+struct Counter(u64);
+impl Record for Counter {
+    const TABLE: &'static str = "counters";
+}
+
+fn table<R: Record>() -> TableDefinition<'static, &'static str, &'static [u8]> {
+    TableDefinition::new(R::TABLE)
+}
+
+fn trouble(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::Use(Box::new(error.into()))
+}
+
+fn decode<R: Record>(key: &str, bytes: &[u8]) -> Result<R, StoreError> {
+    serde_json::from_slice(bytes).map_err(|source| StoreError::Record {
+        table: R::TABLE,
+        key: key.into(),
+        source,
+    })
+}
+
+pub(crate) struct Store {
+    database: Database,
+}
+
+impl Store {
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = Database::create(path)
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source: Box::new(source) })?;
+        Ok(Self { database })
+    }
+
+    /// Carries out changes together: all of them, or none.
+    pub(crate) fn commit<T>(
+        &self,
+        changes: impl FnOnce(&Changes) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let changes_made = Changes(self.database.begin_write().map_err(trouble)?);
+        let value = changes(&changes_made)?;
+        changes_made.0.commit().map_err(trouble)?;
+        Ok(value)
+    }
+
+    pub(crate) fn get<R: Record>(&self, key: &str) -> Result<Option<R>, StoreError> {
+        let read = self.database.begin_read().map_err(trouble)?;
+        let table = match read.open_table(table::<R>()) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(trouble(error)),
+        };
+        let found = table.get(key).map_err(trouble)?;
+        found.map(|bytes| decode(key, bytes.value())).transpose()
+    }
+
+    /// Every record of a kind, by key.
+    pub(crate) fn all<R: Record>(&self) -> Result<Vec<(String, R)>, StoreError> {
+        let read = self.database.begin_read().map_err(trouble)?;
+        let table = match read.open_table(table::<R>()) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(trouble(error)),
+        };
+        let mut records = Vec::new();
+        for item in table.iter().map_err(trouble)? {
+            let (key, value) = item.map_err(trouble)?;
+            records.push((key.value().to_owned(), decode(key.value(), value.value())?));
+        }
+        Ok(records)
+    }
+}
+
+/// Changes not yet committed.
+pub(crate) struct Changes(redb::WriteTransaction);
+
+impl Changes {
+    pub(crate) fn put<R: Record>(&self, key: &str, record: &R) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(record).map_err(|source| StoreError::Record {
+            table: R::TABLE,
+            key: key.into(),
+            source,
+        })?;
+        let mut table = self.0.open_table(table::<R>()).map_err(trouble)?;
+        table.insert(key, bytes.as_slice()).map_err(trouble)?;
+        Ok(())
+    }
+
+    pub(crate) fn remove<R: Record>(&self, key: &str) -> Result<bool, StoreError> {
+        let mut table = self.0.open_table(table::<R>()).map_err(trouble)?;
+        let removed = table.remove(key).map_err(trouble)?.is_some();
+        Ok(removed)
+    }
+
+    /// The next number of a counter, from 1; never given twice.
+    pub(crate) fn next(&self, counter: &str) -> Result<u64, StoreError> {
+        let next = {
+            let table = self.0.open_table(table::<Counter>()).map_err(trouble)?;
+            let last = table.get(counter).map_err(trouble)?;
+            last.map(|bytes| decode::<Counter>(counter, bytes.value())).transpose()?.map_or(0, |Counter(n)| n)
+                + 1
+        };
+        self.put(counter, &Counter(next))?;
+        Ok(next)
+    }
+}
+
+/// The key of a numbered record, such that keys sort as the numbers do.
+pub(crate) fn number_key(number: u64) -> String {
+    format!("{number:020}")
+}
+
+#[cfg(test)]
+mod tests {
+    use netloom_core::plan::Recovery;
+
+    use super::*;
+
+    fn plan(what: &str) -> Plan {
+        Plan { what: what.into(), ops: vec![], recovery: Recovery::Undo }
+    }
+
+    #[test]
+    fn what_is_committed_is_there_after_opening_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = Store::open(&path).unwrap();
+        assert!(store.all::<Plan>().unwrap().is_empty());
+        store.commit(|changes| changes.put("a", &plan("add"))).unwrap();
+        drop(store);
+        assert_eq!(Store::open(&path).unwrap().get::<Plan>("a").unwrap(), Some(plan("add")));
+    }
+
+    #[test]
+    fn a_failed_commit_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let failed: Result<(), _> = store.commit(|changes| {
+            changes.put("a", &plan("add"))?;
+            Err(trouble(redb::Error::Corrupted("on purpose".into())))
+        });
+        assert!(failed.is_err());
+        assert_eq!(store.get::<Plan>("a").unwrap(), None);
+    }
+
+    #[test]
+    fn counters_never_repeat() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let first = Store::open(&path).unwrap().commit(|changes| changes.next("x")).unwrap();
+        let second = Store::open(&path).unwrap().commit(|changes| changes.next("x")).unwrap();
+        assert_eq!((first, second), (1, 2));
+    }
+
+    #[test]
+    fn a_file_that_is_no_store_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        std::fs::write(&path, "no store at all").unwrap();
+        let error = Store::open(&path).err().unwrap().to_string();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
+}
