@@ -201,12 +201,9 @@ impl Plan {
 
     /// Detach one program.
     #[must_use]
-    pub fn detach(id: &str) -> Self {
-        Self {
-            what: format!("detach {id}"),
-            ops: vec![Op::Detach { id: id.to_owned() }],
-            recovery: Recovery::Finish,
-        }
+    pub fn detach(attachment: &Attachment) -> Self {
+        let ops = vec![Op::detach(attachment)];
+        Self { what: format!("detach {}", attachment.id), ops, recovery: Recovery::Finish }
     }
 }
 
@@ -214,8 +211,8 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::model::{
-        AttachmentKind, DeviceMode, EndpointMode, EndpointSpec, IfIndex, Labels, NetkitPolicy, NetnsCookie,
-        NetnsId, Owner,
+        AttachmentKind, DeviceMode, EndpointMode, EndpointSpec, Hook, IfIndex, Labels, LinkId, NetkitPolicy,
+        NetnsCookie, NetnsId, Owner, ProgramId,
     };
 
     fn endpoint() -> Endpoint {
