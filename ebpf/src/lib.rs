@@ -1,1 +1,18 @@
 //! Netloom's BPF programs, built and embedded, and the layout of their maps.
+//!
+//! The C sources are in `src/bpf`: `datapath.bpf.c` (an endpoint's packets), `socklb.bpf.c` (service
+//! translation at the socket), `sockets.bpf.c` (iterators over sockets). Each becomes a constant here.
+//!
+//! - [`compile`](mod@compile): from C to an object, for this crate's own programs and for others'
+//! - [`layout`]: the structs that maps hold, as the C header has them
+//! - [`shard`]: which map holds the bindings to a backend
+
+pub mod compile;
+pub mod layout;
+pub mod shard;
+
+/// Aligns an object as its ELF structs want it.
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+
+include!(concat!(env!("OUT_DIR"), "/objects.rs"));

@@ -17,5 +17,10 @@
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define ECONNREFUSED 111
+#define ETH_HLEN 14
+#define ETH_P_IP 0x0800
+#define ETH_P_ARP 0x0806
+#define ETH_P_IPV6 0x86dd
+#define TC_ACT_SHOT 2
 
 #endif

@@ -63,8 +63,105 @@ struct nl_backend {
 	struct nl_addr address;
 	__be16 port;
 	__u16 reserved;
+	/*
+	 * The key's service again: the kernel may hand an element to another key while a program still reads
+	 * it, and this is how the program notices.
+	 */
+	__u32 service;
 };
 
 #define NL_SHARDS 16
+
+/* One address that an unconnected UDP socket sent to, and where its packets went instead. */
+struct nl_flow {
+	struct nl_addr vip;
+	struct nl_addr backend;
+	__be16 vip_port;
+	__be16 backend_port;
+	/* The backend's slot in nl_backends when it was chosen. */
+	__u32 slot;
+};
+
+#define NL_FLOWS 16
+
+/* Value of nl_flows, a socket storage: the flows of an unconnected UDP socket, the oldest overwritten first. */
+struct nl_flows {
+	__u32 next;
+	__u32 reserved;
+	struct nl_flow flow[NL_FLOWS];
+};
+
+/* Value of nl_lb_counters, which has one element. */
+struct nl_lb_counters {
+	/* Connects sent to a backend. */
+	__u64 connected;
+	/* Connects and messages refused because the service has no backend. */
+	__u64 refused;
+	/* Connects whose binding could not be stored: no reap will find them. */
+	__u64 unbound;
+};
+
+/* An endpoint's device pair: how packets are handed over to it. */
+enum nl_mode {
+	NL_MODE_NETKIT = 1,
+	NL_MODE_NETKIT_L2 = 2,
+	NL_MODE_VETH = 3,
+};
+
+/* Value of nl_endpoints; the key is an address of the endpoint as struct nl_addr. */
+struct nl_endpoint {
+	__u32 id;
+	/* The node's end of the pair. */
+	__u32 ifindex;
+	/* Bytes, of the endpoint's end. */
+	__u32 mtu;
+	/* The first twelve bytes of a frame to the endpoint: all zero where the link has no addresses. */
+	__u8 mac[6];
+	__u8 host_mac[6];
+	/* enum nl_mode */
+	__u8 mode;
+	__u8 reserved[3];
+};
+
+/* Why a packet from an endpoint was dropped: an index of nl_counters.dropped. */
+enum nl_drop {
+	/* The source address is not the endpoint's. */
+	NL_DROP_SPOOFED,
+	/* Shorter than its headers. */
+	NL_DROP_MALFORMED,
+	/* A protocol that this kind of link does not carry. */
+	NL_DROP_UNSUPPORTED,
+	NL_DROPS,
+};
+
+/* Value of nl_counters, per CPU; the index is the endpoint's id. Bytes include the link header. */
+struct nl_counters {
+	/* From the endpoint, without those dropped. */
+	__u64 sent_packets;
+	__u64 sent_bytes;
+	/* To the endpoint. */
+	__u64 received_packets;
+	__u64 received_bytes;
+	__u64 dropped[NL_DROPS];
+};
+
+#define NL_ADDRESSES 8
+
+/* What the datapath programs are compiled for: a constant of each endpoint's own copy of them. */
+struct nl_config {
+	__u32 id;
+	/* Bytes, of the endpoint's end. */
+	__u32 mtu;
+	/* The verdict that hands a packet on; it differs between hooks. */
+	__s32 pass;
+	/* enum nl_mode */
+	__u8 mode;
+	__u8 v4_count;
+	__u8 v6_count;
+	__u8 reserved;
+	/* The addresses that the endpoint may send from. */
+	__be32 v4[NL_ADDRESSES];
+	struct nl_addr v6[NL_ADDRESSES];
+};
 
 #endif

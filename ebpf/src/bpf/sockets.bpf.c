@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/*
+ * Finding bound sockets: one pass over a shard of bindings sees the sockets of every network namespace, tells
+ * those asked for apart here in the kernel, and writes a record of each.
+ *
+ * User space fills the three maps, then reads the iterator of each shard it is interested in.
+ */
+#include "netloom.h"
+
+#include <bpf/bpf_core_read.h>
+
+/* TCP_CLOSE and TCP_LISTEN of include/net/tcp_states.h: a socket in another state has a peer. */
+#define STATE_CLOSE 7
+#define STATE_LISTEN 10
+
+#define FIND_BACKENDS 1
+#define FIND_NETNS 2
+
+/*
+ * What to look for: the only element of nl_find. `src/layout.rs` mirrors this struct and the next two, which no
+ * other program uses.
+ */
+struct nl_find {
+	/* Nanoseconds since the socket was bound. */
+	__u64 min_age;
+	/* Bit n for state n. */
+	__u32 states;
+	/* Bit 0 for TCP, bit 1 for UDP. */
+	__u16 protocols;
+	/* FIND_BACKENDS, FIND_NETNS: only what these maps hold. */
+	__u16 conditions;
+};
+
+/* Key of nl_find_backend. */
+struct nl_find_backend {
+	struct nl_addr address;
+	__be16 port;
+	__u8 protocol;
+	__u8 reserved;
+};
+
+/* One socket, as user space reads it. Both addresses of an IPv4 socket are held v4-mapped. */
+struct nl_found {
+	__u64 cookie;
+	__u64 netns_cookie;
+	/* CLOCK_MONOTONIC, in nanoseconds. */
+	__u64 bound_at;
+	/* TCP: acknowledged by the peer, the SYN counted as one; received in order. */
+	__u64 bytes_acked;
+	__u64 bytes_received;
+	struct nl_addr backend;
+	struct nl_addr local;
+	struct nl_addr remote;
+	__u32 service;
+	/* The index of the device the socket is bound to, or 0. */
+	__u32 device;
+	__be16 backend_port;
+	__u16 local_port;
+	__be16 remote_port;
+	__u8 protocol;
+	__u8 family;
+	__u8 state;
+	__u8 reserved[7];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nl_find);
+} nl_find SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct nl_find_backend);
+	__type(value, __u8);
+} nl_find_backend SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, __u8);
+} nl_find_netns SEC(".maps");
+
+/* The kernel's own, as far as they are read. */
+
+struct in6_addr {
+	union {
+		__be32 u6_addr32[4];
+	} in6_u;
+} __attribute__((preserve_access_index));
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	unsigned short skc_family;
+	unsigned char skc_state;
+	int skc_bound_dev_if;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+} __attribute__((preserve_access_index));
+
+struct sock {
+	struct sock_common __sk_common;
+} __attribute__((preserve_access_index));
+
+struct tcp_sock {
+	__u64 bytes_acked;
+	__u64 bytes_received;
+} __attribute__((preserve_access_index));
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
+} __attribute__((preserve_access_index));
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} __attribute__((preserve_access_index));
+
+static __always_inline struct nl_addr mapped(__be32 v4)
+{
+	struct nl_addr address = { .word = { 0, 0, bpf_htonl(0xffff), v4 } };
+
+	return address;
+}
+
+static __always_inline struct nl_addr v6(const struct in6_addr *from)
+{
+	struct nl_addr address = { .word = {
+		from->in6_u.u6_addr32[0],
+		from->in6_u.u6_addr32[1],
+		from->in6_u.u6_addr32[2],
+		from->in6_u.u6_addr32[3],
+	} };
+
+	return address;
+}
+
+static __always_inline int is_wanted(const struct nl_find *find, const struct nl_binding *binding,
+				     __u8 state)
+{
+	__u16 protocol = binding->protocol == IPPROTO_TCP ? 1 : binding->protocol == IPPROTO_UDP ? 2 : 0;
+	struct nl_find_backend backend = {};
+	__u64 netns;
+
+	if (!(find->protocols & protocol) || !(find->states & (1u << (state & 31))))
+		return 0;
+	if (find->min_age && bpf_ktime_get_ns() - binding->bound_at < find->min_age)
+		return 0;
+	if (find->conditions & FIND_NETNS) {
+		netns = binding->netns_cookie;
+		if (!bpf_map_lookup_elem(&nl_find_netns, &netns))
+			return 0;
+	}
+	if (find->conditions & FIND_BACKENDS) {
+		backend.address = binding->backend;
+		backend.port = binding->backend_port;
+		backend.protocol = binding->protocol;
+		if (!bpf_map_lookup_elem(&nl_find_backend, &backend))
+			return 0;
+	}
+	return 1;
+}
+
+SEC("iter/bpf_sk_storage_map")
+int nl_find_bound(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	const struct nl_binding *binding = ctx->value;
+	struct sock *sk = ctx->sk;
+	const struct nl_find *find;
+	struct nl_found found = {};
+	struct tcp_sock *tcp;
+	__u32 zero = 0;
+
+	/* The last call of a pass comes without a socket. */
+	if (!sk || !binding)
+		return 0;
+	find = bpf_map_lookup_elem(&nl_find, &zero);
+	if (!find)
+		return 0;
+	found.state = sk->__sk_common.skc_state;
+	if (!is_wanted(find, binding, found.state))
+		return 0;
+
+	found.family = sk->__sk_common.skc_family;
+	found.remote_port = sk->__sk_common.skc_dport;
+	if (found.family == AF_INET6) {
+		found.local = v6(&sk->__sk_common.skc_v6_rcv_saddr);
+		found.remote = v6(&sk->__sk_common.skc_v6_daddr);
+	} else {
+		found.local = mapped(sk->__sk_common.skc_rcv_saddr);
+		found.remote = mapped(sk->__sk_common.skc_daddr);
+	}
+	found.backend = binding->backend;
+	found.backend_port = binding->backend_port;
+	/*
+	 * The binding says where connect was sent. A connect that failed afterwards, or that another program
+	 * sent elsewhere, left the socket with another peer: it is not this backend's.
+	 */
+	if (found.state != STATE_CLOSE && found.state != STATE_LISTEN &&
+	    (found.remote_port != found.backend_port || found.remote.word[0] != found.backend.word[0] ||
+	     found.remote.word[1] != found.backend.word[1] || found.remote.word[2] != found.backend.word[2] ||
+	     found.remote.word[3] != found.backend.word[3]))
+		return 0;
+
+	found.cookie = binding->cookie;
+	found.netns_cookie = binding->netns_cookie;
+	found.bound_at = binding->bound_at;
+	found.service = binding->service;
+	found.protocol = binding->protocol;
+	found.local_port = sk->__sk_common.skc_num;
+	found.device = sk->__sk_common.skc_bound_dev_if;
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (tcp) {
+		found.bytes_acked = tcp->bytes_acked;
+		found.bytes_received = tcp->bytes_received;
+	}
+	/* A full buffer ends the read; the kernel shows this socket again at the next. */
+	bpf_seq_write(ctx->meta->seq, &found, sizeof(found));
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/*
+ * Service translation at the socket: a client that connects or sends to a service's address gets one of its
+ * backends, and reads the service's address back. No packet is touched.
+ *
+ * Each connect leaves a binding with the socket, by which a reap finds the sockets of a dead backend. It lives
+ * in socket storage, so it costs no reference, is never evicted, and is gone with its socket.
+ */
+#include "shard.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct nl_service_key);
+	__type(value, struct nl_service);
+} nl_services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct nl_backend_key);
+	__type(value, struct nl_backend);
+} nl_backends SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct nl_lb_counters);
+} nl_lb_counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, int);
+	__type(value, struct nl_flows);
+} nl_flows SEC(".maps");
+
+/* Socket storage cannot be an inner map, hence sixteen maps and a switch instead of an array of maps. */
+#define NL_EACH_SHARD(do) \
+	do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11) do(12) do(13) do(14) do(15)
+
+#define NL_SHARD_MAP(n)                                        \
+	struct {                                               \
+		__uint(type, BPF_MAP_TYPE_SK_STORAGE);         \
+		__uint(map_flags, BPF_F_NO_PREALLOC);          \
+		__uint(pinning, LIBBPF_PIN_BY_NAME);           \
+		__type(key, int);                              \
+		__type(value, struct nl_binding);              \
+	} nl_bound_##n SEC(".maps");
+
+NL_EACH_SHARD(NL_SHARD_MAP)
+
+static __always_inline struct nl_binding *nl_binding_of(struct bpf_sock *sk, __u32 shard, __u64 flags)
+{
+	switch (shard) {
+#define NL_GET(n) \
+	case n:   \
+		return bpf_sk_storage_get(&nl_bound_##n, sk, NULL, flags);
+		NL_EACH_SHARD(NL_GET)
+#undef NL_GET
+	}
+	return NULL;
+}
+
+/*
+ * Removes what an earlier connect of this socket left in other shards. A lookup costs less than a deletion,
+ * which takes a reference first, and nearly always finds that the socket has no storage at all.
+ */
+static __always_inline void nl_unbind(struct bpf_sock *sk, __u32 except)
+{
+#define NL_DELETE(n)                                                         \
+	if (except != n && bpf_sk_storage_get(&nl_bound_##n, sk, NULL, 0))   \
+		bpf_sk_storage_delete(&nl_bound_##n, sk);
+	NL_EACH_SHARD(NL_DELETE)
+#undef NL_DELETE
+}
+
+static __always_inline struct nl_lb_counters *nl_lb_count(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&nl_lb_counters, &zero);
+}
+
+static __always_inline int nl_is(const struct nl_addr *a, __be16 a_port, const struct nl_addr *b, __be16 b_port)
+{
+	return a_port == b_port && a->word[3] == b->word[3] && a->word[2] == b->word[2] &&
+	       a->word[1] == b->word[1] && a->word[0] == b->word[0];
+}
+
+/* The address in the hook's context, which has one field for each family. */
+static __always_inline struct nl_addr nl_read_address(struct bpf_sock_addr *ctx, int v6)
+{
+	struct nl_addr address;
+
+	if (v6) {
+		address.word[0] = ctx->user_ip6[0];
+		address.word[1] = ctx->user_ip6[1];
+		address.word[2] = ctx->user_ip6[2];
+		address.word[3] = ctx->user_ip6[3];
+	} else {
+		address.word[0] = 0;
+		address.word[1] = 0;
+		address.word[2] = bpf_htonl(0xffff);
+		address.word[3] = ctx->user_ip4;
+	}
+	return address;
+}
+
+/* A v4-mapped address stays one: services and their backends are of one family. */
+static __always_inline void nl_write_address(struct bpf_sock_addr *ctx, int v6, const struct nl_addr *address,
+					     __be16 port)
+{
+	if (v6) {
+		ctx->user_ip6[0] = address->word[0];
+		ctx->user_ip6[1] = address->word[1];
+		ctx->user_ip6[2] = address->word[2];
+		ctx->user_ip6[3] = address->word[3];
+	} else {
+		ctx->user_ip4 = address->word[3];
+	}
+	ctx->user_port = port;
+}
+
+static __always_inline struct nl_service_key nl_service_key(struct bpf_sock_addr *ctx, int v6)
+{
+	struct nl_service_key key = {
+		.vip = nl_read_address(ctx, v6),
+		.port = ctx->user_port,
+		.protocol = ctx->protocol,
+	};
+
+	return key;
+}
+
+/* Copies a backend; false if the slot is empty or was just given away. */
+static __always_inline int nl_backend_at(__u32 service, __u32 slot, struct nl_backend *copy)
+{
+	struct nl_backend_key key = { .service = service, .slot = slot };
+	const struct nl_backend *backend = bpf_map_lookup_elem(&nl_backends, &key);
+
+	if (!backend)
+		return 0;
+	*copy = *backend;
+	return copy->service == service;
+}
+
+/*
+ * Chooses a backend. User space may shrink the service between the lookups, hence more than one attempt, each
+ * with a fresh count.
+ */
+static __always_inline int nl_choose(const struct nl_service_key *key, struct nl_backend *backend, __u32 *slot)
+{
+	for (int attempt = 0; attempt < 4; attempt++) {
+		const struct nl_service *service = bpf_map_lookup_elem(&nl_services, key);
+		__u32 count, id;
+
+		if (!service)
+			return 0;
+		id = service->id;
+		count = service->count;
+		if (!count)
+			return 0;
+		*slot = bpf_get_prandom_u32() % count;
+		if (nl_backend_at(id, *slot, backend))
+			return 1;
+	}
+	return 0;
+}
+
+/* Fails the system call with ECONNREFUSED, as a connection to a closed port does. */
+static __always_inline int nl_refuse(void)
+{
+	struct nl_lb_counters *counters = nl_lb_count();
+
+	if (counters)
+		counters->refused++;
+	bpf_set_retval(-ECONNREFUSED);
+	return 0;
+}
+
+static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
+{
+	struct nl_service_key key = nl_service_key(ctx, v6);
+	struct nl_lb_counters *counters;
+	struct nl_binding *binding;
+	struct nl_backend backend;
+	__u32 shard, slot;
+
+	if (!ctx->sk)
+		return 1;
+	if (!bpf_map_lookup_elem(&nl_services, &key)) {
+		nl_unbind(ctx->sk, NL_SHARDS);
+		return 1;
+	}
+	if (!nl_choose(&key, &backend, &slot))
+		return nl_refuse();
+
+	shard = nl_shard(&backend.address, backend.port, key.protocol);
+	nl_unbind(ctx->sk, shard);
+	counters = nl_lb_count();
+	if (counters)
+		counters->connected++;
+	binding = nl_binding_of(ctx->sk, shard, BPF_SK_STORAGE_GET_F_CREATE);
+	if (binding) {
+		/* The kernel makes a cookie when it is first asked for; without this, it would read 0. */
+		binding->cookie = bpf_get_socket_cookie(ctx);
+		binding->netns_cookie = bpf_get_netns_cookie(ctx);
+		binding->bound_at = bpf_ktime_get_ns();
+		binding->backend = backend.address;
+		binding->vip = key.vip;
+		binding->service = backend.service;
+		binding->backend_port = backend.port;
+		binding->vip_port = key.port;
+		binding->protocol = key.protocol;
+		binding->family = ctx->family;
+	} else if (counters) {
+		counters->unbound++;
+	}
+	nl_write_address(ctx, v6, &backend.address, backend.port);
+	return 1;
+}
+
+/*
+ * A message with an address of its own. The socket keeps its backend for a service as long as the service
+ * keeps the backend, so that an exchange of several messages is with one server.
+ */
+static __always_inline int nl_sendmsg(struct bpf_sock_addr *ctx, int v6)
+{
+	struct nl_service_key key = nl_service_key(ctx, v6);
+	const struct nl_service *service = bpf_map_lookup_elem(&nl_services, &key);
+	struct nl_backend backend;
+	struct nl_flows *flows;
+	struct nl_flow *flow;
+	__u32 slot;
+
+	if (!service || !ctx->sk)
+		return 1;
+
+	flows = bpf_sk_storage_get(&nl_flows, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (flows) {
+		for (int i = 0; i < NL_FLOWS; i++) {
+			flow = &flows->flow[i];
+			if (!nl_is(&flow->vip, flow->vip_port, &key.vip, key.port))
+				continue;
+			if (flow->slot < service->count && nl_backend_at(service->id, flow->slot, &backend) &&
+			    nl_is(&flow->backend, flow->backend_port, &backend.address, backend.port)) {
+				nl_write_address(ctx, v6, &backend.address, backend.port);
+				return 1;
+			}
+		}
+	}
+
+	if (!nl_choose(&key, &backend, &slot))
+		return nl_refuse();
+	if (flows) {
+		flow = &flows->flow[flows->next++ % NL_FLOWS];
+		flow->vip = key.vip;
+		flow->backend = backend.address;
+		flow->vip_port = key.port;
+		flow->backend_port = backend.port;
+		flow->slot = slot;
+	}
+	nl_write_address(ctx, v6, &backend.address, backend.port);
+	return 1;
+}
+
+/* The peer of a connected socket, where it is a backend, becomes the service again. */
+static __always_inline void nl_show_service(struct bpf_sock_addr *ctx, int v6, const struct nl_addr *peer)
+{
+	struct nl_binding *binding;
+	__u32 shard;
+
+	shard = nl_shard(peer, ctx->user_port, ctx->protocol);
+	binding = nl_binding_of(ctx->sk, shard, 0);
+	if (binding && nl_is(&binding->backend, binding->backend_port, peer, ctx->user_port))
+		nl_write_address(ctx, v6, &binding->vip, binding->vip_port);
+}
+
+static __always_inline int nl_recvmsg(struct bpf_sock_addr *ctx, int v6)
+{
+	struct nl_addr peer = nl_read_address(ctx, v6);
+	struct nl_flows *flows;
+
+	if (!ctx->sk)
+		return 1;
+	flows = bpf_sk_storage_get(&nl_flows, ctx->sk, NULL, 0);
+	if (flows) {
+		for (int i = 0; i < NL_FLOWS; i++) {
+			struct nl_flow *flow = &flows->flow[i];
+
+			if (nl_is(&flow->backend, flow->backend_port, &peer, ctx->user_port)) {
+				nl_write_address(ctx, v6, &flow->vip, flow->vip_port);
+				return 1;
+			}
+		}
+	}
+	nl_show_service(ctx, v6, &peer);
+	return 1;
+}
+
+static __always_inline int nl_getpeername(struct bpf_sock_addr *ctx, int v6)
+{
+	struct nl_addr peer = nl_read_address(ctx, v6);
+
+	if (ctx->sk)
+		nl_show_service(ctx, v6, &peer);
+	return 1;
+}
+
+SEC("cgroup/connect4")
+int nl_connect4(struct bpf_sock_addr *ctx)
+{
+	return nl_connect(ctx, 0);
+}
+
+SEC("cgroup/connect6")
+int nl_connect6(struct bpf_sock_addr *ctx)
+{
+	return nl_connect(ctx, 1);
+}
+
+SEC("cgroup/sendmsg4")
+int nl_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return nl_sendmsg(ctx, 0);
+}
+
+SEC("cgroup/sendmsg6")
+int nl_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return nl_sendmsg(ctx, 1);
+}
+
+SEC("cgroup/recvmsg4")
+int nl_recvmsg4(struct bpf_sock_addr *ctx)
+{
+	return nl_recvmsg(ctx, 0);
+}
+
+SEC("cgroup/recvmsg6")
+int nl_recvmsg6(struct bpf_sock_addr *ctx)
+{
+	return nl_recvmsg(ctx, 1);
+}
+
+SEC("cgroup/getpeername4")
+int nl_getpeername4(struct bpf_sock_addr *ctx)
+{
+	return nl_getpeername(ctx, 0);
+}
+
+SEC("cgroup/getpeername6")
+int nl_getpeername6(struct bpf_sock_addr *ctx)
+{
+	return nl_getpeername(ctx, 1);
+}
+
+char LICENSE[] SEC("license") = "GPL";

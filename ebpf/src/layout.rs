@@ -1,0 +1,406 @@
+//! The structs that maps hold, as `bpf/netloom.h` has them. A test compares the two by the objects' BTF.
+//!
+//! Maps take and give plain byte arrays: `to_bytes` and `from_bytes` of each struct.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, network_endian::U16, transmute};
+
+macro_rules! layout {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl $name {
+            /// Its size in maps.
+            pub const SIZE: usize = size_of::<Self>();
+
+            /// Each field's name, offset and size.
+            pub const FIELDS: &'static [(&'static str, usize, usize)] = &[
+                $((stringify!($field), core::mem::offset_of!($name, $field), size_of::<$type>()),)*
+            ];
+
+            /// As a map holds it.
+            #[must_use]
+            pub fn to_bytes(self) -> [u8; Self::SIZE] {
+                transmute!(self)
+            }
+
+            /// From what a map holds.
+            #[must_use]
+            pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+                transmute!(bytes)
+            }
+        }
+    };
+}
+
+/// `struct nl_addr`: an address of either family, IPv4 as v4-mapped IPv6; words in network byte order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Address(pub [u32; 4]);
+
+impl Address {
+    /// Its size in maps.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// As a map holds it.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        transmute!(self)
+    }
+
+    /// From what a map holds.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        transmute!(bytes)
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        let octets = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        Self::from_bytes(octets)
+    }
+}
+
+impl From<Address> for IpAddr {
+    /// A v4-mapped address comes out as IPv4.
+    fn from(address: Address) -> Self {
+        Self::V6(Ipv6Addr::from(address.to_bytes())).to_canonical()
+    }
+}
+
+layout! {
+    /// `struct nl_binding`: what the socket-LB stores with a socket that it connected to a backend.
+    Binding {
+        /// The socket's cookie.
+        cookie: u64,
+        /// Its namespace's cookie.
+        netns_cookie: u64,
+        /// When it was bound: `CLOCK_MONOTONIC`, in nanoseconds.
+        bound_at: u64,
+        /// The backend's address.
+        backend: Address,
+        /// The service's address.
+        vip: Address,
+        /// The service's number.
+        service: u32,
+        /// The backend's port.
+        backend_port: U16,
+        /// The service's port.
+        vip_port: U16,
+        /// The IP protocol's number.
+        protocol: u8,
+        /// The socket's own family: `AF_INET6` with a v4-mapped backend is an IPv6 socket that talks IPv4.
+        family: u8,
+        /// Zero.
+        reserved: [u8; 6],
+    }
+}
+
+impl Binding {
+    /// The backend.
+    #[must_use]
+    pub fn backend_address(&self) -> SocketAddr {
+        SocketAddr::new(self.backend.into(), self.backend_port.get())
+    }
+
+    /// The service's virtual address.
+    #[must_use]
+    pub fn vip_address(&self) -> SocketAddr {
+        SocketAddr::new(self.vip.into(), self.vip_port.get())
+    }
+}
+
+layout! {
+    /// `struct nl_service_key`: what a client connects to.
+    ServiceKey {
+        /// The address.
+        vip: Address,
+        /// The port.
+        port: U16,
+        /// The IP protocol's number.
+        protocol: u8,
+        /// Zero.
+        reserved: u8,
+    }
+}
+
+impl ServiceKey {
+    /// The key of a virtual address.
+    #[must_use]
+    pub fn new(vip: SocketAddr, protocol: u8) -> Self {
+        Self { vip: vip.ip().into(), port: U16::new(vip.port()), protocol, reserved: 0 }
+    }
+
+    /// The virtual address.
+    #[must_use]
+    pub fn vip_address(&self) -> SocketAddr {
+        SocketAddr::new(self.vip.into(), self.port.get())
+    }
+}
+
+layout! {
+    /// `struct nl_service`: a service. Its backends are in the slots up to `count`.
+    Service {
+        /// Its number.
+        id: u32,
+        /// How many backends it has.
+        count: u32,
+    }
+}
+
+layout! {
+    /// `struct nl_backend_key`: one slot of a service.
+    BackendKey {
+        /// The service's number.
+        service: u32,
+        /// From 0.
+        slot: u32,
+    }
+}
+
+layout! {
+    /// `struct nl_backend`: a backend.
+    Backend {
+        /// Its address.
+        address: Address,
+        /// Its port.
+        port: U16,
+        /// Zero.
+        reserved: u16,
+        /// The key's service, so that a program notices an element that was given away under its eyes.
+        service: u32,
+    }
+}
+
+impl Backend {
+    /// A backend of a service.
+    #[must_use]
+    pub fn new(address: SocketAddr, service: u32) -> Self {
+        Self { address: address.ip().into(), port: U16::new(address.port()), reserved: 0, service }
+    }
+
+    /// Its address and port.
+    #[must_use]
+    pub fn socket_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address.into(), self.port.get())
+    }
+}
+
+layout! {
+    /// `struct nl_flow`: an address that an unconnected UDP socket sent to, and where its packets went.
+    Flow {
+        /// The service's address.
+        vip: Address,
+        /// The backend's address.
+        backend: Address,
+        /// The service's port.
+        vip_port: U16,
+        /// The backend's port.
+        backend_port: U16,
+        /// The backend's slot when it was chosen.
+        slot: u32,
+    }
+}
+
+layout! {
+    /// `struct nl_flows`: the flows of an unconnected UDP socket.
+    Flows {
+        /// Counts the flows ever written: this, modulo their number, is the next to be overwritten.
+        next: u32,
+        /// Zero.
+        reserved: u32,
+        /// The flows.
+        flow: [Flow; 16],
+    }
+}
+
+layout! {
+    /// `struct nl_lb_counters`: what the socket-LB counted.
+    LbCounters {
+        /// Connects sent to a backend.
+        connected: u64,
+        /// Connects and messages refused because the service has no backend.
+        refused: u64,
+        /// Connects whose binding could not be stored: no reap will find them.
+        unbound: u64,
+    }
+}
+
+layout! {
+    /// `struct nl_endpoint`: how packets are handed over to an endpoint.
+    Endpoint {
+        /// Its number.
+        id: u32,
+        /// The index of the node's end of its device pair.
+        ifindex: u32,
+        /// Bytes.
+        mtu: u32,
+        /// Hardware address of the endpoint's end; zero where the link has none.
+        mac: [u8; 6],
+        /// Hardware address of the node's end; zero where the link has none.
+        host_mac: [u8; 6],
+        /// `enum nl_mode`: [`mode`].
+        mode: u8,
+        /// Zero.
+        reserved: [u8; 3],
+    }
+}
+
+/// `enum nl_mode`: an endpoint's device pair.
+pub mod mode {
+    /// A netkit pair in L3 mode.
+    pub const NETKIT: u8 = 1;
+    /// A netkit pair in L2 mode.
+    pub const NETKIT_L2: u8 = 2;
+    /// A veth pair.
+    pub const VETH: u8 = 3;
+}
+
+/// `enum nl_drop`: why a packet from an endpoint was dropped, as an index of [`Counters::dropped`].
+pub mod drop_reason {
+    /// The source address is not the endpoint's.
+    pub const SPOOFED: usize = 0;
+    /// Shorter than its headers.
+    pub const MALFORMED: usize = 1;
+    /// A protocol that this kind of link does not carry.
+    pub const UNSUPPORTED: usize = 2;
+    /// How many reasons there are.
+    pub const COUNT: usize = 3;
+}
+
+layout! {
+    /// `struct nl_counters`: what an endpoint's programs counted on one CPU. Bytes include the link header.
+    Counters {
+        /// From the endpoint, without those dropped.
+        sent_packets: u64,
+        /// From the endpoint, without those dropped.
+        sent_bytes: u64,
+        /// To the endpoint.
+        received_packets: u64,
+        /// To the endpoint.
+        received_bytes: u64,
+        /// From the endpoint, by [`drop_reason`].
+        dropped: [u64; drop_reason::COUNT],
+    }
+}
+
+/// `NL_ADDRESSES`: the most addresses of one family that an endpoint may send from.
+pub const ADDRESSES: usize = 8;
+
+layout! {
+    /// `struct nl_config`: what an endpoint's copy of the datapath programs is made for.
+    Config {
+        /// The endpoint's number.
+        id: u32,
+        /// Bytes.
+        mtu: u32,
+        /// The verdict that hands a packet on.
+        pass: i32,
+        /// `enum nl_mode`: [`mode`].
+        mode: u8,
+        /// How many of `v4` there are.
+        v4_count: u8,
+        /// How many of `v6` there are.
+        v6_count: u8,
+        /// Zero.
+        reserved: u8,
+        /// The addresses that the endpoint may send from, in network byte order.
+        v4: [u32; ADDRESSES],
+        /// The addresses that the endpoint may send from.
+        v6: [Address; ADDRESSES],
+    }
+}
+
+layout! {
+    /// `struct nl_find`: which bound sockets an iterator pass writes.
+    Find {
+        /// Nanoseconds since the socket was bound.
+        min_age: u64,
+        /// Bit n for the kernel's state n.
+        states: u32,
+        /// Bit 0 for TCP, bit 1 for UDP.
+        protocols: u16,
+        /// [`find_only`]: which of the maps beside it are conditions.
+        conditions: u16,
+    }
+}
+
+/// What [`Find::conditions`] is made of.
+pub mod find_only {
+    /// Only sockets bound to a backend in `nl_find_backend`.
+    pub const BACKENDS: u16 = 1;
+    /// Only sockets of a namespace in `nl_find_netns`.
+    pub const NETNS: u16 = 2;
+}
+
+layout! {
+    /// `struct nl_find_backend`: a backend whose sockets are wanted.
+    FindBackend {
+        /// Its address.
+        address: Address,
+        /// Its port.
+        port: U16,
+        /// The IP protocol's number.
+        protocol: u8,
+        /// Zero.
+        reserved: u8,
+    }
+}
+
+impl FindBackend {
+    /// The key of a backend.
+    #[must_use]
+    pub fn new(address: SocketAddr, protocol: u8) -> Self {
+        Self { address: address.ip().into(), port: U16::new(address.port()), protocol, reserved: 0 }
+    }
+}
+
+layout! {
+    /// `struct nl_found`: a socket that an iterator pass found.
+    Found {
+        /// The socket's cookie.
+        cookie: u64,
+        /// Its namespace's cookie.
+        netns_cookie: u64,
+        /// When it was bound: `CLOCK_MONOTONIC`, in nanoseconds.
+        bound_at: u64,
+        /// TCP: bytes that the peer acknowledged, the SYN counted as one.
+        bytes_acked: u64,
+        /// TCP: bytes received in order.
+        bytes_received: u64,
+        /// The backend's address.
+        backend: Address,
+        /// The socket's own address; of an IPv4 socket, v4-mapped.
+        local: Address,
+        /// Its peer's address; of an IPv4 socket, v4-mapped.
+        remote: Address,
+        /// The service's number.
+        service: u32,
+        /// The index of the device that the socket is bound to, or 0.
+        device: u32,
+        /// The backend's port.
+        backend_port: U16,
+        /// The socket's own port, in host byte order.
+        local_port: u16,
+        /// Its peer's port.
+        remote_port: U16,
+        /// The IP protocol's number.
+        protocol: u8,
+        /// `AF_INET` or `AF_INET6`.
+        family: u8,
+        /// The kernel's number of its state.
+        state: u8,
+        /// Zero.
+        reserved: [u8; 7],
+    }
+}

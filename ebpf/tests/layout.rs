@@ -1,0 +1,79 @@
+//! Every struct in `layout` has the size, the fields and the offsets that the compiled programs' BTF has.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod btf;
+
+use btf::Btf;
+use netloom_ebpf::{DATAPATH, SOCKLB, layout};
+
+macro_rules! check {
+    ($object:expr, $($c:literal = $rust:ty),* $(,)?) => {
+        let btf = Btf::of($object);
+        $(
+            let (size, fields) = btf.structure($c);
+            assert_eq!(<$rust>::SIZE, size, "size of {}", $c);
+            let mirrored: Vec<_> =
+                <$rust>::FIELDS.iter().map(|&(name, offset, size)| (name.to_owned(), offset, size)).collect();
+            assert_eq!(mirrored, fields, "fields of {}", $c);
+        )*
+    };
+}
+
+#[test]
+fn datapath_layouts_match() {
+    check!(
+        DATAPATH,
+        "nl_endpoint" = layout::Endpoint,
+        "nl_counters" = layout::Counters,
+        "nl_config" = layout::Config,
+    );
+}
+
+#[test]
+fn socket_lb_layouts_match() {
+    check!(
+        SOCKLB,
+        "nl_binding" = layout::Binding,
+        "nl_service_key" = layout::ServiceKey,
+        "nl_service" = layout::Service,
+        "nl_backend_key" = layout::BackendKey,
+        "nl_backend" = layout::Backend,
+        "nl_flow" = layout::Flow,
+        "nl_flows" = layout::Flows,
+        "nl_lb_counters" = layout::LbCounters,
+    );
+}
+
+/// The names in one of the header's enums, in order. BTF has only the types of variables.
+fn enumerators(name: &str) -> Vec<&'static str> {
+    let header = include_str!("../src/bpf/netloom.h");
+    let body = header.split_once(&format!("enum {name} {{")).unwrap().1.split_once('}').unwrap().0;
+    body.lines().filter_map(|line| line.trim().strip_prefix("NL_")?.strip_suffix(',')).collect()
+}
+
+#[test]
+fn enums_match() {
+    let drops = enumerators("nl_drop");
+    assert_eq!(drops.iter().position(|&name| name == "DROP_SPOOFED"), Some(layout::drop_reason::SPOOFED));
+    assert_eq!(drops.iter().position(|&name| name == "DROP_MALFORMED"), Some(layout::drop_reason::MALFORMED));
+    assert_eq!(
+        drops.iter().position(|&name| name == "DROP_UNSUPPORTED"),
+        Some(layout::drop_reason::UNSUPPORTED)
+    );
+    assert_eq!(drops.iter().position(|&name| name == "DROPS"), Some(layout::drop_reason::COUNT));
+
+    let modes = [
+        format!("MODE_NETKIT = {}", layout::mode::NETKIT),
+        format!("MODE_NETKIT_L2 = {}", layout::mode::NETKIT_L2),
+        format!("MODE_VETH = {}", layout::mode::VETH),
+    ];
+    assert_eq!(enumerators("nl_mode"), modes);
+}
+
+#[test]
+fn objects_are_aligned() {
+    for object in [DATAPATH, SOCKLB] {
+        assert_eq!(object.as_ptr() as usize % 8, 0);
+    }
+}
