@@ -109,9 +109,6 @@ pub struct EndpointView {
     pub device: Option<Device>,
     /// What its programs counted.
     pub counters: EndpointCounters,
-    /// Who decided its mode: a plugin's name, or `built-in`.
-    #[serde(default)]
-    pub decided_by: String,
 }
 
 /// What an endpoint's programs counted.

@@ -243,6 +243,7 @@ mod tests {
                 gso_max_size: None,
                 gro_max_size: None,
             },
+            decided_by: "datapath-mode".into(),
             addresses: vec!["10.0.0.2/32".parse().unwrap()],
             host_interface: "nl7".into(),
             host_ifindex: IfIndex(3),

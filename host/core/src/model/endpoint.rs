@@ -80,6 +80,8 @@ pub struct Endpoint {
     pub netns_cookie: NetnsCookie,
     /// What policy decided.
     pub mode: EndpointMode,
+    /// Who decided it: a plugin's name, or `built-in`.
+    pub decided_by: String,
     /// The addresses it has.
     pub addresses: Vec<IpNet>,
     /// The node's end of the pair.

@@ -1,0 +1,298 @@
+//! Endpoints: attaching them to the node, showing them, taking them away.
+
+use std::{collections::HashSet, net::IpAddr};
+
+use ipnet::IpNet;
+use netloom_api::types::{Done, EndpointView};
+use netloom_core::{
+    model::{
+        Attachment, AttachmentKind, Candidate, DeviceMode, Endpoint, EndpointMode, EndpointSpec, HookPoint, IfIndex,
+        Labels, Name, Owner, PairSpec,
+    },
+    plan::{Op, Plan, ProgramSource, Target},
+};
+use netloom_kernel::netns::Netns;
+
+use crate::{
+    failure::Failure,
+    naming,
+    node::Node,
+    store::{Changes, StoreError},
+};
+
+impl Node {
+    /// Attaches an endpoint: policy decides its mode, then its devices, addresses, routes and programs are made,
+    /// all of them or none.
+    pub(crate) async fn add_endpoint(&self, spec: EndpointSpec) -> Result<EndpointView, Failure> {
+        let name = spec.name.clone();
+        check_interface(&spec.interface)?;
+        let netns = Netns::open(&spec.netns).map_err(|error| {
+            Failure::invalid(error).hint("name a network namespace, such as /run/netns/NAME or /proc/PID/ns/net")
+        })?;
+        if netns.id() == self.netns.id() {
+            return Err(Failure::invalid(anyhow::anyhow!(
+                "{} is the node's own namespace, and cannot be an endpoint's",
+                spec.netns.display()
+            )));
+        }
+        let _guard = self.locks.netns(netns.id()).await;
+        // Numbers and addresses are given out one endpoint at a time.
+        let admission = self.locks.admission().await;
+        let existing = self.store.all::<Endpoint>()?;
+        if existing.iter().any(|(key, _)| *key == name.as_str()) {
+            return Err(Failure::conflict(format!("there is an endpoint {name} already"))
+                .hint("delete it first, or choose another name"));
+        }
+        let addresses = self.addresses(&spec, &existing)?;
+        let mode = self.policy.choose_mode(self, &spec, netns.id(), &addresses).await?;
+        let endpoint = Endpoint {
+            id: free_id(existing.iter().map(|(_, endpoint)| endpoint.id)),
+            netns: netns.id(),
+            netns_cookie: netns.cookie()?,
+            host_interface: naming::host_interface(&self.instance, &name),
+            // The kernel gives these when the pair is made.
+            host_ifindex: IfIndex(0),
+            peer_ifindex: IfIndex(0),
+            mac: mode.answer.device.has_mac().then(|| {
+                spec.mac.unwrap_or_else(|| naming::mac(&self.instance, &name, false))
+            }),
+            host_mac: mode.answer.device.has_mac().then(|| naming::mac(&self.instance, &name, true)),
+            attachments: ["from", "to"].map(|direction| naming::endpoint_attachment(&name, direction)).into(),
+            addresses,
+            mode: mode.answer.clone(),
+            decided_by: mode.decided_by.clone(),
+            spec,
+        };
+        let plan = Plan::add_endpoint(&endpoint, self.pair(&endpoint), self.programs(&endpoint));
+        let journal = self.begin(&plan)?;
+        drop(admission);
+
+        let name = endpoint.spec.name.clone();
+        let done = self
+            .execute(plan, journal, |progress, changes: &Changes| {
+                let mut endpoint = endpoint;
+                if let Some(pair) = &progress.pair {
+                    endpoint.host_ifindex = pair.host.ifindex;
+                    endpoint.peer_ifindex = pair.peer.ifindex;
+                }
+                for attachment in &progress.attachments {
+                    changes.put(&attachment.id, attachment)?;
+                }
+                changes.put(endpoint.spec.name.as_str(), &endpoint)?;
+                Ok(endpoint)
+            })
+            .await
+            .map_err(|failure| failure.context(format!("endpoint {name} was not added")))?;
+        self.view(done).await
+    }
+
+    /// Every endpoint.
+    pub(crate) async fn endpoints(&self) -> Result<Vec<EndpointView>, Failure> {
+        let mut views = Vec::new();
+        for (_, endpoint) in self.store.all::<Endpoint>()? {
+            views.push(self.view(endpoint).await?);
+        }
+        Ok(views)
+    }
+
+    /// One endpoint.
+    pub(crate) async fn endpoint(&self, name: &Name) -> Result<EndpointView, Failure> {
+        self.view(self.endpoint_record(name)?).await
+    }
+
+    /// Takes an endpoint away, with its devices and programs. What is gone already is no error.
+    pub(crate) async fn delete_endpoint(&self, name: &Name) -> Result<Done, Failure> {
+        let endpoint = self.endpoint_record(name)?;
+        let _guard = self.locks.netns(endpoint.netns).await;
+        let mut attachments = Vec::new();
+        for (_, attachment) in self.store.all::<Attachment>()? {
+            // Other programs on the endpoint's device go with it.
+            if attachment.endpoint.as_ref() == Some(name) || endpoint.attachments.contains(&attachment.id) {
+                attachments.push(attachment);
+            }
+        }
+        let plan = Plan::delete_endpoint(&endpoint, &attachments, naming::alias(&self.instance, name));
+        let journal = self.begin(&plan)?;
+        let warnings = self
+            .finish(plan, journal, |changes| {
+                for attachment in &attachments {
+                    changes.remove::<Attachment>(&attachment.id)?;
+                }
+                changes.remove::<Endpoint>(name.as_str())?;
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        Ok(Done { warnings })
+    }
+
+    fn endpoint_record(&self, name: &Name) -> Result<Endpoint, Failure> {
+        self.store
+            .get::<Endpoint>(name.as_str())?
+            .ok_or_else(|| Failure::not_found(format!("there is no endpoint {name}")).hint("see `netloom endpoint list`"))
+    }
+
+    async fn view(&self, endpoint: Endpoint) -> Result<EndpointView, Failure> {
+        let device = self.devices.get(&endpoint.host_interface).await?;
+        let counters = self.counters(&endpoint)?;
+        Ok(EndpointView { endpoint, device, counters })
+    }
+
+    /// The addresses asked for, if nobody has them, or free ones of the pools.
+    fn addresses(&self, spec: &EndpointSpec, existing: &[(String, Endpoint)]) -> Result<Vec<IpNet>, Failure> {
+        let mut taken = HashSet::new();
+        for (_, endpoint) in existing {
+            taken.extend(endpoint.addresses.iter().map(IpNet::addr));
+        }
+        if !spec.addresses.is_empty() {
+            for (index, address) in spec.addresses.iter().enumerate() {
+                if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+                    return Err(Failure::invalid(anyhow::anyhow!("{address} cannot be an endpoint's address")));
+                }
+                if let Some((_, other)) =
+                    existing.iter().find(|(_, other)| other.addresses.iter().any(|net| net.addr() == *address))
+                {
+                    return Err(Failure::conflict(format!(
+                        "the address {address} belongs to endpoint {}",
+                        other.spec.name
+                    )));
+                }
+                if spec.addresses.iter().take(index).any(|earlier| earlier == address) {
+                    return Err(Failure::invalid(anyhow::anyhow!("the address {address} is given twice")));
+                }
+            }
+            if spec.addresses.len() > 8 {
+                return Err(Failure::invalid(anyhow::anyhow!("an endpoint has at most 8 addresses")));
+            }
+            return Ok(spec.addresses.iter().copied().map(IpNet::from).collect());
+        }
+        let pools = &self.config.endpoints;
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        if let Some(pool) = pools.ipv4_pool {
+            let address = naming::free_ipv4(pool, &taken).ok_or_else(|| pool_empty("ipv4_pool", &pool))?;
+            addresses.push(address.into());
+        }
+        if let Some(pool) = pools.ipv6_pool.filter(|_| self.has_ipv6()) {
+            let address = naming::free_ipv6(pool, &taken).ok_or_else(|| pool_empty("ipv6_pool", &pool))?;
+            addresses.push(address.into());
+        }
+        if addresses.is_empty() {
+            return Err(Failure::invalid(anyhow::anyhow!("the endpoint brings no address, and no pool is configured"))
+                .hint("give it an address, or set endpoints.ipv4_pool"));
+        }
+        Ok(addresses.into_iter().map(IpNet::from).collect())
+    }
+
+    fn pair(&self, endpoint: &Endpoint) -> PairSpec {
+        let EndpointMode { device, primary_policy, peer_policy, scrub, peer_scrub, headroom, tailroom, .. } =
+            endpoint.mode;
+        PairSpec {
+            mode: device,
+            host_name: endpoint.host_interface.clone(),
+            peer_name: endpoint.spec.interface.clone(),
+            host_mac: endpoint.host_mac,
+            peer_mac: endpoint.mac,
+            addresses: endpoint.addresses.clone(),
+            mtu: endpoint.mode.mtu,
+            primary_policy,
+            peer_policy,
+            scrub,
+            peer_scrub,
+            headroom,
+            tailroom,
+            gso_max_size: endpoint.mode.gso_max_size,
+            gro_max_size: endpoint.mode.gro_max_size,
+            alias: naming::alias(&self.instance, &endpoint.spec.name),
+        }
+    }
+
+    /// The endpoint's datapath: what it sends, and what the node's stack sends to it.
+    fn programs(&self, endpoint: &Endpoint) -> Vec<Op> {
+        let (from, to) = hook_points(endpoint.mode.device, endpoint.mode.attachment);
+        let sources = [("from", from, ProgramSource::FromEndpoint), ("to", to, ProgramSource::ToEndpoint)];
+        sources
+            .into_iter()
+            .map(|(direction, point, program)| Op::Attach {
+                id: naming::endpoint_attachment(&endpoint.spec.name, direction),
+                target: Target {
+                    netns: None,
+                    device: endpoint.host_interface.clone(),
+                    point,
+                    endpoint: Some(endpoint.spec.name.clone()),
+                },
+                candidate: Candidate {
+                    owner: Owner::datapath(),
+                    // Known once the program is loaded.
+                    name: String::new(),
+                    tag: String::new(),
+                    priority: 0,
+                    labels: Labels::new(),
+                    required: true,
+                },
+                program,
+            })
+            .collect()
+    }
+}
+
+/// Where the programs of an endpoint's device attach: packets from it, and packets to it.
+pub(crate) fn hook_points(device: DeviceMode, attachment: AttachmentKind) -> (HookPoint, HookPoint) {
+    match (device.is_netkit(), attachment) {
+        (true, _) => (HookPoint::NetkitPeer, HookPoint::NetkitPrimary),
+        (false, AttachmentKind::Tc) => (HookPoint::TcIngress, HookPoint::TcEgress),
+        (false, _) => (HookPoint::TcxIngress, HookPoint::TcxEgress),
+    }
+}
+
+fn check_interface(name: &str) -> Result<(), Failure> {
+    let ok = (1..=15).contains(&name.len())
+        && !name.chars().any(|c| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
+        && name != "."
+        && name != "..";
+    if ok {
+        Ok(())
+    } else {
+        Err(Failure::invalid(anyhow::anyhow!("{name:?} cannot be a device's name"))
+            .hint("use 1 to 15 bytes without '/', ':' and spaces"))
+    }
+}
+
+fn free_id(taken: impl Iterator<Item = u32>) -> u32 {
+    let taken: HashSet<u32> = taken.collect();
+    (1..=u32::MAX).find(|id| !taken.contains(id)).unwrap_or(u32::MAX)
+}
+
+fn pool_empty(key: &str, pool: &dyn std::fmt::Display) -> Failure {
+    Failure::conflict(format!("the pool {pool} has no free address"))
+        .hint(format!("delete endpoints, or set a larger endpoints.{key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_the_lowest_free_ones() {
+        assert_eq!(free_id([].into_iter()), 1);
+        assert_eq!(free_id([1, 2, 4].into_iter()), 3);
+    }
+
+    #[test]
+    fn an_interface_name_the_kernel_would_refuse_is_refused_first() {
+        for bad in ["", ".", "..", "a/b", "a b", "sixteen-bytes-xx"] {
+            assert!(check_interface(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_interface("eth0").is_ok());
+    }
+
+    #[test]
+    fn netkit_takes_both_its_hooks_and_veth_those_of_its_attachment() {
+        use HookPoint::{NetkitPeer, NetkitPrimary, TcEgress, TcIngress, TcxEgress, TcxIngress};
+        for (device, kind, expected) in [
+            (DeviceMode::Netkit, AttachmentKind::Netkit, (NetkitPeer, NetkitPrimary)),
+            (DeviceMode::Veth, AttachmentKind::Tcx, (TcxIngress, TcxEgress)),
+            (DeviceMode::Veth, AttachmentKind::Tc, (TcIngress, TcEgress)),
+        ] {
+            assert_eq!(hook_points(device, kind), expected);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Services and their backends: the datapath's tables follow the store, and a backend that goes makes a reap due.
+
+use std::net::{IpAddr, SocketAddr};
+
+use netloom_api::types::ReapReport;
+use netloom_core::model::{Name, ReapEvent, ReapReason, Service, ServiceId};
+
+use crate::{
+    failure::Failure,
+    node::Node,
+    reap::Mode,
+    store::{ServiceRecord, number_key},
+};
+
+impl Node {
+    /// Every service.
+    pub(crate) fn services(&self) -> Result<Vec<Service>, Failure> {
+        Ok(self.store.all::<ServiceRecord>()?.into_iter().map(|(_, record)| record.service).collect())
+    }
+
+    /// Adds a service with its backends.
+    pub(crate) async fn add_service(&self, service: Service) -> Result<Service, Failure> {
+        check_vip(&service)?;
+        for (index, backend) in service.backends.iter().enumerate() {
+            check_backend(&service, *backend)?;
+            if service.backends.iter().take(index).any(|earlier| earlier == backend) {
+                return Err(Failure::invalid(anyhow::anyhow!("the backend {backend} is given twice")));
+            }
+        }
+        let _guard = self.locks.services().await;
+        let existing = self.store.all::<ServiceRecord>()?;
+        for (_, ServiceRecord { service: other, .. }) in &existing {
+            if other.name == service.name {
+                return Err(Failure::conflict(format!("there is a service {} already", service.name))
+                    .hint("remove it first, or choose another name"));
+            }
+            if (other.vip, other.protocol) == (service.vip, service.protocol) {
+                return Err(Failure::conflict(format!(
+                    "{}/{} is the address of service {}",
+                    service.vip, service.protocol, other.name
+                )));
+            }
+        }
+        let id = free_id(&existing);
+        self.datapath.set_service(id, &service)?;
+        let record = ServiceRecord { id, service };
+        if let Err(error) = self.store.commit(|changes| changes.put(record.service.name.as_str(), &record)) {
+            self.datapath.remove_service(&record.service)?;
+            return Err(error.into());
+        }
+        Ok(record.service)
+    }
+
+    /// Adds a backend to a service.
+    pub(crate) async fn add_backend(&self, name: &Name, backend: SocketAddr) -> Result<Service, Failure> {
+        let _guard = self.locks.services().await;
+        let record = self.service_record(name)?;
+        check_backend(&record.service, backend)?;
+        if record.service.backends.contains(&backend) {
+            return Err(Failure::conflict(format!("{backend} is a backend of {name} already")));
+        }
+        let mut changed = record.clone();
+        changed.service.backends.push(backend);
+        self.replace_service(&record, &changed)?;
+        Ok(changed.service)
+    }
+
+    /// Removes a backend, and has the sockets bound to it reaped as policy says.
+    pub(crate) async fn remove_backend(&self, name: &Name, backend: SocketAddr) -> Result<ReapReport, Failure> {
+        let (event, pending) = {
+            let _guard = self.locks.services().await;
+            let record = self.service_record(name)?;
+            let mut changed = record.clone();
+            changed.service.backends.retain(|other| *other != backend);
+            if changed.service.backends.len() == record.service.backends.len() {
+                return Err(Failure::not_found(format!("{backend} is no backend of {name}"))
+                    .hint("see `netloom backend list`"));
+            }
+            self.replace_service(&record, &changed)?;
+            self.owe_reap(&record.service, &[backend])?
+        };
+        self.reap(event, Mode::Owed(pending)).await
+    }
+
+    /// Removes a service, and has the sockets bound to its backends reaped as policy says.
+    pub(crate) async fn remove_service(&self, name: &Name) -> Result<ReapReport, Failure> {
+        let (event, pending) = {
+            let _guard = self.locks.services().await;
+            let record = self.service_record(name)?;
+            self.datapath.remove_service(&record.service)?;
+            self.store.commit(|changes| changes.remove::<ServiceRecord>(name.as_str()))?;
+            if record.service.backends.is_empty() {
+                return Ok(ReapReport { finder: self.finder(), ..ReapReport::default() });
+            }
+            self.owe_reap(&record.service, &record.service.backends)?
+        };
+        self.reap(event, Mode::Owed(pending)).await
+    }
+
+    pub(crate) fn service_record(&self, name: &Name) -> Result<ServiceRecord, Failure> {
+        self.store
+            .get::<ServiceRecord>(name.as_str())?
+            .ok_or_else(|| Failure::not_found(format!("there is no service {name}")).hint("see `netloom service list`"))
+    }
+
+    /// Changes the datapath, then the store; takes the change back if it cannot be kept.
+    fn replace_service(&self, old: &ServiceRecord, new: &ServiceRecord) -> Result<(), Failure> {
+        self.datapath.set_service(new.id, &new.service)?;
+        if let Err(error) = self.store.commit(|changes| changes.put(new.service.name.as_str(), new)) {
+            self.datapath.set_service(old.id, &old.service)?;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Writes down that a reap is due, so that a crash before it is done does not forget it.
+    fn owe_reap(&self, service: &Service, backends: &[SocketAddr]) -> Result<(ReapEvent, String), Failure> {
+        let backends = backends.iter().map(|address| service.backend(*address)).collect();
+        let event = ReapEvent { reason: ReapReason::Removed, backends };
+        let key = self.store.commit(|changes| {
+            let key = number_key(changes.next("reap")?);
+            changes.put(&key, &event)?;
+            Ok(key)
+        })?;
+        Ok((event, key))
+    }
+}
+
+fn free_id(existing: &[(String, ServiceRecord)]) -> ServiceId {
+    let taken: std::collections::HashSet<u32> = existing.iter().map(|(_, record)| record.id.0).collect();
+    ServiceId((1..=u32::MAX).find(|id| !taken.contains(id)).unwrap_or(u32::MAX))
+}
+
+fn check_vip(service: &Service) -> Result<(), Failure> {
+    let ip = service.vip.ip();
+    if ip.is_unspecified() || ip.is_multicast() || service.vip.port() == 0 {
+        return Err(Failure::invalid(anyhow::anyhow!("{} cannot be a service's address", service.vip))
+            .hint("use an address that no interface has, and a port"));
+    }
+    Ok(())
+}
+
+fn check_backend(service: &Service, backend: SocketAddr) -> Result<(), Failure> {
+    let refused = |why: &str| Err(Failure::invalid(anyhow::anyhow!("{backend} cannot be a backend of {}: {why}", service.name)));
+    if backend == service.vip {
+        return refused("it is the service's own address");
+    }
+    if matches!(backend.ip(), IpAddr::V4(_)) != matches!(service.vip.ip(), IpAddr::V4(_)) {
+        return refused("the service's address is of the other family");
+    }
+    if backend.port() == 0 || backend.ip().is_unspecified() || backend.ip().is_multicast() {
+        return refused("it is no address of one host with a port");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use netloom_core::model::Protocol;
+
+    use super::*;
+
+    fn service() -> Service {
+        Service {
+            name: Name::new("web").unwrap(),
+            vip: "10.96.0.1:80".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            backends: vec![],
+        }
+    }
+
+    #[test]
+    fn backends_that_could_never_answer_are_refused() {
+        for bad in ["10.96.0.1:80", "[fd00::1]:80", "10.0.0.1:0", "0.0.0.0:80", "224.0.0.1:80"] {
+            let failure = check_backend(&service(), bad.parse().unwrap()).unwrap_err();
+            assert!(failure.to_string().contains(bad), "{failure}");
+        }
+        assert!(check_backend(&service(), "10.96.0.1:8080".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_vip_needs_an_address_and_a_port() {
+        for bad in ["0.0.0.0:80", "10.96.0.1:0", "224.0.0.1:80"] {
+            assert!(check_vip(&Service { vip: bad.parse().unwrap(), ..service() }).is_err(), "{bad}");
+        }
+    }
+}
