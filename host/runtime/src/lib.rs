@@ -1,1 +1,48 @@
 //! The Wasm plugin host: limits, grants, supervision, reload.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`PluginHost`] | compiles (`cache`), looks a component over (`inspect`), links and starts it |
+//! | [`Plugin`] | calls with deadlines and limits, on instances (`instance`) that are never reused after a failure |
+//! | [`Registry`] | the active plugins in order, swapped atomically, and how they decide together (`trace`) |
+//! | `supervision` | backoff and quarantine, pure |
+//! | `kv`, `metrics`, `log`, `settings` | what plugins may import without a grant, without Wasm |
+//! | `bindings` | the ABI: generated code, conversions, and glue between the two |
+//!
+//! No plugin can hurt the host or another plugin: a guest that runs is interrupted each millisecond and gives way
+//! to other tasks, and whatever it does ends as an error value here.
+
+mod bindings;
+mod cache;
+mod engine;
+mod error;
+mod grants;
+mod hook;
+mod host;
+mod inspect;
+mod instance;
+mod kv;
+mod limits;
+mod log;
+mod metrics;
+mod plugin;
+mod question;
+mod registry;
+mod settings;
+mod state;
+mod supervision;
+mod trace;
+
+pub use error::{CacheError, CallError, Failure, HostError, LoadError, Refusal};
+pub use grants::{Grant, Grants, InvalidGrant};
+pub use hook::Hook;
+pub use host::{HostConfig, LoadRequest, PluginHost};
+pub use inspect::Inspection;
+pub use kv::{KEY_BYTES, KvError, KvStore, LISTED_KEYS, MemoryKv, VALUE_BYTES};
+pub use limits::{Breach, Limits};
+pub use metrics::{Metric, PluginMetrics};
+pub use plugin::{Health, JUDGE_BATCH, Plugin, Status};
+pub use question::{EndpointFacts, NodeFacts, Suspect};
+pub use registry::{Position, Registry};
+pub use supervision::{State, Supervision};
+pub use trace::{Outcome, Step, StepAnswer, Verdict};
