@@ -1,3 +1,37 @@
 //! Netloom's development commands.
 
-fn main() {}
+mod process;
+mod progress;
+mod setup;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Netloom's development commands: each sets up what it needs
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 100)]
+enum Task {
+    Setup(setup::Args),
+    Vm(vm::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Task::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup(args) => setup::main(&args).map(|()| ExitCode::SUCCESS),
+        Task::Vm(args) => vm::main(args),
+    }
+}

@@ -1,0 +1,238 @@
+//! Debian's kernels, fetched once and unpacked with their modules ready for `modprobe`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::{
+    process::{capture, quiet},
+    progress::step,
+    setup, workspace,
+};
+
+/// The kernels that the tests know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kernel {
+    /// Neither tcx nor netkit.
+    #[value(name = "6.1")]
+    V6_1,
+    /// tcx and netkit.
+    #[value(name = "6.12")]
+    V6_12,
+}
+
+impl Kernel {
+    /// As in `--kernel`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+        }
+    }
+}
+
+/// An unpacked kernel.
+pub(crate) struct Image {
+    /// The kernel itself.
+    pub(crate) vmlinuz: PathBuf,
+    /// Has `lib/modules/<release>`, with uncompressed modules and depmod's files.
+    pub(crate) root: PathBuf,
+    /// The Debian package it came in.
+    pub(crate) package: String,
+}
+
+/// The kernel's image, from an earlier run or freshly downloaded.
+pub(crate) fn image(kernel: Kernel) -> Result<Image> {
+    let dir = workspace::target().join("vm").join(kernel.as_str());
+    let ready = dir.join("image");
+    if let Some(image) = open(&ready) {
+        return Ok(image);
+    }
+    fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    let scratch = tempfile::tempdir_in(&dir).context("creating a scratch folder for the kernel")?;
+    let package = match local_package(&dir)? {
+        Some(file) => {
+            step(&format!("kernel {}: {}", kernel.as_str(), file.display()));
+            file
+        }
+        None => download(kernel, scratch.path(), &dir)?,
+    };
+    let unpacked = scratch.path().join("image");
+    quiet(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
+    let release = release(&unpacked)?;
+    prepare_modules(&unpacked, &release)?;
+    let name = package.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    fs::write(unpacked.join("package"), &name).context("writing the package's name")?;
+    fs::rename(unpacked.join("boot").join(format!("vmlinuz-{release}")), unpacked.join("vmlinuz"))
+        .context("taking vmlinuz out of the package")?;
+    // Another run may have been faster; its result is as good.
+    if fs::rename(&unpacked, &ready).is_err() && !ready.exists() {
+        bail!("moving the unpacked kernel to {} failed", ready.display());
+    }
+    open(&ready).with_context(|| format!("{} is not a whole image; delete it and try again", ready.display()))
+}
+
+fn open(ready: &Path) -> Option<Image> {
+    let package = fs::read_to_string(ready.join("package")).ok()?;
+    let vmlinuz = ready.join("vmlinuz");
+    vmlinuz.is_file().then(|| Image { vmlinuz, root: ready.to_path_buf(), package })
+}
+
+/// A package that someone put there, for machines whose package sources have no such kernel.
+fn local_package(dir: &Path) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+fn download(kernel: Kernel, scratch: &Path, dir: &Path) -> Result<PathBuf> {
+    let mut known = candidates(kernel)?;
+    if known.is_empty() {
+        setup::update_package_lists()?;
+        known = candidates(kernel)?;
+    }
+    if known.is_empty() {
+        bail!(
+            "no package source of this machine offers Debian's kernel {version} (a package named \
+             linux-image-{version}…-cloud-amd64); add Debian's, or put the package's .deb file into {}",
+            dir.display(),
+            version = kernel.as_str(),
+        );
+    }
+    let mut failures = Vec::new();
+    // A list that is not quite fresh names packages that are gone: fall back to an older one.
+    for name in known.iter().take(3) {
+        step(&format!("kernel {}: downloading {name}", kernel.as_str()));
+        match quiet(Command::new("apt-get").args(["download", "-q", name]).current_dir(scratch)) {
+            Ok(()) => {
+                return local_package(scratch)?
+                    .with_context(|| format!("apt-get downloaded {name}, but left no .deb file"));
+            }
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    bail!(
+        "kernel {} could not be downloaded; `apt-get update` may help\n{}",
+        kernel.as_str(),
+        failures.join("\n")
+    )
+}
+
+/// Packages with this kernel, the newest first.
+fn candidates(kernel: Kernel) -> Result<Vec<String>> {
+    let prefix = format!("linux-image-{}.", kernel.as_str());
+    let names = capture(Command::new("apt-cache").args(["pkgnames", &prefix]))?;
+    let mut names: Vec<String> =
+        names.lines().filter(|name| name.ends_with("-cloud-amd64")).map(str::to_owned).collect();
+    names.sort_by_key(|name| std::cmp::Reverse(numbers(name)));
+    Ok(names)
+}
+
+/// The numbers in a package's name, which order versions as people do.
+fn numbers(name: &str) -> Vec<u64> {
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
+}
+
+fn release(unpacked: &Path) -> Result<String> {
+    let modules = unpacked.join("lib/modules");
+    let mut entries = fs::read_dir(&modules).with_context(|| format!("reading {}", modules.display()))?;
+    let first = entries.next().with_context(|| format!("{} is empty", modules.display()))??;
+    Ok(first.file_name().to_string_lossy().into_owned())
+}
+
+/// Keeps what network tests can use, uncompressed (the initramfs is compressed as a whole), and indexes it.
+fn prepare_modules(unpacked: &Path, release: &str) -> Result<()> {
+    const KEPT: [&str; 9] = [
+        "arch/x86/crypto",
+        "crypto",
+        "drivers/char",
+        "drivers/net",
+        "drivers/virtio",
+        "fs/fuse",
+        "fs/overlayfs",
+        "lib",
+        "net",
+    ];
+    const LEFT_OUT: [&str; 15] = [
+        "drivers/char/tpm",
+        "drivers/net/ethernet",
+        "drivers/net/hyperv",
+        "drivers/net/wireless",
+        "net/9p",
+        "net/bluetooth",
+        "net/ceph",
+        "net/dccp",
+        "net/l2tp",
+        "net/rds",
+        "net/sctp",
+        "net/smc",
+        "net/sunrpc",
+        "net/tipc",
+        "net/wireless",
+    ];
+    let modules = unpacked.join("lib/modules").join(release);
+    let all = modules.join("kernel");
+    let kept = modules.join("kept");
+    for dir in KEPT {
+        let from = all.join(dir);
+        if from.is_dir() {
+            let to = kept.join(dir);
+            fs::create_dir_all(to.parent().unwrap_or(&kept)).context("selecting modules")?;
+            fs::rename(&from, &to).with_context(|| format!("selecting {}", from.display()))?;
+        }
+    }
+    for dir in LEFT_OUT {
+        let dir = kept.join(dir);
+        if dir.is_dir() {
+            fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
+        }
+    }
+    fs::remove_dir_all(&all).context("removing the other modules")?;
+    fs::rename(&kept, &all).context("selecting modules")?;
+
+    let mut compressed = Vec::new();
+    find_compressed(&all, &mut compressed)?;
+    if !compressed.is_empty() {
+        quiet(Command::new("xz").args(["-d", "-T0", "--"]).args(&compressed))?;
+    }
+    let depmod = crate::process::find("depmod").unwrap_or_else(|| "depmod".into());
+    quiet(Command::new(depmod).arg("-b").arg(unpacked).arg(release))
+}
+
+fn find_compressed(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_compressed(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "xz") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_packages_come_first() {
+        let mut names = [
+            "linux-image-6.12.9+deb12-cloud-amd64",
+            "linux-image-6.12.111+deb12-cloud-amd64",
+            "linux-image-6.12.12+bpo-cloud-amd64",
+        ];
+        names.sort_by_key(|name| std::cmp::Reverse(numbers(name)));
+        assert_eq!(names[0], "linux-image-6.12.111+deb12-cloud-amd64");
+        assert_eq!(names[2], "linux-image-6.12.9+deb12-cloud-amd64");
+    }
+}
