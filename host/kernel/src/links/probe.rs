@@ -1,0 +1,90 @@
+//! What this kernel can do, found by trying it on the loopback device of a network namespace that nobody else sees
+//! and that is gone afterwards.
+
+use std::{io, os::fd::AsFd};
+
+use netloom_core::model::{Hook, HookPoint, IfIndex, Placement, Support};
+use netloom_sys::bpf::{self, AttachType, Position};
+
+use super::LinkError;
+use crate::{
+    netns::{Netns, NetnsError},
+    programs::Program,
+    tc,
+};
+
+/// The loopback device is the first of each namespace.
+const LOOPBACK: IfIndex = IfIndex(1);
+
+/// Whether tcx links can be made.
+#[must_use]
+pub fn probe_tcx() -> Support {
+    match link_create(AttachType::TCX_INGRESS) {
+        Ok(Ok(())) => there("a tcx link was made"),
+        other => missing(other),
+    }
+}
+
+/// Whether netkit links can be made. No netkit device is needed: the kernel refuses any other device with an errno
+/// of its own, after it has found the hook point.
+#[must_use]
+pub fn probe_netkit_links() -> Support {
+    match link_create(AttachType::NETKIT_PRIMARY) {
+        Ok(Ok(())) => there("a netkit link was made"),
+        Ok(Err(error)) if error.raw_os_error() == Some(libc::ENXIO) => {
+            there("BPF_LINK_CREATE asks for a netkit device")
+        }
+        other => missing(other),
+    }
+}
+
+/// Whether clsact and direct-action filters can be made.
+#[must_use]
+pub fn probe_legacy_tc() -> Support {
+    match legacy_tc() {
+        Ok(()) => there("a direct-action filter was made"),
+        Err(error) => Support { available: false, detail: with_cause(&error) },
+    }
+}
+
+/// The probe for a hook point of links.
+pub(super) fn of(point: HookPoint) -> Support {
+    if point.is_netkit() { probe_netkit_links() } else { probe_tcx() }
+}
+
+fn link_create(attach_type: AttachType) -> Result<io::Result<()>, NetnsError> {
+    Netns::create()?.run(|| {
+        let program = bpf::load_next("netloom_probe")?;
+        bpf::link_create(program.as_fd(), LOOPBACK.0, attach_type, Position::Tail, None).map(drop)
+    })
+}
+
+fn legacy_tc() -> Result<(), LinkError> {
+    let netns = Netns::create()?;
+    let hook =
+        Hook { netns: netns.id(), device: "lo".to_owned(), ifindex: LOOPBACK, point: HookPoint::TcIngress };
+    let program = bpf::load_next("netloom_probe")
+        .map_err(|source| LinkError::sys(bpf::command::PROG_LOAD, hook.to_string(), source))?;
+    let program = Program::from_fd(program)?;
+    tc::attach(&tc::query(&hook, &netns)?, &netns, &program, Placement::Tail).map(drop)
+}
+
+fn there(seen: &str) -> Support {
+    Support { available: true, detail: seen.to_owned() }
+}
+
+fn missing(outcome: Result<io::Result<()>, NetnsError>) -> Support {
+    let detail = match outcome {
+        Ok(Ok(())) => "it worked".to_owned(),
+        Ok(Err(error)) => format!("BPF_LINK_CREATE: {error}"),
+        Err(error) => with_cause(&error),
+    };
+    Support { available: false, detail }
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
