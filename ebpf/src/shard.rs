@@ -42,7 +42,25 @@ impl Shard {
 
     /// The name of its map.
     #[must_use]
-    pub fn map_name(self) -> String {
-        format!("nl_bound_{}", self.0)
+    pub fn map_name(self) -> &'static str {
+        const NAMES: [&str; Shard::COUNT] = [
+            "nl_bound_0",
+            "nl_bound_1",
+            "nl_bound_2",
+            "nl_bound_3",
+            "nl_bound_4",
+            "nl_bound_5",
+            "nl_bound_6",
+            "nl_bound_7",
+            "nl_bound_8",
+            "nl_bound_9",
+            "nl_bound_10",
+            "nl_bound_11",
+            "nl_bound_12",
+            "nl_bound_13",
+            "nl_bound_14",
+            "nl_bound_15",
+        ];
+        NAMES.get(self.index()).copied().unwrap_or_default()
     }
 }

@@ -1,1 +1,99 @@
 //! The BPF datapath: its maps, its endpoint programs, socket-LB.
+//!
+//! - [`maps`]: creating and adopting the maps
+//! - [`endpoints`]: an endpoint's programs, its addresses, its counters
+//! - [`services`]: services and their backends
+//! - [`socket_lb`]: the cgroup links
+//! - [`error`]: what can go wrong, and the way out
+//!
+//! Maps and links are pinned: a daemon that starts again takes up where the last one was, and the programs never
+//! notice. Below a folder in a bpf filesystem:
+//!
+//! | path | what |
+//! |---|---|
+//! | `maps/<name>` | each map |
+//! | `socklb/<hook>` | the link of each socket-LB hook |
+
+mod endpoints;
+mod error;
+mod maps;
+mod services;
+mod socket_lb;
+
+use std::{
+    fmt,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use netloom_ebpf::shard::Shard;
+use rustix::thread::{MembarrierCommand, membarrier};
+
+use self::maps::Maps;
+pub use self::{
+    endpoints::{AddressEntry, EndpointConfig, EndpointCounters, EndpointPrograms},
+    error::DatapathError,
+    maps::MapSizes,
+    services::ServiceEntry,
+    socket_lb::{SocketLbCounters, SocketLbHook},
+};
+
+/// The datapath's state in the kernel. Shared freely: each operation takes the lock it needs.
+pub struct Datapath {
+    folder: PathBuf,
+    sizes: MapSizes,
+    maps: Mutex<Maps>,
+    shards: Vec<aya::maps::MapData>,
+}
+
+impl fmt::Debug for Datapath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Datapath")
+            .field("folder", &self.folder)
+            .field("sizes", &self.sizes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Datapath {
+    /// Creates the maps, or takes up the ones pinned below `bpffs_dir`. What an interrupted operation left in them
+    /// without effect is removed.
+    ///
+    /// # Errors
+    /// [`DatapathError::NotBpffs`], [`DatapathError::Layout`] and [`DatapathError::Size`] if the pinned maps are
+    /// another version's or configuration's, [`DatapathError::Load`].
+    pub fn open(bpffs_dir: &Path, sizes: MapSizes) -> Result<Self, DatapathError> {
+        let (mut maps, shards) = maps::open(&bpffs_dir.join("maps"), sizes)?;
+        services::sweep(&mut maps)?;
+        Ok(Self { folder: bpffs_dir.to_owned(), sizes, maps: Mutex::new(maps), shards })
+    }
+
+    /// The folder of the pinned maps, each under its own name.
+    #[must_use]
+    pub fn maps_dir(&self) -> PathBuf {
+        self.folder.join("maps")
+    }
+
+    /// The maps of bindings, one a shard, in the shards' order.
+    pub fn shard_maps(&self) -> impl Iterator<Item = (Shard, BorrowedFd<'_>)> {
+        use std::os::fd::AsFd;
+        Shard::all().zip(self.shards.iter().map(|map| map.fd().as_fd()))
+    }
+
+    /// Waits until every `connect` and `sendmsg` that chose its backend before this call is through the translation,
+    /// and so has left its binding. What is bound to a removed backend afterwards was so before. Takes milliseconds.
+    ///
+    /// # Errors
+    /// [`DatapathError::Sys`] on a kernel without membarrier(2).
+    pub fn wait_for_translations(&self) -> Result<(), DatapathError> {
+        // BPF programs run as RCU readers, and this command waits for one RCU grace period.
+        membarrier(MembarrierCommand::Global)
+            .map_err(|errno| DatapathError::sys("membarrier", "all CPUs", errno.into()))
+    }
+
+    fn maps(&self) -> MutexGuard<'_, Maps> {
+        // Each change of a map is one system call, so that a panic elsewhere leaves nothing half done in here.
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,175 @@
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use aya::maps::MapError;
+use netloom_core::model::Protocol;
+
+use crate::programs::{LoadError, ProgramError};
+
+/// An operation on the datapath failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The folder is not in a bpf filesystem.
+    #[error("{path} is not in a bpf filesystem: mount one (`mount -t bpf bpf /sys/fs/bpf`)")]
+    NotBpffs {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A pinned map is laid out differently.
+    #[error(
+        "the map pinned at {path} has {found}, this version wants {wanted}: detach the endpoints with the version \
+         that made it, then remove {}", path.parent().unwrap_or(path).display()
+    )]
+    Layout {
+        /// Which.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        wanted: String,
+    },
+    /// A pinned map has another size.
+    #[error(
+        "the map pinned at {path} was made for {found} entries, and {key} wants {wanted}: set {key} back, or detach \
+         the endpoints and remove {}", path.parent().unwrap_or(path).display()
+    )]
+    Size {
+        /// Which.
+        path: PathBuf,
+        /// Its size.
+        found: u32,
+        /// What is configured.
+        wanted: u32,
+        /// The configuration's key.
+        key: &'static str,
+    },
+    /// A map has no room.
+    #[error("the map {map} is full ({size} entries): raise {key} and start netloomd on an empty node")]
+    Full {
+        /// Which.
+        map: &'static str,
+        /// Its size.
+        size: u32,
+        /// The configuration's key.
+        key: &'static str,
+    },
+    /// The pins were removed under a running daemon.
+    #[error("the map pinned at {path} is not the one in use, somebody removed it: start netloomd again")]
+    Unpinned {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// An endpoint's number is larger than its map.
+    #[error("endpoint number {id} is out of range, there is room for {size}: raise datapath.max_endpoints")]
+    EndpointId {
+        /// The number.
+        id: u32,
+        /// The size.
+        size: u32,
+    },
+    /// An endpoint has too many addresses.
+    #[error("endpoint number {id} has {count} addresses of one family: an endpoint can have {limit}")]
+    Addresses {
+        /// The endpoint.
+        id: u32,
+        /// How many it has.
+        count: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// Two endpoints would have one address.
+    #[error(
+        "{address} belongs to endpoint number {owner} already: delete that endpoint, or use another address"
+    )]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// Two services would have one address.
+    #[error(
+        "{vip}/{protocol} belongs to service number {owner} already: delete that service, or use another address"
+    )]
+    VipTaken {
+        /// The address.
+        vip: SocketAddr,
+        /// The protocol.
+        protocol: Protocol,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// A service and a backend of it have different address families.
+    #[error("backend {backend} is of another address family than its service {vip}: use one of the same")]
+    Family {
+        /// The service.
+        vip: SocketAddr,
+        /// The backend.
+        backend: SocketAddr,
+    },
+    /// The cgroup is none.
+    #[error(
+        "{path} is not a cgroup2 directory, which socket-LB needs: mount one (`mount -t cgroup2 none PATH`) and \
+             name it in datapath.cgroup"
+    )]
+    NotCgroup {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The datapath's object was not loaded.
+    #[error("cannot load {object}")]
+    Load {
+        /// The object.
+        object: &'static str,
+        /// Why.
+        source: Box<aya::EbpfError>,
+    },
+    /// The kernel refused a program of the socket-LB.
+    #[error("the kernel refused the program {program}")]
+    Rejected {
+        /// The program.
+        program: &'static str,
+        /// Why.
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// An endpoint's program was not loaded.
+    #[error("cannot load the programs of endpoint number {id}")]
+    Endpoint {
+        /// The endpoint.
+        id: u32,
+        /// Why.
+        source: LoadError,
+    },
+    /// A pin or a program failed.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// An operation on a map failed.
+    #[error("cannot {action} the map {map}")]
+    Map {
+        /// read, write, …
+        action: &'static str,
+        /// Which.
+        map: &'static str,
+        /// Why.
+        source: MapError,
+    },
+    /// Anything else.
+    #[error("{call} of {on} failed")]
+    Sys {
+        /// The call.
+        call: &'static str,
+        /// On what.
+        on: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl DatapathError {
+    pub(super) fn sys(call: &'static str, on: impl Into<String>, source: io::Error) -> Self {
+        Self::Sys { call, on: on.into(), source }
+    }
+}

@@ -1,0 +1,228 @@
+use std::{fs, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{HashMap, Map, MapData, MapError, MapType, PerCpuArray},
+};
+use netloom_ebpf::{layout, shard::Shard};
+use rustix::fs::statfs;
+
+use super::DatapathError;
+
+/// How much the maps hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSizes {
+    /// Endpoints: `datapath.max_endpoints`. Their numbers are smaller than this.
+    pub endpoints: u32,
+    /// Services: `datapath.max_services`.
+    pub services: u32,
+    /// Backends of all services together: `datapath.max_backends`.
+    pub backends: u32,
+}
+
+impl Default for MapSizes {
+    fn default() -> Self {
+        Self { endpoints: 4_096, services: 16_384, backends: 131_072 }
+    }
+}
+
+impl MapSizes {
+    /// Addresses an endpoint has on average.
+    const ADDRESSES: u32 = 4;
+
+    /// A map's size and the configuration's key of it; none for maps whose size is fixed.
+    fn of(self, map: &str) -> Option<(u32, &'static str)> {
+        match map {
+            ENDPOINTS => Some((self.endpoints.saturating_mul(Self::ADDRESSES), "datapath.max_endpoints")),
+            COUNTERS => Some((self.endpoints, "datapath.max_endpoints")),
+            SERVICES => Some((self.services, "datapath.max_services")),
+            BACKENDS => Some((self.backends, "datapath.max_backends")),
+            _ => None,
+        }
+    }
+
+    pub(super) fn full(self, map: &'static str) -> DatapathError {
+        let (size, key) = self.of(map).unwrap_or((0, "datapath"));
+        DatapathError::Full { map, size, key }
+    }
+}
+
+pub(super) const ENDPOINTS: &str = "nl_endpoints";
+pub(super) const COUNTERS: &str = "nl_counters";
+pub(super) const SERVICES: &str = "nl_services";
+pub(super) const BACKENDS: &str = "nl_backends";
+pub(super) const LB_COUNTERS: &str = "nl_lb_counters";
+const FLOWS: &str = "nl_flows";
+
+type Table<const K: usize, const V: usize> = HashMap<MapData, [u8; K], [u8; V]>;
+
+/// Keys and values.
+pub(super) type Entries<const K: usize, const V: usize> = Vec<([u8; K], [u8; V])>;
+
+/// The maps that user space reads and writes, as byte arrays: see [`layout`].
+pub(super) struct Maps {
+    pub(super) endpoints: Table<{ layout::Address::SIZE }, { layout::Endpoint::SIZE }>,
+    pub(super) counters: PerCpuArray<MapData, [u8; layout::Counters::SIZE]>,
+    pub(super) services: Table<{ layout::ServiceKey::SIZE }, { layout::Service::SIZE }>,
+    pub(super) backends: Table<{ layout::BackendKey::SIZE }, { layout::Backend::SIZE }>,
+    pub(super) lb_counters: PerCpuArray<MapData, [u8; layout::LbCounters::SIZE]>,
+    /// The kernel's ids of the maps of endpoint programs.
+    pub(super) endpoint_map_ids: Vec<u32>,
+}
+
+/// Reads one element, none if there is none.
+pub(super) fn get<const K: usize, const V: usize>(
+    table: &Table<K, V>,
+    name: &'static str,
+    key: &[u8; K],
+) -> Result<Option<[u8; V]>, DatapathError> {
+    match table.get(key, 0) {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(source) => Err(DatapathError::Map { action: "read", map: name, source }),
+    }
+}
+
+/// Writes one element.
+pub(super) fn put<const K: usize, const V: usize>(
+    table: &mut Table<K, V>,
+    name: &'static str,
+    sizes: MapSizes,
+    key: [u8; K],
+    value: [u8; V],
+) -> Result<(), DatapathError> {
+    table.insert(key, value, 0).map_err(|source| match source {
+        MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
+            sizes.full(name)
+        }
+        source => DatapathError::Map { action: "write", map: name, source },
+    })
+}
+
+/// Removes one element, if it is there.
+pub(super) fn delete<const K: usize, const V: usize>(
+    table: &mut Table<K, V>,
+    name: &'static str,
+    key: &[u8; K],
+) -> Result<(), DatapathError> {
+    match table.remove(key) {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(source) => Err(DatapathError::Map { action: "remove from", map: name, source }),
+    }
+}
+
+/// Everything in a table.
+pub(super) fn all<const K: usize, const V: usize>(
+    table: &Table<K, V>,
+    name: &'static str,
+) -> Result<Entries<K, V>, DatapathError> {
+    let entries = table.iter().collect::<Result<_, _>>();
+    entries.map_err(|source| DatapathError::Map { action: "read", map: name, source })
+}
+
+/// Opens the maps pinned in a folder, making those that are missing.
+pub(super) fn open(folder: &Path, sizes: MapSizes) -> Result<(Maps, Vec<MapData>), DatapathError> {
+    fs::create_dir_all(folder)
+        .map_err(|source| DatapathError::sys("mkdir", folder.display().to_string(), source))?;
+    // `BPF_FS_MAGIC`, include/uapi/linux/magic.h
+    let is_bpffs = statfs(folder).is_ok_and(|info| info.f_type == 0xcafe_4a11);
+    if !is_bpffs {
+        return Err(DatapathError::NotBpffs { path: folder.to_owned() });
+    }
+    // Loading makes and pins what is missing; what is there already is taken as it is, hence the checks below.
+    load("datapath.bpf.o", netloom_ebpf::DATAPATH, folder, sizes)?;
+    load("socklb.bpf.o", netloom_ebpf::SOCKLB, folder, sizes)?;
+
+    let pins = Pins { folder, sizes };
+    let endpoints = pins.open(ENDPOINTS, MapType::Hash, layout::Address::SIZE, layout::Endpoint::SIZE)?;
+    let counters = pins.open(COUNTERS, MapType::PerCpuArray, 4, layout::Counters::SIZE)?;
+    let services = pins.open(SERVICES, MapType::Hash, layout::ServiceKey::SIZE, layout::Service::SIZE)?;
+    let backends = pins.open(BACKENDS, MapType::Hash, layout::BackendKey::SIZE, layout::Backend::SIZE)?;
+    let lb_counters = pins.open(LB_COUNTERS, MapType::PerCpuArray, 4, layout::LbCounters::SIZE)?;
+    pins.open(FLOWS, MapType::SkStorage, 4, layout::Flows::SIZE)?;
+    let shards = Shard::all()
+        .map(|shard| pins.open(shard.map_name(), MapType::SkStorage, 4, layout::Binding::SIZE))
+        .collect::<Result<Vec<_>, _>>()?;
+    let maps = Maps {
+        endpoint_map_ids: vec![id(ENDPOINTS, &endpoints)?, id(COUNTERS, &counters)?],
+        endpoints: typed(ENDPOINTS, endpoints)?,
+        counters: typed(COUNTERS, counters)?,
+        services: typed(SERVICES, services)?,
+        backends: typed(BACKENDS, backends)?,
+        lb_counters: typed(LB_COUNTERS, lb_counters)?,
+    };
+    Ok((maps, shards))
+}
+
+/// Loads an object with its maps, which are pinned in `folder` or found there. Its programs stay outside the kernel
+/// until they are loaded one by one.
+pub(super) fn load(
+    object: &'static str,
+    bytes: &[u8],
+    folder: &Path,
+    sizes: MapSizes,
+) -> Result<Ebpf, DatapathError> {
+    let mut loader = EbpfLoader::new();
+    loader.default_map_pin_directory(folder);
+    for map in [ENDPOINTS, COUNTERS, SERVICES, BACKENDS] {
+        if let Some((size, _)) = sizes.of(map) {
+            loader.map_max_entries(map, size);
+        }
+    }
+    loader.load(bytes).map_err(|source| DatapathError::Load { object, source: Box::new(source) })
+}
+
+/// The kernel's id of a map.
+fn id(name: &'static str, map: &MapData) -> Result<u32, DatapathError> {
+    Ok(map.info().map_err(|source| DatapathError::Map { action: "describe", map: name, source })?.id())
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(name: &'static str, map: MapData) -> Result<T, DatapathError> {
+    Map::from_map_data(map).and_then(T::try_from).map_err(|source| DatapathError::Map {
+        action: "open",
+        map: name,
+        source,
+    })
+}
+
+struct Pins<'a> {
+    folder: &'a Path,
+    sizes: MapSizes,
+}
+
+impl Pins<'_> {
+    /// Opens a pinned map and compares it with what this version makes.
+    fn open(
+        &self,
+        name: &'static str,
+        kind: MapType,
+        key: usize,
+        value: usize,
+    ) -> Result<MapData, DatapathError> {
+        let path = self.folder.join(name);
+        let failed = |action| move |source| DatapathError::Map { action, map: name, source };
+        let map = MapData::from_pin(&path).map_err(failed("open"))?;
+        let info = map.info().map_err(failed("describe"))?;
+        let found = (
+            info.map_type().map_err(failed("describe"))?,
+            info.key_size() as usize,
+            info.value_size() as usize,
+        );
+        if found != (kind, key, value) {
+            let describe =
+                |(kind, key, value)| format!("type {kind:?}, keys of {key} bytes and values of {value}");
+            return Err(DatapathError::Layout {
+                path,
+                found: describe(found),
+                wanted: describe((kind, key, value)),
+            });
+        }
+        match self.sizes.of(name) {
+            Some((wanted, key)) if wanted != info.max_entries() => {
+                Err(DatapathError::Size { path, found: info.max_entries(), wanted, key })
+            }
+            _ => Ok(map),
+        }
+    }
+}
