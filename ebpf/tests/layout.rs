@@ -5,7 +5,7 @@
 mod btf;
 
 use btf::Btf;
-use netloom_ebpf::{DATAPATH, SOCKLB, layout};
+use netloom_ebpf::{DATAPATH, SOCKETS, SOCKLB, layout};
 
 macro_rules! check {
     ($object:expr, $($c:literal = $rust:ty),* $(,)?) => {
@@ -45,6 +45,16 @@ fn socket_lb_layouts_match() {
     );
 }
 
+#[test]
+fn socket_iterator_layouts_match() {
+    check!(
+        SOCKETS,
+        "nl_find" = layout::Find,
+        "nl_find_backend" = layout::FindBackend,
+        "nl_found" = layout::Found,
+    );
+}
+
 /// The names in one of the header's enums, in order. BTF has only the types of variables.
 fn enumerators(name: &str) -> Vec<&'static str> {
     let header = include_str!("../src/bpf/netloom.h");
@@ -73,7 +83,7 @@ fn enums_match() {
 
 #[test]
 fn objects_are_aligned() {
-    for object in [DATAPATH, SOCKLB] {
+    for object in [DATAPATH, SOCKETS, SOCKLB] {
         assert_eq!(object.as_ptr() as usize % 8, 0);
     }
 }

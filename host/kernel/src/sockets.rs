@@ -1,1 +1,256 @@
 //! Sockets in every namespace: finding the bound ones, destroying them.
+//!
+//! The service translation leaves a binding with each socket it connects to a backend, in one of sixteen
+//! socket-storage maps, by backend. [`Sockets::find`] walks the maps of the backends asked for, once, and sees the
+//! sockets of all namespaces. [`Sockets::destroy`] goes to each socket's namespace and destroys it by its exact
+//! addresses and cookie, which the kernel compares.
+//!
+//! - `storage`: finding by an iterator over the maps
+//! - `dump` and `descriptors`: finding by sock_diag, a namespace at a time, where there is no such iterator
+//! - `destroy`: destroying and verifying
+
+mod descriptors;
+mod destroy;
+mod dump;
+mod error;
+mod storage;
+
+use std::{
+    collections::HashSet,
+    fmt,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::Path,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use netloom_core::model::{BoundSocket, DestroyOutcome, SocketFilter, SocketState};
+use netloom_ebpf::shard::Shard;
+use netloom_sys::{bpf, diag};
+
+pub use self::error::SocketError;
+use self::{dump::Dump, storage::Storage};
+
+/// How bound sockets are found. The first is tried first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Finder {
+    /// One pass of `iter/bpf_sk_storage_map` over the bindings, in all namespaces at once; the kernel filters.
+    SkStorage,
+    /// A sock_diag dump in each namespace, which walks all its sockets; the kernel filters by remote address.
+    SockDiag,
+}
+
+impl Finder {
+    /// Every finder, in the order in which they are tried.
+    pub const ALL: [Self; 2] = [Self::SkStorage, Self::SockDiag];
+
+    /// The name, as in CLI and API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SkStorage => "sk-storage-iterator",
+            Self::SockDiag => "sock-diag-dump",
+        }
+    }
+}
+
+impl fmt::Display for Finder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The node's bound sockets. Calls block; any number of threads may make them.
+pub struct Sockets {
+    ways: Ways,
+    /// Set once the kernel is known to look up and destroy sockets.
+    diag_works: OnceLock<()>,
+}
+
+enum Ways {
+    Storage(Box<Storage>),
+    Dump(Dump),
+}
+
+/// A bound socket, and what it takes to name it exactly to the kernel.
+#[derive(Clone, Debug)]
+struct Exact {
+    socket: BoundSocket,
+    /// The index of the device it is bound to, or 0.
+    device: u32,
+}
+
+impl Sockets {
+    /// Opens the bindings that the service translation pinned in a directory of a bpf filesystem, and chooses the
+    /// first finder that this kernel has.
+    ///
+    /// # Errors
+    /// [`SocketError::Shard`] if a map is not pinned there. A missing finder is none: the next one is taken.
+    pub fn open(pins: &Path) -> Result<Self, SocketError> {
+        let shards = open_shards(pins)?;
+        match Storage::open(&shards) {
+            Ok(storage) => Ok(Self::with(Ways::Storage(Box::new(storage)))),
+            Err(error) => {
+                tracing::warn!(
+                    finder = %Finder::SockDiag,
+                    "cannot walk all namespaces' bindings at once, each namespace will be walked instead: {}",
+                    error::chain(&error),
+                );
+                Ok(Self::with(Ways::Dump(Dump::open(shards)?)))
+            }
+        }
+    }
+
+    /// As [`Self::open`], with a finder that is chosen already.
+    ///
+    /// # Errors
+    /// [`SocketError`] if a map is not pinned there, or this kernel lacks the finder.
+    pub fn open_with(pins: &Path, finder: Finder) -> Result<Self, SocketError> {
+        let shards = open_shards(pins)?;
+        Ok(Self::with(match finder {
+            Finder::SkStorage => Ways::Storage(Box::new(Storage::open(&shards)?)),
+            Finder::SockDiag => Ways::Dump(Dump::open(shards)?),
+        }))
+    }
+
+    fn with(ways: Ways) -> Self {
+        Self { ways, diag_works: OnceLock::new() }
+    }
+
+    /// How sockets are found.
+    #[must_use]
+    pub fn finder(&self) -> Finder {
+        match &self.ways {
+            Ways::Storage(_) => Finder::SkStorage,
+            Ways::Dump(_) => Finder::SockDiag,
+        }
+    }
+
+    /// The bound sockets of all namespaces that a filter lets through, in no order, each once.
+    ///
+    /// Without backends in the filter, all bindings are walked. A socket whose peer is not the backend it was
+    /// bound to (its connect failed, or another program sent it elsewhere) is not found.
+    ///
+    /// # Errors
+    /// [`SocketError`] if the kernel stops the walk half-way: then nothing is known.
+    pub fn find(&self, filter: &SocketFilter) -> Result<Vec<BoundSocket>, SocketError> {
+        Ok(self.find_exact(filter)?.into_iter().map(|exact| exact.socket).collect())
+    }
+
+    /// Destroys sockets that [`Self::find`] found, and verifies that they are gone. The answers are in the order
+    /// of the sockets.
+    ///
+    /// Namespaces are gone through side by side. A socket that went away meanwhile, and whose addresses another
+    /// one has now, is [`DestroyOutcome::Gone`]; the other one is not touched.
+    ///
+    /// # Errors
+    /// [`SocketError::Diag`] if this kernel cannot destroy sockets through sock_diag at all. What goes wrong with
+    /// one socket or one namespace is in that socket's outcome.
+    pub fn destroy(&self, sockets: &[BoundSocket]) -> Result<Vec<DestroyOutcome>, SocketError> {
+        if sockets.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.diag_works.get().is_none() {
+            self.probe_diag()?;
+            let _ = self.diag_works.set(());
+        }
+        destroy::destroy(sockets, |filter| self.find_exact(filter))
+    }
+
+    fn find_exact(&self, filter: &SocketFilter) -> Result<Vec<Exact>, SocketError> {
+        let started = Instant::now();
+        let found = match &self.ways {
+            Ways::Storage(storage) => storage.find(filter),
+            Ways::Dump(dump) => dump.find(filter),
+        }?;
+        tracing::debug!(
+            finder = %self.finder(),
+            backends = filter.backends.len(),
+            found = found.len(),
+            elapsed_us = started.elapsed().as_micros(),
+            "looked for bound sockets",
+        );
+        Ok(found)
+    }
+
+    /// "No such socket" and "no such module" are one errno: whether the kernel can look up sockets is asked first.
+    fn probe_diag(&self) -> Result<(), SocketError> {
+        let mut socket = diag::DiagSocket::open().map_err(SocketError::Diag)?;
+        for transport in [diag::Transport::Tcp, diag::Transport::Udp] {
+            socket.probe(transport).map_err(SocketError::Diag)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sockets").field("finder", &self.finder()).finish_non_exhaustive()
+    }
+}
+
+fn open_shards(pins: &Path) -> Result<Vec<OwnedFd>, SocketError> {
+    Shard::all()
+        .map(|shard| {
+            let path = pins.join(shard.map_name());
+            bpf::obj_get(&path).map_err(|source| SocketError::Shard { path, source })
+        })
+        .collect()
+}
+
+/// The states a filter lets through, as a mask: bit n for the kernel's state n.
+fn state_mask(filter: &SocketFilter) -> u32 {
+    SocketState::ALL
+        .into_iter()
+        .filter(|state| filter.states.is_empty() || filter.states.contains(state))
+        .filter(|state| !filter.connected_only || state.is_connected())
+        .fold(0, |mask, state| mask | 1 << state.number())
+}
+
+/// The conditions that are cheaper to check here, or that not every finder's kernel part checks.
+struct Conditions<'a> {
+    filter: &'a SocketFilter,
+    backends: HashSet<(SocketAddr, u8)>,
+}
+
+impl<'a> Conditions<'a> {
+    fn new(filter: &'a SocketFilter) -> Self {
+        let backends = filter
+            .backends
+            .iter()
+            .map(|(address, protocol)| (canonical(*address), protocol.number()))
+            .collect();
+        Self { filter, backends }
+    }
+
+    fn hold(&self, socket: &BoundSocket) -> bool {
+        let filter = self.filter;
+        (filter.protocols.is_empty() || filter.protocols.contains(&socket.protocol))
+            && (self.backends.is_empty()
+                || self.backends.contains(&(socket.backend, socket.protocol.number())))
+            && (filter.netns_cookies.is_empty() || filter.netns_cookies.contains(&socket.netns_cookie))
+            && socket.age >= filter.min_age
+    }
+}
+
+/// IPv4 for a v4-mapped address.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// `CLOCK_MONOTONIC`, the clock of the bindings.
+fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+/// Since a time of [`monotonic`]'s clock, in nanoseconds.
+fn age(now: Duration, bound_at: u64) -> Duration {
+    now.saturating_sub(Duration::from_nanos(bound_at))
+}
+
+/// The payload part of what a peer acknowledged: connecting itself counted one, the SYN.
+fn payload(bytes_acked: u64) -> u64 {
+    bytes_acked.saturating_sub(1)
+}

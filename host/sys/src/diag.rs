@@ -133,7 +133,8 @@ impl DiagSocket {
     /// states of `states` (a mask: bit n for the kernel's state n). The kernel filters. Sockets of both families
     /// are walked where a remote is IPv4, because an IPv6 socket may hold a v4-mapped one.
     ///
-    /// With each socket comes what one of the socket-storage maps `storages` holds for it, if any does.
+    /// With each TCP socket comes what one of the socket-storage maps `storages` holds for it, if any does; the
+    /// kernel leaves that out for UDP.
     /// A socket may be seen twice if the table changes meanwhile.
     ///
     /// # Errors

@@ -75,12 +75,18 @@ pub fn by_cookie(cookie: NetnsCookie) -> Option<Netns> {
         let new: Vec<_> =
             search.found.iter().filter(|(id, _)| asked.insert(**id)).map(|(_, found)| found).collect();
         let netns: Vec<_> = new.iter().map(|(netns, _)| netns.clone()).collect();
-        let hit = cookies(&netns).ok()?.into_iter().zip(new).find(|(found, _)| *found == cookie);
-        if let Some((_, (netns, names))) = hit {
+        let mut hit = None;
+        for (found, (netns, names)) in cookies(&netns).ok()?.into_iter().zip(new) {
+            // Whoever asks for one namespace often asks for others next.
             if let Some(path) = names.first() {
-                remember(cookie, path.clone());
+                remember(found, path.clone());
             }
-            return Some(netns.clone());
+            if found == cookie {
+                hit = Some(netns.clone());
+            }
+        }
+        if hit.is_some() {
+            return hit;
         }
     }
     search.by_socket(cookie)

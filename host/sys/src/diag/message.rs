@@ -110,6 +110,8 @@ pub struct Found {
     pub device: u32,
     /// As `SO_COOKIE` reports it.
     pub cookie: u64,
+    /// The number of its file, as `/proc/PID/fd` shows it; 0 if no file holds it.
+    pub inode: u32,
     /// TCP, and a dump: what the peer acknowledged, in bytes, the SYN counted as one; else 0.
     pub bytes_acked: u64,
     /// TCP, and a dump: what was received in order, in bytes; else 0.
@@ -346,6 +348,7 @@ pub(super) fn parse_found(body: &[u8]) -> Result<Found, DiagError> {
         remote: SocketAddr::new(ip(24).ok_or(SHORT)?, port(6).ok_or(SHORT)?),
         device: u32_at(body, 40).ok_or(SHORT)?,
         cookie: u64::from(u32_at(body, 44).ok_or(SHORT)?) | u64::from(u32_at(body, 48).ok_or(SHORT)?) << 32,
+        inode: u32_at(body, 68).ok_or(SHORT)?,
         bytes_acked,
         bytes_received,
     })

@@ -1,0 +1,148 @@
+//! Finding by sock_diag, a namespace at a time. A TCP socket comes with its binding; for a UDP socket that is
+//! looked up afterwards.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use netloom_core::model::{
+    BoundSocket, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState,
+};
+use netloom_ebpf::{layout::Binding, shard::Shard};
+use netloom_sys::diag::{Found, Transport};
+
+use super::{
+    Conditions, Exact, SocketError, age, canonical,
+    descriptors::{Bindings, Wanted},
+    destroy::{diag_in, side_by_side},
+    monotonic, payload, state_mask,
+};
+use crate::netns::{self, Netns};
+
+pub(super) struct Dump {
+    shards: Vec<OwnedFd>,
+    bindings: Bindings,
+}
+
+/// A socket in the right state, and to the right address; whether it is bound, is to be seen.
+struct Candidate {
+    socket: Found,
+    netns_cookie: NetnsCookie,
+    protocol: Protocol,
+    binding: Option<Binding>,
+}
+
+impl Dump {
+    pub(super) fn open(shards: Vec<OwnedFd>) -> Result<Self, SocketError> {
+        Ok(Self { bindings: Bindings::open(&shards)?, shards })
+    }
+
+    pub(super) fn find(&self, filter: &SocketFilter) -> Result<Vec<Exact>, SocketError> {
+        let namespaces: Vec<(NetnsCookie, Netns)> = if filter.netns_cookies.is_empty() {
+            netns::all()?.into_iter().map(|found| (found.cookie, found.netns)).collect()
+        } else {
+            let known = |cookie: &NetnsCookie| Some((*cookie, netns::by_cookie(*cookie)?));
+            filter.netns_cookies.iter().filter_map(known).collect()
+        };
+        let candidates = side_by_side(&namespaces, |(cookie, netns)| self.candidates(*cookie, netns, filter));
+        let mut candidates: Vec<Candidate> =
+            candidates.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        self.complete(&mut candidates);
+
+        let now = monotonic();
+        let conditions = Conditions::new(filter);
+        let found: HashMap<SocketCookie, Exact> = candidates
+            .iter()
+            .filter_map(|candidate| exact(candidate, now))
+            .filter(|exact| conditions.hold(&exact.socket))
+            .map(|exact| (exact.socket.cookie, exact))
+            .collect();
+        Ok(found.into_values().collect())
+    }
+
+    /// The candidates of one namespace. Moves the calling thread there.
+    fn candidates(
+        &self,
+        netns_cookie: NetnsCookie,
+        netns: &Netns,
+        filter: &SocketFilter,
+    ) -> Result<Vec<Candidate>, SocketError> {
+        let mut diag = diag_in(netns)?;
+        let states = state_mask(filter);
+        let only_connected = SocketState::ALL
+            .into_iter()
+            .all(|state| state.is_connected() || states & (1 << state.number()) == 0);
+        let shards: Vec<BorrowedFd<'_>> = self.shards.iter().map(AsFd::as_fd).collect();
+        let mut candidates = Vec::new();
+        for (protocol, transport) in [(Protocol::Tcp, Transport::Tcp), (Protocol::Udp, Transport::Udp)] {
+            let mut remotes: Vec<SocketAddr> = filter
+                .backends
+                .iter()
+                .filter(|(_, of)| *of == protocol)
+                .map(|(address, _)| canonical(*address))
+                .collect();
+            let is_wanted = filter.protocols.is_empty() || filter.protocols.contains(&protocol);
+            if !is_wanted || (remotes.is_empty() && !filter.backends.is_empty()) {
+                continue;
+            }
+            if !only_connected {
+                // An unconnected socket has no remote address to filter by: its binding alone tells.
+                remotes.clear();
+            }
+            diag.dump(transport, states, &remotes, &shards, |socket, stored| {
+                let binding = stored.and_then(|stored| stored.first_chunk());
+                let binding = binding.map(|bytes| Binding::from_bytes(*bytes));
+                // The kernel has been asked about TCP; a UDP socket without a file cannot be asked about.
+                if binding.is_some() || (protocol == Protocol::Udp && socket.inode != 0) {
+                    candidates.push(Candidate { socket, netns_cookie, protocol, binding });
+                }
+            })
+            .map_err(SocketError::Diag)?;
+        }
+        Ok(candidates)
+    }
+
+    /// Looks up the bindings that did not come along.
+    fn complete(&self, candidates: &mut [Candidate]) {
+        let wanted = candidates.iter().filter(|candidate| candidate.binding.is_none()).map(|candidate| {
+            let socket = &candidate.socket;
+            let remote = canonical(socket.remote);
+            let shard = (remote.port() != 0).then(|| Shard::of(remote, candidate.protocol.number()));
+            (socket.inode, Wanted { cookie: SocketCookie(socket.cookie), shard })
+        });
+        let bindings: HashMap<u32, Binding> = self.bindings.of(wanted.collect()).into_iter().collect();
+        for candidate in candidates.iter_mut().filter(|candidate| candidate.binding.is_none()) {
+            candidate.binding = bindings.get(&candidate.socket.inode).copied();
+        }
+    }
+}
+
+/// A candidate in the model's words, if it is bound, and to the backend it is connected to.
+fn exact(candidate: &Candidate, now: Duration) -> Option<Exact> {
+    let Candidate { socket, netns_cookie, protocol, binding } = candidate;
+    let binding = binding.as_ref()?;
+    let state = SocketState::from_number(socket.state)?;
+    let backend = binding.backend_address();
+    if state.is_connected() && canonical(socket.remote) != backend {
+        return None;
+    }
+    Some(Exact {
+        socket: BoundSocket {
+            cookie: SocketCookie(socket.cookie),
+            netns_cookie: *netns_cookie,
+            protocol: *protocol,
+            state,
+            local: socket.local,
+            remote: socket.remote,
+            backend,
+            service: ServiceId(binding.service),
+            age: age(now, binding.bound_at),
+            bytes_sent: payload(socket.bytes_acked),
+            bytes_received: socket.bytes_received,
+        },
+        device: socket.device,
+    })
+}

@@ -1,0 +1,190 @@
+//! A node for tests: the real service translation in a cgroup of the test's own, and namespaces with a loopback.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd,
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread::sleep,
+    time::Duration,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{HashMap, MapData},
+    programs::{CgroupAttachMode, CgroupSockAddr},
+};
+use netloom_core::model::{BoundSocket, NetnsCookie, Protocol, SocketCookie, SocketFilter};
+use netloom_ebpf::layout::{Backend, BackendKey, Service, ServiceKey};
+use netloom_kernel::{
+    mounts,
+    netns::Netns,
+    sockets::{Finder, Sockets},
+};
+
+/// One test at a time: the process can be in one cgroup only.
+static TURN: Mutex<()> = Mutex::new(());
+
+pub(crate) struct World {
+    pub(crate) pins: PathBuf,
+    cgroup: PathBuf,
+    before: PathBuf,
+    object: Ebpf,
+    services: u32,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// None, and a printed reason, where these tests cannot run; that is a failure in CI.
+pub(crate) fn world() -> Option<World> {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "these tests take root");
+        eprintln!("skipped: these tests take root");
+        return None;
+    }
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let root = mounts::ensure_cgroup2("/sys/fs/cgroup/unified".as_ref()).unwrap();
+    let bpffs = PathBuf::from("/sys/fs/bpf");
+    mounts::ensure_bpffs(&bpffs).unwrap();
+    let name = format!("netloom-sockets-{}", std::process::id());
+    let (cgroup, pins) = (root.join(&name), bpffs.join(&name));
+    fs::create_dir(&cgroup).unwrap();
+    fs::create_dir(&pins).unwrap();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
+    let before = root.join(own);
+    fs::write(cgroup.join("cgroup.procs"), "0").unwrap();
+
+    let mut object = EbpfLoader::new().default_map_pin_directory(&pins).load(netloom_ebpf::SOCKLB).unwrap();
+    let directory = fs::File::open(&cgroup).unwrap();
+    for (_, program) in object.programs_mut() {
+        let program: &mut CgroupSockAddr = program.try_into().unwrap();
+        program.load().unwrap();
+        program.attach(&directory, CgroupAttachMode::Single).unwrap();
+    }
+    Some(World { pins, cgroup, before, object, services: 0, _turn: turn })
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let moved = fs::write(self.before.join("cgroup.procs"), "0");
+        let removed = fs::remove_dir(&self.cgroup);
+        let unpinned = fs::remove_dir_all(&self.pins);
+        if !std::thread::panicking() {
+            moved.and(removed).and(unpinned).expect("nothing of the test is left behind");
+        }
+    }
+}
+
+impl World {
+    /// Translates a virtual address to one backend.
+    pub(crate) fn serve(&mut self, vip: &str, protocol: Protocol, backend: &str) -> u32 {
+        self.services += 1;
+        let service = self.services;
+        let mut backends: HashMap<&mut MapData, [u8; BackendKey::SIZE], [u8; Backend::SIZE]> =
+            self.object.map_mut("nl_backends").unwrap().try_into().unwrap();
+        let key = BackendKey { service, slot: 0 };
+        backends.insert(key.to_bytes(), Backend::new(address(backend), service).to_bytes(), 0).unwrap();
+        let mut services: HashMap<&mut MapData, [u8; ServiceKey::SIZE], [u8; Service::SIZE]> =
+            self.object.map_mut("nl_services").unwrap().try_into().unwrap();
+        let key = ServiceKey::new(address(vip), protocol.number());
+        services.insert(key.to_bytes(), Service { id: service, count: 1 }.to_bytes(), 0).unwrap();
+        service
+    }
+
+    pub(crate) fn sockets(&self, finder: Finder) -> Sockets {
+        Sockets::open_with(&self.pins, finder).unwrap()
+    }
+}
+
+/// A namespace with the addresses 127.0.0.0/8, ::1, fd00::1, fd00::2 and fd00::3.
+pub(crate) struct Room {
+    pub(crate) netns: Netns,
+}
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        let room = Self { netns: Netns::create().unwrap() };
+        room.ip("link set lo up");
+        for host in 1..=3 {
+            room.ip(&format!("-6 address add fd00::{host}/128 dev lo nodad"));
+            // The kernel makes the address's route some time later.
+            let reachable = || room.run(|| UdpSocket::bind("[::]:0")?.connect(format!("[fd00::{host}]:9")));
+            assert!((0..1000).any(|_| reachable().inspect_err(|_| sleep(Duration::from_millis(5))).is_ok()));
+        }
+        room
+    }
+
+    fn ip(&self, arguments: &str) {
+        let status = self.run(|| Command::new("ip").args(arguments.split(' ')).status().unwrap());
+        assert!(status.success(), "ip {arguments}");
+    }
+
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.netns.run(work).unwrap()
+    }
+
+    pub(crate) fn cookie(&self) -> NetnsCookie {
+        self.netns.cookie().unwrap()
+    }
+
+    pub(crate) fn listen(&self, at: &str) -> TcpListener {
+        self.run(|| TcpListener::bind(at).unwrap())
+    }
+
+    /// A TCP connection to a virtual address, and the server's end of it.
+    pub(crate) fn connect(&self, vip: &str, server: &TcpListener) -> (TcpStream, TcpStream) {
+        let client = self.run(|| TcpStream::connect(vip).unwrap());
+        (client, server.accept().unwrap().0)
+    }
+
+    /// A UDP socket connected to a virtual address.
+    pub(crate) fn udp(&self, vip: &str) -> UdpSocket {
+        self.udp_at(if vip.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }, vip)
+    }
+
+    pub(crate) fn udp_at(&self, local: &str, vip: &str) -> UdpSocket {
+        self.run(|| {
+            let socket = UdpSocket::bind(local).unwrap();
+            socket.connect(vip).unwrap();
+            socket
+        })
+    }
+}
+
+pub(crate) fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) fn cookie(socket: impl AsFd) -> SocketCookie {
+    SocketCookie(rustix::net::sockopt::socket_cookie(socket).unwrap())
+}
+
+pub(crate) fn cookies(sockets: &[BoundSocket]) -> BTreeSet<SocketCookie> {
+    let cookies: BTreeSet<_> = sockets.iter().map(|socket| socket.cookie).collect();
+    assert_eq!(cookies.len(), sockets.len(), "each socket is found once");
+    cookies
+}
+
+/// The connected sockets bound to these backends, whatever the transport.
+pub(crate) fn bound_to(backends: &[&str]) -> SocketFilter {
+    SocketFilter {
+        backends: backends
+            .iter()
+            .flat_map(|backend| [(address(backend), Protocol::Tcp), (address(backend), Protocol::Udp)])
+            .collect(),
+        connected_only: true,
+        ..SocketFilter::default()
+    }
+}
+
+/// A connection still carries data both ways.
+pub(crate) fn assert_alive(client: &mut TcpStream, server: &mut TcpStream) {
+    client.write_all(b"ping").unwrap();
+    server.read_exact(&mut [0; 4]).unwrap();
+    server.write_all(b"pong").unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+}
