@@ -209,14 +209,14 @@ impl Workspace {
         if let Some(home) = cargo_home() {
             folders.push((home, "/cargo".to_owned()));
         }
-        folders.push((self.workspace_root.clone(), "/workspace".to_owned()));
-        for package in self.packages.iter().filter(|package| package.source.is_none()) {
-            // Later flags win, and a member's folder under the workspace's gives the same path either way.
-            if let Ok(inside) = package.dir().strip_prefix(&self.workspace_root) {
-                folders.push((package.dir().to_owned(), format!("/workspace/{}", inside.display())));
-            } else {
-                folders.push((package.dir().to_owned(), format!("/packages/{}", package.name)));
-            }
+        let local: Vec<&Package> = self.packages.iter().filter(|package| package.source.is_none()).collect();
+        match common_folder(local.iter().map(|package| package.dir())) {
+            // The same for every workspace of a repository, so that they share one compiled standard library:
+            // Cargo compiles it anew for other flags.
+            Some(folder) => folders.push((folder, "/src".to_owned())),
+            None => folders.extend(
+                local.iter().map(|package| (package.dir().to_owned(), format!("/src/{}", package.name))),
+            ),
         }
         if let Some(build_std) = &toolchain.build_std {
             let sources = build_std.sources.canonicalize().unwrap_or_else(|_| build_std.sources.clone());
@@ -238,6 +238,15 @@ impl Workspace {
     }
 }
 
+/// The innermost folder that holds all of these; none if only the root does.
+fn common_folder<'a>(mut dirs: impl Iterator<Item = &'a Path>) -> Option<PathBuf> {
+    let first = dirs.next()?.to_owned();
+    let common = dirs.fold(first, |common, dir| {
+        common.ancestors().find(|ancestor| dir.starts_with(ancestor)).unwrap_or(Path::new("/")).to_owned()
+    });
+    common.parent().is_some().then_some(common)
+}
+
 fn cargo_home() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")))?;
@@ -246,4 +255,26 @@ fn cargo_home() -> Option<PathBuf> {
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_common_folder_is_the_innermost_one() {
+        let cases: [(&[&str], Option<&str>); 4] = [
+            (&["/a/b/c"], Some("/a/b/c")),
+            (&["/a/b/c", "/a/b/d/e", "/a/b"], Some("/a/b")),
+            (&["/a/bc", "/a/bd"], Some("/a")),
+            (&["/a/b", "/c"], None),
+        ];
+        for (dirs, wanted) in cases {
+            assert_eq!(
+                common_folder(dirs.iter().map(Path::new)).as_deref(),
+                wanted.map(Path::new),
+                "{dirs:?}"
+            );
+        }
+    }
 }

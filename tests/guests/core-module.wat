@@ -1,0 +1,3 @@
+;; A core module, and no component.
+(module
+  (func (export "place")))
