@@ -1,0 +1,96 @@
+//! The commands as requests to netloomd.
+
+mod add;
+mod check;
+mod del;
+mod gc;
+
+use std::{future::Future, time::Duration};
+
+use netloom_api::{Client, ClientError};
+use netloom_core::model::Name;
+use serde_json::Value;
+
+use crate::{
+    config::NetworkConfig,
+    environment::{Attachment, Command},
+    failure::Failure,
+    name::endpoint_name,
+    version::SpecVersion,
+};
+
+/// Labels that say which attachment an endpoint is.
+mod label {
+    /// The network's name.
+    pub(super) const NETWORK: &str = "cni.netloom/network";
+    /// The container's id.
+    pub(super) const CONTAINER: &str = "cni.netloom/container";
+    /// The device's name inside it.
+    pub(super) const INTERFACE: &str = "cni.netloom/interface";
+}
+
+/// Longer than netloomd takes for anything, shorter than runtimes wait.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Carries out a command; what it answers, if it answers anything.
+pub(crate) async fn run(
+    command: Command,
+    version: SpecVersion,
+    config: &NetworkConfig,
+) -> Result<Option<Value>, Failure> {
+    let client = config.client();
+    match command {
+        Command::Add => add::run(&client, version, config).await.map(Some),
+        Command::Check => check::run(&client, config).await.map(|()| None),
+        Command::Del => del::run(&client).await.map(|()| None),
+        Command::Gc => {
+            since_1_1("GC", version)?;
+            gc::run(&client, config).await.map(|()| None)
+        }
+        Command::Status => {
+            since_1_1("STATUS", version)?;
+            status(&client).await.map(|()| None)
+        }
+        Command::Version => Ok(None),
+    }
+}
+
+fn since_1_1(command: &'static str, version: SpecVersion) -> Result<(), Failure> {
+    if version < SpecVersion::V1_1_0 {
+        return Err(Failure::Command { command, version: version.as_str() });
+    }
+    Ok(())
+}
+
+/// Whether ADD would find netloomd at work.
+async fn status(client: &Client) -> Result<(), Failure> {
+    match patiently(client.text("/v1/status")).await {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(Failure::NotReady(Box::new(failure))),
+    }
+}
+
+/// An answer of netloomd's, if it comes in time.
+async fn patiently<T>(request: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
+    match tokio::time::timeout(PATIENCE, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Failure::Timeout(PATIENCE.as_secs())),
+    }
+}
+
+/// The same, where there may be no such thing.
+async fn if_there<T>(request: impl Future<Output = Result<T, ClientError>>) -> Result<Option<T>, Failure> {
+    match patiently(request).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Failure::Refused(error)) if crate::failure::is_not_found(&error) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn name_of(attachment: &Attachment) -> Result<Name, Failure> {
+    endpoint_name(attachment).map_err(|error| Failure::Environment(vec![format!("CNI_CONTAINERID: {error}")]))
+}
+
+fn route_of(name: &Name) -> String {
+    format!("/v1/endpoints/{name}")
+}
