@@ -1,1 +1,71 @@
 //! What this node's kernel can do, found by trying.
+//!
+//! Distributions backport features and configurations leave them out, so a version says little. Everything is
+//! tried in network namespaces that nobody else sees and that are gone afterwards; the node is not touched.
+
+mod kernel_types;
+mod netkit;
+mod sockets;
+
+use std::{collections::BTreeMap, fs};
+
+use netloom_core::model::{Capabilities, Feature, Support};
+use netloom_sys::ns;
+
+use crate::links;
+
+/// Tries every [`Feature`]. Takes some tens of milliseconds. Without root nothing can be tried, and each detail
+/// says so.
+pub async fn probe() -> Capabilities {
+    let blocking = tokio::task::spawn_blocking(|| {
+        let types = kernel_types::KernelTypes::read();
+        [
+            (Feature::Btf, types.support()),
+            (Feature::NetkitLinks, links::probe_netkit_links()),
+            (Feature::Tcx, links::probe_tcx()),
+            (Feature::LegacyTc, links::probe_legacy_tc()),
+            (Feature::SocketLb, sockets::socket_lb()),
+            (Feature::SocketStorageIterator, types.has("bpf_iter_bpf_sk_storage_map")),
+            (Feature::SocketDestroyKfunc, types.has("bpf_sock_destroy")),
+            (Feature::SocketDestroy, sockets::destroy()),
+            (Feature::ListNamespaces, list_namespaces()),
+        ]
+    });
+    let (netkit, blocking) = tokio::join!(netkit::probe(), blocking);
+    let mut features: BTreeMap<Feature, Support> = netkit.into_iter().collect();
+    match blocking {
+        Ok(rest) => features.extend(rest),
+        Err(error) => tracing::error!(%error, "probing the kernel's features failed"),
+    }
+    for feature in Feature::ALL {
+        features.entry(feature).or_insert_with(|| missing("could not be tried"));
+    }
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    Capabilities { kernel, features }
+}
+
+fn list_namespaces() -> Support {
+    match ns::list(&mut [0; 1]) {
+        Ok(_) => there("listns() answered"),
+        Err(error) => missing(format!("listns(): {error}")),
+    }
+}
+
+fn there(detail: impl Into<String>) -> Support {
+    Support { available: true, detail: detail.into() }
+}
+
+fn missing(detail: impl Into<String>) -> Support {
+    Support { available: false, detail: detail.into() }
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

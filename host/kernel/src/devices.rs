@@ -1,1 +1,263 @@
 //! Network devices, addresses, routes and neighbours, over rtnetlink.
+//!
+//! [`Devices`] is a netlink connection that was born inside one network namespace and stays there, whatever
+//! namespaces the process's threads visit. What the kernel accepts and then ignores (it does so with attributes
+//! it does not know) is read back and reported as [`DeviceError::Ignored`].
+
+mod address;
+mod device;
+mod endpoint;
+mod error;
+mod pair;
+mod readback;
+mod route;
+mod sysctl;
+
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use netlink_packet_route::link::{InfoData, InfoKind, InfoNetkit, LinkAttribute, LinkMessage};
+use netloom_core::model::{Device, IfIndex, NetkitPolicy};
+use rtnetlink::{LinkMessageBuilder, LinkNetkit, LinkUnspec};
+use tokio::{runtime::Handle, task::AbortHandle};
+
+pub use self::{
+    device::NetkitDetails,
+    endpoint::{Connected, GATEWAY_V4, GATEWAY_V6},
+    error::{DeviceError, NetlinkError},
+    pair::Pair,
+    route::Route,
+    sysctl::{IpFamily, Sysctl},
+};
+use crate::netns::Netns;
+
+/// The longest name of a device, in bytes: the kernel's `IFNAMSIZ` without its terminator.
+pub const MAX_NAME: usize = 15;
+
+/// The devices of one network namespace. Clones share the connection, which ends with the last of them.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    netns: Netns,
+    handle: rtnetlink::Handle,
+    _connection: Arc<Connection>,
+}
+
+/// The task that reads and writes the netlink socket.
+#[derive(Debug)]
+struct Connection(AbortHandle);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Devices {
+    /// Connects to a namespace's rtnetlink. Needs a tokio runtime, on which a task serves the connection.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netns`] if the namespace cannot be entered, [`DeviceError::Connect`].
+    pub fn open(netns: &Netns) -> Result<Self, DeviceError> {
+        let connect = |source| DeviceError::Connect { netns: netns.id(), source };
+        let runtime = Handle::try_current().map_err(|error| connect(std::io::Error::other(error)))?;
+        // A socket belongs to the namespace it was made in, for good.
+        let (mut connection, handle, _) = netns
+            .run(|| {
+                let _guard = runtime.enter();
+                rtnetlink::new_connection_with_strict_check()
+            })?
+            .map_err(connect)?;
+        let socket = rtnetlink::sys::AsyncSocket::socket_mut(connection.socket_mut());
+        // With these the kernel says in words what it refuses. Both are a help only: kernels from 4.12 have them.
+        let _ = socket.set_cap_ack(true).and_then(|()| socket.set_ext_ack(true));
+        let task = runtime.spawn(connection);
+        Ok(Self { netns: netns.clone(), handle, _connection: Arc::new(Connection(task.abort_handle())) })
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// The device of a name; none if there is none.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn get(&self, name: &str) -> Result<Option<Device>, DeviceError> {
+        Ok(self.message_by_name(name).await?.map(|message| device::describe(&message, self.netns.id())))
+    }
+
+    /// The device of an index; none if there is none.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn by_index(&self, index: IfIndex) -> Result<Option<Device>, DeviceError> {
+        Ok(self.message(index).await?.map(|message| device::describe(&message, self.netns.id())))
+    }
+
+    /// What the kernel reports of a netkit device beyond [`Device`]; none for other devices.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotFound`], [`DeviceError::Netlink`].
+    pub async fn netkit(&self, index: IfIndex) -> Result<Option<NetkitDetails>, DeviceError> {
+        Ok(device::netkit(&self.existing(index).await?))
+    }
+
+    /// Every device of the namespace.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn list(&self) -> Result<Vec<Device>, DeviceError> {
+        let messages: Vec<_> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| self.failed("list the devices", error))?;
+        Ok(messages.iter().map(|message| device::describe(message, self.netns.id())).collect())
+    }
+
+    /// Deletes a device, and with either end of a pair the other one, their routes, addresses and programs.
+    /// Whether it was there.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn delete(&self, index: IfIndex) -> Result<bool, DeviceError> {
+        match self.handle.link().del(index.0).execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if error::is(&error, libc::ENODEV) => Ok(false),
+            Err(error) => Err(self.failed(&format!("delete the device with index {index}"), error)),
+        }
+    }
+
+    /// Sets the MTU of a device, in bytes; not of its other end.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotFound`], [`DeviceError::Mtu`], [`DeviceError::Ignored`], [`DeviceError::Netlink`].
+    pub async fn set_mtu(&self, index: IfIndex, mtu: u32) -> Result<(), DeviceError> {
+        let device = self.existing_device(index).await?;
+        pair::check_mtu(&device.name, mtu, false)?;
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index.0).mtu(mtu).build();
+        self.change(&device.name, "set the MTU", message).await?;
+        let now = self.existing_device(index).await?;
+        readback::equal(&now.name, "mtu", &mtu, &now.mtu, "a device that can change it")
+    }
+
+    /// Sets the policies of a netkit pair, through its primary: towards the endpoint, and from it.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotFound`], [`DeviceError::NotPrimary`], [`DeviceError::Ignored`],
+    /// [`DeviceError::Netlink`].
+    pub async fn set_policies(
+        &self,
+        index: IfIndex,
+        primary: NetkitPolicy,
+        peer: NetkitPolicy,
+    ) -> Result<(), DeviceError> {
+        let device = self.existing_device(index).await?;
+        if device.netkit_primary != Some(true) {
+            return Err(DeviceError::NotPrimary { device: device.name, netns: self.netns.id() });
+        }
+        let data = vec![
+            InfoNetkit::Policy(device::policy_out(primary)),
+            InfoNetkit::PeerPolicy(device::policy_out(peer)),
+        ];
+        let message = LinkMessageBuilder::<LinkNetkit>::new_with_info_kind(InfoKind::Netkit)
+            .index(index.0)
+            .set_info_data(InfoData::Netkit(data))
+            .build();
+        self.change(&device.name, "set the netkit policies", message).await?;
+        let now = self.existing_device(index).await?;
+        readback::equal(&now.name, "policy", &Some(primary), &now.policy, "Linux 6.7")?;
+        readback::equal(&now.name, "peer policy", &Some(peer), &now.peer_policy, "Linux 6.7")
+    }
+
+    /// Sets the largest GSO and GRO packets of a device, in bytes; none leaves as it is.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotFound`], [`DeviceError::Ignored`], [`DeviceError::Netlink`].
+    pub async fn set_segmentation(
+        &self,
+        index: IfIndex,
+        gso_max_size: Option<u32>,
+        gro_max_size: Option<u32>,
+    ) -> Result<(), DeviceError> {
+        let device = self.existing_device(index).await?;
+        let mut message = LinkMessageBuilder::<LinkUnspec>::new().index(index.0).build();
+        message.attributes.extend(pair::segmentation(gso_max_size, gro_max_size));
+        self.change(&device.name, "set the GSO and GRO sizes", message).await?;
+        readback::segmentation(&self.existing_device(index).await?, gso_max_size, gro_max_size)
+    }
+
+    /// Sets a device up or down.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotFound`], [`DeviceError::Ignored`], [`DeviceError::Netlink`].
+    pub async fn set_up(&self, index: IfIndex, up: bool) -> Result<(), DeviceError> {
+        let device = self.existing_device(index).await?;
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index.0);
+        let message = if up { message.up() } else { message.down() }.build();
+        self.change(&device.name, if up { "set up" } else { "set down" }, message).await?;
+        readback::equal(&device.name, "up", &up, &self.existing_device(index).await?.up, "a working driver")
+    }
+
+    /// `RTM_NEWLINK` without `NLM_F_CREATE`: `RTM_SETLINK` answers success to `IFLA_INFO_DATA` and drops it.
+    async fn change(&self, device: &str, what: &str, message: LinkMessage) -> Result<(), DeviceError> {
+        self.handle
+            .link()
+            .change(message)
+            .execute()
+            .await
+            .map_err(|error| self.failed(&format!("{what} of device {device}"), error))
+    }
+
+    async fn message_by_name(&self, name: &str) -> Result<Option<LinkMessage>, DeviceError> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Ok(None);
+        }
+        let answer = self.handle.link().get().match_name(name).execute().try_next().await;
+        self.found(answer, &format!("look up device {name}"))
+    }
+
+    async fn message(&self, index: IfIndex) -> Result<Option<LinkMessage>, DeviceError> {
+        if index.0 == 0 {
+            return Ok(None);
+        }
+        let answer = self.handle.link().get().match_index(index.0).execute().try_next().await;
+        self.found(answer, &format!("look up the device with index {index}"))
+    }
+
+    fn found(
+        &self,
+        answer: Result<Option<LinkMessage>, rtnetlink::Error>,
+        what: &str,
+    ) -> Result<Option<LinkMessage>, DeviceError> {
+        match answer {
+            Err(error) if error::is(&error, libc::ENODEV) => Ok(None),
+            other => other.map_err(|error| self.failed(what, error)),
+        }
+    }
+
+    async fn existing(&self, index: IfIndex) -> Result<LinkMessage, DeviceError> {
+        self.message(index).await?.ok_or_else(|| DeviceError::NotFound {
+            device: format!("with index {index}"),
+            netns: self.netns.id(),
+        })
+    }
+
+    async fn existing_device(&self, index: IfIndex) -> Result<Device, DeviceError> {
+        Ok(device::describe(&self.existing(index).await?, self.netns.id()))
+    }
+
+    fn failed(&self, what: &str, error: rtnetlink::Error) -> DeviceError {
+        DeviceError::Netlink { what: what.to_owned(), netns: self.netns.id(), source: error.into() }
+    }
+}
+
+/// The attribute of a list that a closure picks.
+fn attribute<'a, T>(message: &'a LinkMessage, pick: impl Fn(&'a LinkAttribute) -> Option<T>) -> Option<T> {
+    message.attributes.iter().find_map(pick)
+}

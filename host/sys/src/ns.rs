@@ -19,6 +19,9 @@ use rustix::{
 /// `SIOCGSKNS` of `include/uapi/linux/sockios.h`: a namespace fd of a socket's namespace.
 const SIOCGSKNS: libc::c_ulong = 0x894C;
 
+/// `listns` of Linux 6.19; the number is the same on every architecture.
+const SYS_LISTNS: libc::c_long = 470;
+
 /// The identity of a namespace file: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
@@ -154,6 +157,35 @@ pub fn of_socket(socket: BorrowedFd<'_>) -> io::Result<(OwnedFd, Identity)> {
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let identity = identity(fd.as_fd())?;
     Ok((fd, identity))
+}
+
+/// `struct ns_id_req` of `include/uapi/linux/nsfs.h`.
+#[repr(C)]
+struct ListRequest {
+    size: u32,
+    spare: u32,
+    after: u64,
+    kinds: u32,
+    spare2: u32,
+    user_ns: u64,
+}
+
+/// Asks `listns()` for the ids of network namespaces, as many as `ids` has room for. How many it wrote.
+///
+/// # Errors
+/// `ENOSYS` before Linux 6.19.
+pub fn list(ids: &mut [u64]) -> io::Result<usize> {
+    let request = ListRequest {
+        size: mem::size_of::<ListRequest>() as u32,
+        spare: 0,
+        after: 0,
+        kinds: libc::CLONE_NEWNET as u32,
+        spare2: 0,
+        user_ns: 0,
+    };
+    // SAFETY: the request is a live local of the size it states, and the kernel writes at most `ids.len()` ids.
+    let count = unsafe { libc::syscall(SYS_LISTNS, &raw const request, ids.as_mut_ptr(), ids.len(), 0_u32) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
 /// Another process, for taking copies of its fds.

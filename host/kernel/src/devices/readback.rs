@@ -1,0 +1,70 @@
+//! Whether the kernel did what it said it did.
+
+use std::fmt::Debug;
+
+use netloom_core::model::{Device, PairSpec};
+
+use super::{DeviceError, NetkitDetails};
+
+/// An error naming the attribute, unless both are the same.
+pub(super) fn equal<T: PartialEq + Debug>(
+    device: &str,
+    attribute: &'static str,
+    wanted: &T,
+    found: &T,
+    needs: &'static str,
+) -> Result<(), DeviceError> {
+    if wanted == found {
+        return Ok(());
+    }
+    Err(DeviceError::Ignored {
+        device: device.to_owned(),
+        attribute,
+        wanted: format!("{wanted:?}"),
+        found: format!("{found:?}"),
+        needs,
+    })
+}
+
+/// As [`equal`], where something was asked for at all.
+fn asked<T: PartialEq + Debug>(
+    device: &str,
+    attribute: &'static str,
+    wanted: &Option<T>,
+    found: &Option<T>,
+    needs: &'static str,
+) -> Result<(), DeviceError> {
+    if wanted.is_some() { equal(device, attribute, wanted, found, needs) } else { Ok(()) }
+}
+
+pub(super) fn segmentation(
+    device: &Device,
+    gso_max_size: Option<u32>,
+    gro_max_size: Option<u32>,
+) -> Result<(), DeviceError> {
+    asked(&device.name, "gso-max-size", &gso_max_size, &Some(device.gso_max_size), "Linux 4.16")?;
+    asked(&device.name, "gro-max-size", &gro_max_size, &Some(device.gro_max_size), "Linux 5.19")
+}
+
+/// What both ends have in common.
+pub(super) fn end(device: &Device, spec: &PairSpec) -> Result<(), DeviceError> {
+    let name = &device.name;
+    equal(name, "mode", &Some(spec.mode), &device.mode, "Linux 6.7 for netkit")?;
+    equal(name, "mtu", &spec.mtu, &device.mtu, "a smaller value")?;
+    equal(name, "up", &true, &device.up, "a working driver")?;
+    let alias = (!spec.alias.is_empty()).then(|| spec.alias.clone());
+    asked(name, "alias", &alias, &device.alias, "Linux 2.6.27, and at most 255 bytes")?;
+    segmentation(device, spec.gso_max_size, spec.gro_max_size)
+}
+
+/// What only netkit has, as its primary shows it.
+pub(super) fn netkit(name: &str, details: Option<NetkitDetails>, spec: &PairSpec) -> Result<(), DeviceError> {
+    let found = details.unwrap_or_default();
+    equal(name, "primary", &true, &found.primary, "Linux 6.7")?;
+    equal(name, "policy", &Some(spec.primary_policy), &found.policy, "Linux 6.7")?;
+    equal(name, "peer policy", &Some(spec.peer_policy), &found.peer_policy, "Linux 6.7")?;
+    asked(name, "scrub", &spec.scrub, &found.scrub, "Linux 6.13")?;
+    asked(name, "peer scrub", &spec.peer_scrub, &found.peer_scrub, "Linux 6.13")?;
+    asked(name, "headroom", &spec.headroom, &found.headroom, "Linux 6.14")?;
+    asked(name, "tailroom", &spec.tailroom, &found.tailroom, "Linux 6.14")
+}

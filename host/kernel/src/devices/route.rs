@@ -1,0 +1,192 @@
+//! Routes and neighbours.
+
+use std::net::IpAddr;
+
+use futures::TryStreamExt;
+use ipnet::IpNet;
+use netlink_packet_route::{
+    AddressFamily,
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope},
+};
+use netloom_core::model::{IfIndex, MacAddress};
+use rtnetlink::RouteMessageBuilder;
+
+use super::{DeviceError, Devices, error};
+
+/// A route of the main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub destination: IpNet,
+    /// Through which gateway; none if the destination is on the link.
+    pub via: Option<IpAddr>,
+    /// Through which device.
+    pub device: IfIndex,
+    /// Take the gateway for reachable through the device, whatever the addresses say.
+    pub onlink: bool,
+    /// The source address of the namespace's own packets to there.
+    pub source: Option<IpAddr>,
+}
+
+impl Route {
+    /// To a destination on the link of a device.
+    #[must_use]
+    pub fn on_link(destination: IpNet, device: IfIndex) -> Self {
+        Self { destination, via: None, device, onlink: false, source: None }
+    }
+
+    /// To a destination behind a gateway that is on the link of a device, though no address says so.
+    #[must_use]
+    pub fn via(destination: IpNet, gateway: IpAddr, device: IfIndex) -> Self {
+        Self { destination, via: Some(gateway), device, onlink: true, source: None }
+    }
+
+    fn message(&self) -> Result<RouteMessage, DeviceError> {
+        let family =
+            if self.destination.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        for address in [self.via, self.source].into_iter().flatten() {
+            if address.is_ipv4() != self.destination.addr().is_ipv4() {
+                return Err(DeviceError::MixedFamilies { destination: self.destination, address });
+            }
+        }
+        let mut message = RouteMessageBuilder::<IpAddr>::new().output_interface(self.device.0).build();
+        message.header.address_family = family;
+        message.header.destination_prefix_length = self.destination.prefix_len();
+        if self.destination.prefix_len() > 0 {
+            message.attributes.push(RouteAttribute::Destination(self.destination.network().into()));
+        }
+        match self.via {
+            Some(gateway) => message.attributes.push(RouteAttribute::Gateway(gateway.into())),
+            // IPv6 has no scopes of routes, and the kernel refuses none.
+            None if family == AddressFamily::Inet => message.header.scope = RouteScope::Link,
+            None => {}
+        }
+        if self.onlink && self.via.is_some() {
+            message.header.flags.insert(netlink_packet_route::route::RouteFlags::Onlink);
+        }
+        if let Some(source) = self.source {
+            message.attributes.push(RouteAttribute::PrefSource(source.into()));
+        }
+        Ok(message)
+    }
+}
+
+impl Devices {
+    /// Adds a route to the main table; the very same one already there is fine.
+    ///
+    /// # Errors
+    /// [`DeviceError::RouteTaken`] if the destination is routed otherwise, [`DeviceError::MixedFamilies`],
+    /// [`DeviceError::Netlink`].
+    pub async fn add_route(&self, route: &Route) -> Result<(), DeviceError> {
+        match self.handle.route().add(route.message()?).execute().await {
+            Ok(()) => Ok(()),
+            Err(error) if error::is(&error, libc::EEXIST) => {
+                let present = self.routes(route.destination).await?;
+                if present.iter().any(|other| other.device == route.device && other.via == route.via) {
+                    return Ok(());
+                }
+                let other = present.first().map(|other| other.device).unwrap_or_default();
+                let name =
+                    self.by_index(other).await?.map_or_else(|| other.to_string(), |device| device.name);
+                let destination = route.destination;
+                Err(DeviceError::RouteTaken { destination, device: name, netns: self.netns.id() })
+            }
+            Err(error) => Err(self.failed(&format!("add a route to {}", route.destination), error)),
+        }
+    }
+
+    /// Deletes a route of the main table. Whether it was there.
+    ///
+    /// # Errors
+    /// [`DeviceError::MixedFamilies`], [`DeviceError::Netlink`].
+    pub async fn delete_route(&self, route: &Route) -> Result<bool, DeviceError> {
+        match self.handle.route().del(route.message()?).execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if error::is(&error, libc::ESRCH) || error::is(&error, libc::ENODEV) => Ok(false),
+            Err(error) => Err(self.failed(&format!("delete the route to {}", route.destination), error)),
+        }
+    }
+
+    /// The routes of the main table to exactly one destination.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn routes(&self, destination: IpNet) -> Result<Vec<Route>, DeviceError> {
+        let mut request = RouteMessage::default();
+        request.header.address_family =
+            if destination.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let messages: Vec<_> = self
+            .handle
+            .route()
+            .get(request)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| self.failed(&format!("look up the route to {destination}"), error))?;
+        Ok(messages
+            .iter()
+            .filter(|message| message.header.table == libc::RT_TABLE_MAIN)
+            .filter_map(describe)
+            .filter(|route| route.destination == destination)
+            .collect())
+    }
+
+    /// Tells a namespace the hardware address of a neighbour for good, in place of asking by ARP or ND.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn add_neighbour(
+        &self,
+        device: IfIndex,
+        address: IpAddr,
+        mac: MacAddress,
+    ) -> Result<(), DeviceError> {
+        // Entries are permanent unless another state is asked for.
+        self.handle
+            .neighbours()
+            .add(device.0, address)
+            .link_layer_address(&mac.0)
+            .replace()
+            .execute()
+            .await
+            .map_err(|error| {
+                self.failed(&format!("add neighbour {address} on the device with index {device}"), error)
+            })
+    }
+}
+
+fn describe(message: &RouteMessage) -> Option<Route> {
+    let unspecified: IpAddr = match message.header.address_family {
+        AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let prefix = message.header.destination_prefix_length;
+    let mut route = Route {
+        destination: IpNet::new(unspecified, prefix).ok()?,
+        via: None,
+        device: IfIndex::default(),
+        onlink: message.header.flags.contains(netlink_packet_route::route::RouteFlags::Onlink),
+        source: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => {
+                route.destination = IpNet::new(ip(address)?, prefix).ok()?;
+            }
+            RouteAttribute::Gateway(address) => route.via = ip(address),
+            RouteAttribute::PrefSource(address) => route.source = ip(address),
+            RouteAttribute::Oif(index) => route.device = IfIndex(*index),
+            _ => {}
+        }
+    }
+    Some(route)
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}

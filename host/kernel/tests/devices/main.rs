@@ -1,0 +1,20 @@
+//! Devices, namespaces and capabilities against the running kernel, in namespaces of the tests' own. Needs root.
+//!
+//! Cases that need a feature this kernel lacks print `skipped: …`; `NETLOOM_REQUIRE=netkit,tcx` turns a missing
+//! one of those into a failure.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, also in what its cases share"
+)]
+
+mod namespaces;
+mod netkit;
+mod node;
+mod ping;
+mod probing;
+mod veth;
+mod wiring;

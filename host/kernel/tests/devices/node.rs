@@ -1,0 +1,84 @@
+//! A node of the test's own: a namespace for the node and one for each endpoint, gone when the test ends.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netloom_core::model::{DeviceMode, Feature, NetkitPolicy, PairSpec};
+use netloom_kernel::{
+    devices::{Connected, Devices, Pair},
+    netns::Netns,
+};
+
+pub(crate) struct Node {
+    pub(crate) netns: Netns,
+    pub(crate) devices: Devices,
+}
+
+pub(crate) struct Endpoint {
+    pub(crate) netns: Netns,
+    pub(crate) devices: Devices,
+    pub(crate) pair: Pair,
+    pub(crate) connected: Connected,
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        let netns = Netns::create().expect("a namespace for the node; these tests need root");
+        let devices = Devices::open(&netns).unwrap();
+        Self { netns, devices }
+    }
+
+    /// An endpoint that is attached and wired.
+    pub(crate) async fn endpoint(&self, mode: DeviceMode, name: &str, addresses: &[&str]) -> Endpoint {
+        let netns = Netns::create().unwrap();
+        let mut spec = spec(mode, name);
+        spec.addresses = addresses.iter().map(|address| IpNet::from(ip(address))).collect();
+        let pair = self.devices.create_pair(&spec, &netns).await.unwrap();
+        let connected = self.devices.connect_endpoint(&pair, &netns, &spec.addresses).await.unwrap();
+        let devices = Devices::open(&netns).unwrap();
+        Endpoint { netns, devices, pair, connected }
+    }
+}
+
+/// A specification without wishes.
+pub(crate) fn spec(mode: DeviceMode, host_name: &str) -> PairSpec {
+    PairSpec {
+        mode,
+        host_name: host_name.to_owned(),
+        peer_name: "eth0".to_owned(),
+        host_mac: None,
+        peer_mac: None,
+        addresses: Vec::new(),
+        mtu: 1500,
+        primary_policy: NetkitPolicy::Forward,
+        peer_policy: NetkitPolicy::Forward,
+        scrub: None,
+        peer_scrub: None,
+        headroom: None,
+        tailroom: None,
+        gso_max_size: None,
+        gro_max_size: None,
+        alias: String::new(),
+    }
+}
+
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Whether the kernel has a feature; a case without it says so, and fails where the feature is required.
+pub(crate) async fn has(feature: Feature) -> bool {
+    let capabilities = netloom_kernel::capabilities::probe().await;
+    let support = &capabilities.features[&feature];
+    if support.available {
+        return true;
+    }
+    let required = std::env::var("NETLOOM_REQUIRE").unwrap_or_default();
+    assert!(
+        !required.split(',').any(|name| name.trim() == feature.as_str()),
+        "{feature} is required by NETLOOM_REQUIRE and missing: {}",
+        support.detail
+    );
+    println!("skipped: {feature} is missing on Linux {}: {}", capabilities.kernel, support.detail);
+    false
+}

@@ -1,0 +1,99 @@
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use netloom_core::model::Feature;
+use netloom_kernel::{capabilities, mounts, netns};
+
+#[tokio::test]
+async fn every_feature_is_probed_with_a_reason() {
+    let capabilities = capabilities::probe().await;
+    println!("Linux {}", capabilities.kernel);
+    for feature in Feature::ALL {
+        let support = &capabilities.features[&feature];
+        println!("{:5} {feature:24} {}", support.available, support.detail);
+        assert!(!support.detail.is_empty(), "{feature}");
+    }
+    assert!(!capabilities.kernel.is_empty());
+    // What other features are made of cannot be missing where they are there.
+    let has = |feature| capabilities.has(feature);
+    assert!(has(Feature::Netkit) || !has(Feature::NetkitScrub));
+    assert!(has(Feature::Netkit) || !has(Feature::NetkitHeadroom));
+    assert!(has(Feature::NetkitScrub) || !has(Feature::NetkitHeadroom));
+    assert_eq!(has(Feature::Netkit), has(Feature::NetkitLinks));
+    assert!(has(Feature::Btf) || !has(Feature::SocketDestroyKfunc));
+    assert_eq!(has(Feature::Btf), Path::new("/sys/kernel/btf/vmlinux").exists());
+    assert!(
+        has(Feature::LegacyTc),
+        "every kernel has clsact: {}",
+        capabilities.features[&Feature::LegacyTc].detail
+    );
+    if mounts::cgroup2_mount().is_none() {
+        assert!(!has(Feature::SocketLb));
+    }
+}
+
+#[tokio::test]
+async fn required_features_are_there() {
+    let capabilities = capabilities::probe().await;
+    for name in
+        std::env::var("NETLOOM_REQUIRE").unwrap_or_default().split(',').filter(|name| !name.is_empty())
+    {
+        let feature = Feature::ALL.into_iter().find(|feature| feature.as_str() == name.trim());
+        let feature =
+            feature.unwrap_or_else(|| panic!("NETLOOM_REQUIRE names {name:?}, which is no feature"));
+        assert!(capabilities.has(feature), "{feature}: {}", capabilities.features[&feature].detail);
+    }
+}
+
+#[tokio::test]
+async fn probing_is_quick_and_leaves_nothing() {
+    let before = netns::all().unwrap().len();
+    let mut quickest = Duration::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        capabilities::probe().await;
+        quickest = quickest.min(start.elapsed());
+    }
+    println!("{quickest:?}");
+    // An emulated CPU takes ten times as long; what this catches is a probe that waits for something.
+    assert!(quickest < Duration::from_millis(2000), "{quickest:?}");
+    // Other tests make namespaces meanwhile, but not five times as many as a probe does.
+    assert!(netns::all().unwrap().len() < before + 20);
+}
+
+#[test]
+fn a_bpf_file_system_is_mounted_where_there_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let point = directory.path().join("bpf");
+    mounts::ensure_bpffs(&point).unwrap();
+    assert!(mounts::is_bpffs(&point));
+    mounts::ensure_bpffs(&point).unwrap();
+    std::fs::create_dir(point.join("pins")).unwrap();
+    mounts::ensure_bpffs(&point.join("pins")).unwrap();
+    rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert!(!mounts::is_bpffs(&point), "it was mounted twice");
+
+    let error = mounts::ensure_bpffs(Path::new("/proc/no/such")).unwrap_err().to_string();
+    assert!(error.contains("/proc/no/such"), "{error}");
+}
+
+#[test]
+fn cgroup2_is_used_where_it_is_or_mounted_where_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let point = directory.path().join("cgroup");
+    let before = mounts::cgroup2_mount();
+    let used = mounts::ensure_cgroup2(&point).unwrap();
+    match before {
+        Some(there) => {
+            assert_eq!(used, there);
+            assert!(!point.exists(), "a second one was mounted");
+        }
+        None => {
+            assert_eq!(used, point);
+            assert!(point.join("cgroup.procs").exists());
+            rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH).unwrap();
+        }
+    }
+}
