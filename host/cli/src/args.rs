@@ -97,7 +97,10 @@ pub(crate) enum Command {
     /// Add and remove the backends of a service
     #[command(subcommand, visible_alias = "backends")]
     Backend(BackendCommand),
-    /// Destroy the sockets bound to a backend
+    /// Destroy the sockets bound to a backend, in every network namespace
+    ///
+    /// Plugins decide which of them. Exits with 1 if a socket could not be destroyed, or if no plugin decided and
+    /// so nothing was reaped.
     Reap(ReapArgs),
     /// Show the sockets bound to backends, in every network namespace
     #[command(visible_alias = "socket", args_conflicts_with_subcommands = true)]

@@ -34,6 +34,11 @@ impl Output {
         Ok(stdout.flush()?)
     }
 
+    /// Tells people what was done, in front of the answer; programs know what they asked for.
+    pub(crate) fn note(&self, note: &str) -> Result<(), Failure> {
+        if self.format == Format::Json { Ok(()) } else { self.text(note) }
+    }
+
     /// Tells people what went less well; programs find it in the answer.
     pub(crate) fn warn(&self, warning: &str) {
         if self.format != Format::Json {

@@ -70,12 +70,10 @@ pub(crate) enum BackendCommand {
 
 /// `netloom reap`
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Destroy the sockets bound to a backend, in every network namespace.\n\nPlugins decide which \
-                  of them. Exits with 1 if a socket could not be destroyed, or if no plugin decided and so \
-                  nothing was reaped.",
-    after_help = "Examples:\n  netloom reap 10.0.0.2:8080 --dry-run\n  netloom reap 10.0.0.2:8080 --service shop"
-)]
+#[command(after_help = "\
+Examples:
+  netloom reap 10.0.0.2:8080 --dry-run
+  netloom reap 10.0.0.2:8080 --service shop")]
 pub(crate) struct ReapArgs {
     /// The backend
     #[arg(value_name = "IP:PORT")]

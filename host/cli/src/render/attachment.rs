@@ -1,4 +1,5 @@
 use netloom_api::types::Attachment;
+use netloom_core::model::ProgramSource;
 
 use super::{
     Render,
@@ -26,8 +27,10 @@ impl Render for [Attachment] {
                 Column::number("PRIORITY", |a| a.candidate.priority.to_string()),
                 Column::number("ID", |a| a.program.to_string()),
                 Column::number("LINK", |a| or_none(a.link)),
-                Column::new("ENDPOINT", |a| a.endpoint.clone().unwrap_or_default()),
-                Column::wide(Column::new("NETNS", |a| a.hook.netns.to_string())),
+                Column::new("ENDPOINT", |a| or_none(a.endpoint.as_ref())),
+                Column::new("DECIDED BY", |a| a.decided_by.clone()),
+                Column::wide(Column::new("NETNS", |a| or_none(a.netns.as_ref().map(|path| path.display())))),
+                Column::wide(Column::new("NETNS ID", |a| a.hook.netns.to_string())),
                 Column::wide(Column::number("IFINDEX", |a| a.hook.ifindex.to_string())),
                 Column::wide(Column::new("TAG", |a| a.candidate.tag.clone())),
                 Column::wide(Column::new("REQUIRED", |a| {
@@ -35,7 +38,17 @@ impl Render for [Attachment] {
                 })),
                 Column::wide(Column::new("FILTER", |a| filter(a.filter))),
                 Column::wide(Column::new("LABELS", |a| labels(&a.candidate.labels))),
+                Column::wide(Column::new("SOURCE", |a| source(&a.source))),
             ],
         )
+    }
+}
+
+fn source(source: &ProgramSource) -> String {
+    match source {
+        ProgramSource::FromEndpoint => "datapath, from the endpoint".to_owned(),
+        ProgramSource::ToEndpoint => "datapath, to the endpoint".to_owned(),
+        ProgramSource::Object { path, program: None } => path.display().to_string(),
+        ProgramSource::Object { path, program: Some(program) } => format!("{program} of {}", path.display()),
     }
 }

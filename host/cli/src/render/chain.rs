@@ -36,14 +36,12 @@ impl Render for Chain {
                 Column::number("ID", |(_, entry)| entry.program.to_string()),
                 Column::number("LINK", |(_, entry)| or_none(entry.link)),
                 Column::new("TAG", |(_, entry)| entry.tag.clone()),
-                Column::toned(
-                    "OWNER",
-                    |(_, entry)| owner(entry),
-                    |(_, entry)| match entry.owner {
+                Column::toned(Column::new("OWNER", |(_, entry)| owner(entry)), |(_, entry)| {
+                    match entry.owner {
                         Some(_) => Tone::Plain,
                         None => Tone::Poor,
-                    },
-                ),
+                    }
+                }),
                 Column::number("PRIORITY", |(_, entry)| or_none(entry.priority)),
                 Column::new("LABELS", |(_, entry)| labels(&entry.labels)),
                 Column::wide(Column::new("ATTACHMENT", |(_, entry)| {

@@ -1,4 +1,4 @@
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netloom_api::types::{Decision, DecisionStep};
 
@@ -33,14 +33,15 @@ impl Render for [Decision] {
             wide,
             &[
                 Column::number("NO", |l| l.once(|d| d.sequence.to_string())),
-                Column::new("TIME", |l| l.once(|d| time(d.time_ms))),
+                Column::new("TIME", |l| l.once(|d| seconds(d.time_ms))),
                 Column::new("HOOK", |l| l.once(|d| d.hook.clone())),
                 Column::new("SUBJECT", |l| l.once(|d| d.subject.clone())),
                 Column::new("DECIDED BY", |l| l.once(|d| d.decided_by.clone())),
-                Column::new("OUTCOME", |l| l.once(|d| d.outcome.clone())),
+                Column::prose("OUTCOME", |l| l.once(|d| d.outcome.clone())),
                 Column::new("ASKED", |l| l.step.map(|s| s.plugin.to_string()).unwrap_or_default()),
-                Column::new("ANSWER", |l| l.step.map(|s| s.answer.clone()).unwrap_or_default()),
+                Column::prose("ANSWER", |l| l.step.map(|s| s.answer.clone()).unwrap_or_default()),
                 Column::number("TOOK", |l| l.step.map(|s| micros(s.micros)).unwrap_or_default()),
+                Column::wide(Column::new("EXACT TIME", |l| l.once(|d| millis(d.time_ms)))),
             ],
         )
     }
@@ -54,9 +55,14 @@ fn lines(decision: &Decision) -> Vec<Line<'_>> {
     steps.map(|(number, step)| Line { decision, step: Some(step), first: number == 0 }).collect()
 }
 
-fn time(millis: u64) -> String {
-    UNIX_EPOCH
-        .checked_add(Duration::from_millis(millis))
-        .map(|time| humantime::format_rfc3339_millis(time).to_string())
-        .unwrap_or_default()
+fn seconds(time_ms: u64) -> String {
+    at(time_ms).map(|time| humantime::format_rfc3339_seconds(time).to_string()).unwrap_or_default()
+}
+
+fn millis(time_ms: u64) -> String {
+    at(time_ms).map(|time| humantime::format_rfc3339_millis(time).to_string()).unwrap_or_default()
+}
+
+fn at(time_ms: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_millis(time_ms))
 }

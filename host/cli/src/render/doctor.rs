@@ -21,14 +21,13 @@ impl Render for Doctor {
             &[
                 Column::new("CAPABILITY", |(feature, _)| feature.to_string()),
                 Column::toned(
-                    "AVAILABLE",
-                    |(_, s)| if s.available { "yes" } else { "no" }.to_owned(),
+                    Column::new("AVAILABLE", |(_, s)| if s.available { "yes" } else { "no" }.to_owned()),
                     |(_, s)| match s.available {
                         true => Tone::Good,
                         false => Tone::Poor,
                     },
                 ),
-                Column::new("DETAIL", |(_, s)| s.detail.clone()),
+                Column::prose("DETAIL", |(_, s)| s.detail.clone()),
             ],
         );
         let mut parts = vec![format!("Kernel {}", self.capabilities.kernel), capabilities, String::new()];
@@ -47,18 +46,14 @@ fn findings(findings: &[Finding], wide: bool) -> String {
         findings,
         wide,
         &[
-            Column::toned(
-                "SEVERITY",
-                |f| f.severity.clone(),
-                |f| match f.severity.as_str() {
-                    "error" => Tone::Bad,
-                    "warning" => Tone::Poor,
-                    _ => Tone::Plain,
-                },
-            ),
+            Column::toned(Column::new("SEVERITY", |f| f.severity.clone()), |f| match f.severity.as_str() {
+                "error" => Tone::Bad,
+                "warning" => Tone::Poor,
+                _ => Tone::Plain,
+            }),
             Column::new("SUBJECT", |f| f.subject.clone()),
-            Column::new("FINDING", |f| f.message.clone()),
-            Column::new("HINT", |f| f.hint.clone()),
+            Column::prose("FINDING", |f| f.message.clone()),
+            Column::prose("HINT", |f| f.hint.clone()),
         ],
     )
 }

@@ -16,28 +16,24 @@ impl Render for [EndpointView] {
             wide,
             &[
                 Column::new("NAME", |e| e.endpoint.spec.name.to_string()),
-                Column::toned(
-                    "STATE",
-                    |e| state(e).to_owned(),
-                    |e| match state(e) {
-                        "up" => Tone::Good,
-                        _ => Tone::Bad,
-                    },
-                ),
+                Column::toned(Column::new("STATE", |e| state(e).to_owned()), |e| match state(e) {
+                    "up" => Tone::Good,
+                    _ => Tone::Bad,
+                }),
                 Column::new("MODE", |e| e.endpoint.mode.device.to_string()),
-                Column::new("ATTACHED BY", |e| e.endpoint.mode.attachment.to_string()),
+                Column::new("KIND", |e| e.endpoint.mode.attachment.to_string()),
                 Column::new("DEVICE", |e| e.endpoint.host_interface.clone()),
                 Column::new("ADDRESSES", |e| list(&e.endpoint.addresses)),
                 Column::number("SENT", |e| bytes(e.counters.sent_bytes)),
                 Column::number("RECEIVED", |e| bytes(e.counters.received_bytes)),
                 Column::number("DROPPED", |e| dropped(e).to_string()),
-                Column::new("DECIDED BY", |e| e.decided_by.clone()),
+                Column::new("DECIDED BY", |e| e.endpoint.decided_by.clone()),
                 Column::wide(Column::number("ID", |e| e.endpoint.id.to_string())),
                 Column::wide(Column::number("IFINDEX", |e| e.endpoint.host_ifindex.to_string())),
                 Column::wide(Column::number("PEER", |e| e.endpoint.peer_ifindex.to_string())),
                 Column::wide(Column::new("INTERFACE", |e| e.endpoint.spec.interface.clone())),
                 Column::wide(Column::new("MAC", |e| or_none(e.endpoint.mac))),
-                Column::wide(Column::number("MTU", |e| e.endpoint.mode.mtu.to_string())),
+                Column::wide(Column::number("MTU", |e| mtu(e).to_string())),
                 Column::wide(Column::new("NETNS", |e| e.endpoint.spec.netns.display().to_string())),
                 Column::wide(Column::new("NETNS ID", |e| e.endpoint.netns.to_string())),
                 Column::wide(Column::new("LABELS", |e| labels(&e.endpoint.spec.labels))),
@@ -53,7 +49,7 @@ impl Render for EndpointView {
         let mut lines = vec![
             ("Name", spec.name.to_string()),
             ("State", state(self).to_owned()),
-            ("Mode", format!("{} (decided by {})", mode.device, self.decided_by)),
+            ("Mode", format!("{} (decided by {})", mode.device, endpoint.decided_by)),
             ("Addresses", list(&endpoint.addresses)),
             ("Device", format!("{} (index {})", endpoint.host_interface, endpoint.host_ifindex)),
             ("Interface", format!("{} (index {})", spec.interface, endpoint.peer_ifindex)),
@@ -64,7 +60,7 @@ impl Render for EndpointView {
             lines.push(("MAC", or_none(endpoint.mac)));
             lines.push(("Device's MAC", or_none(endpoint.host_mac)));
         }
-        lines.push(("MTU", self.device.as_ref().map_or(mode.mtu, |device| device.mtu).to_string()));
+        lines.push(("MTU", mtu(self).to_string()));
         if let Some(device) = &self.device {
             lines.push(("GSO, GRO max", format!("{}, {} bytes", device.gso_max_size, device.gro_max_size)));
         }
@@ -82,7 +78,7 @@ impl Render for EndpointView {
             lines.push(("Labels", labels(&spec.labels)));
         }
         lines.extend([
-            ("Attached by", mode.attachment.to_string()),
+            ("Attachment kind", mode.attachment.to_string()),
             ("Attachments", list(&endpoint.attachments)),
             ("Sent", traffic(counters.sent_packets, counters.sent_bytes)),
             ("Received", traffic(counters.received_packets, counters.received_bytes)),
@@ -102,6 +98,11 @@ fn state(endpoint: &EndpointView) -> &'static str {
         Some(_) => "down",
         None => "gone",
     }
+}
+
+/// As the device has it now, or as it was decided if the device is gone.
+fn mtu(endpoint: &EndpointView) -> u32 {
+    endpoint.device.as_ref().map_or(endpoint.endpoint.mode.mtu, |device| device.mtu)
 }
 
 fn dropped(endpoint: &EndpointView) -> u64 {

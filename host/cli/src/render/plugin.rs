@@ -16,28 +16,20 @@ impl Render for [PluginView] {
             wide,
             &[
                 Column::new("NAME", |p| p.name.to_string()),
-                Column::toned(
-                    "STATE",
-                    |p| p.state.clone(),
-                    |p| match p.state.as_str() {
-                        "active" => Tone::Good,
-                        "backoff" => Tone::Poor,
-                        _ => Tone::Bad,
-                    },
-                ),
+                Column::toned(Column::new("STATE", |p| p.state.clone()), |p| match p.state.as_str() {
+                    "active" => Tone::Good,
+                    "backoff" => Tone::Poor,
+                    _ => Tone::Bad,
+                }),
                 Column::new("HOOKS", |p| list(&p.hooks)),
                 Column::new("ORIGIN", |p| origin(p).to_owned()),
                 Column::number("CALLS", |p| p.calls.to_string()),
-                Column::toned(
-                    "FAILURES",
-                    |p| p.failures.to_string(),
-                    |p| match p.failures {
-                        0 => Tone::Plain,
-                        _ => Tone::Poor,
-                    },
-                ),
+                Column::toned(Column::number("FAILURES", |p| p.failures.to_string()), |p| match p.failures {
+                    0 => Tone::Plain,
+                    _ => Tone::Poor,
+                }),
                 Column::new("DIGEST", |p| short(&p.digest)),
-                Column::new("REASON", |p| p.reason.clone().unwrap_or_default()),
+                Column::prose("REASON", |p| p.reason.clone().unwrap_or_default()),
                 Column::wide(Column::new("SHA-256", |p| p.digest.clone())),
             ],
         )

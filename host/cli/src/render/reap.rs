@@ -23,16 +23,12 @@ fn sockets(sockets: &[ReapedSocket], wide: bool) -> String {
         sockets,
         wide,
         &[
-            Column::toned(
-                "FATE",
-                |s| fate(&s.fate),
-                |s| match s.fate {
-                    Fate::Destroyed | Fate::Gone => Tone::Good,
-                    Fate::Failed(_) => Tone::Bad,
-                    Fate::WouldDestroy => Tone::Poor,
-                    Fate::Spared | Fate::Observed => Tone::Plain,
-                },
-            ),
+            Column::toned(Column::prose("FATE", |s| fate(&s.fate)), |s| match s.fate {
+                Fate::Destroyed | Fate::Gone => Tone::Good,
+                Fate::Failed(_) => Tone::Bad,
+                Fate::WouldDestroy => Tone::Poor,
+                Fate::Spared | Fate::Observed => Tone::Plain,
+            }),
             Column::new("ENDPOINT", |s| or_none(s.view.endpoint.as_ref())),
             Column::new("PROTOCOL", |s| s.view.socket.protocol.to_string()),
             Column::new("STATE", |s| s.view.socket.state.to_string()),
@@ -49,7 +45,7 @@ fn sockets(sockets: &[ReapedSocket], wide: bool) -> String {
 fn fate(fate: &Fate) -> String {
     match fate {
         Fate::Destroyed => "destroyed".to_owned(),
-        Fate::Gone => "gone by itself".to_owned(),
+        Fate::Gone => "gone already".to_owned(),
         Fate::Spared => "spared".to_owned(),
         Fate::WouldDestroy => "would be destroyed".to_owned(),
         Fate::Observed => "observed".to_owned(),
@@ -59,44 +55,39 @@ fn fate(fate: &Fate) -> String {
 
 /// One line: found, destroyed, spared, failed, in how long, decided by whom.
 fn summary(report: &ReapReport) -> String {
-    let of = |wanted: fn(&Fate) -> bool| report.sockets.iter().filter(|s| wanted(&s.fate)).count();
-    let found = report.sockets.len();
-    let fates = [
-        (of(|fate| *fate == Fate::Destroyed), "destroyed"),
-        (of(|fate| *fate == Fate::WouldDestroy), "to be destroyed"),
-        (of(|fate| *fate == Fate::Spared), "spared"),
-        (of(|fate| *fate == Fate::Observed), "observed"),
-        (of(|fate| *fate == Fate::Gone), "gone by themselves"),
-        (of(|fate| matches!(fate, Fate::Failed(_))), "failed"),
-    ];
-    // What was not asked for is left out where it is nothing: these three are always told.
-    let always = ["destroyed", "spared", "failed"];
-    let fates: Vec<String> = fates
-        .into_iter()
-        .filter(|(number, what)| match *what {
-            "destroyed" => !report.dry_run,
-            "to be destroyed" => report.dry_run,
-            what => *number > 0 || always.contains(&what),
-        })
-        .map(|(number, what)| format!("{number} {what}"))
-        .collect();
-    let who = report.decided_by.as_deref().map_or_else(
-        || {
-            let reason = report.reason.as_deref().unwrap_or("no plugin decided");
-            format!("Nothing was reaped: {reason}.")
-        },
-        |plugin| match &report.reason {
-            Some(reason) => format!("{plugin} decided: {reason}."),
-            None => format!("{plugin} decided."),
-        },
-    );
-    let how = if report.finder.is_empty() { String::new() } else { format!(" by {}", report.finder) };
     let dry = if report.dry_run { "Dry run. " } else { "" };
+    let Some(plugin) = &report.decided_by else {
+        return match &report.reason {
+            Some(reason) => format!("{dry}Nothing was reaped: {reason}."),
+            None => format!("{dry}There was nothing to reap."),
+        };
+    };
+    let reason = report.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     format!(
-        "{dry}Found {}{how} in {}: {}; {} in all. {who}",
-        count(found, "socket", "sockets"),
+        "{dry}Found {} by {} in {}: {}; {} in all. {plugin} decided{reason}.",
+        count(report.sockets.len(), "socket", "sockets"),
+        report.finder,
         micros(report.find_us),
-        fates.join(", "),
+        fates(report),
         micros(report.total_us),
     )
+}
+
+/// What was asked for, spared and failed is always told, the rest where there is any.
+fn fates(report: &ReapReport) -> String {
+    let number = |wanted: fn(&Fate) -> bool| report.sockets.iter().filter(|s| wanted(&s.fate)).count();
+    let asked = if report.dry_run {
+        (number(|fate| *fate == Fate::WouldDestroy), "to be destroyed")
+    } else {
+        (number(|fate| *fate == Fate::Destroyed), "destroyed")
+    };
+    let spared = (number(|fate| *fate == Fate::Spared), "spared");
+    let rest = [
+        (number(|fate| *fate == Fate::Observed), "observed"),
+        (number(|fate| *fate == Fate::Gone), "gone already"),
+    ];
+    let failed = (number(|fate| matches!(fate, Fate::Failed(_))), "failed");
+    let told =
+        [asked, spared].into_iter().chain(rest.into_iter().filter(|(number, _)| *number > 0)).chain([failed]);
+    told.map(|(number, fate)| format!("{number} {fate}")).collect::<Vec<_>>().join(", ")
 }

@@ -13,12 +13,12 @@ impl Render for [Service] {
             return "No services. Add one with `netloom service add NAME VIP:PORT/PROTO --backend IP:PORT`."
                 .to_owned();
         }
-        table(
+        table::<Service>(
             self,
             wide,
             &[
                 Column::new("NAME", |s| s.name.to_string()),
-                Column::new("ADDRESS", |s| address(s)),
+                Column::new("ADDRESS", address),
                 Column::number("BACKENDS", |s| s.backends.len().to_string()),
                 Column::wide(Column::new("BACKEND ADDRESSES", |s| list(&s.backends))),
             ],

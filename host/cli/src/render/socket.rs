@@ -24,6 +24,7 @@ impl Render for [SocketView] {
                 Column::number("SENT", |s| bytes(s.socket.bytes_sent)),
                 Column::number("RECEIVED", |s| bytes(s.socket.bytes_received)),
                 Column::wide(Column::new("REMOTE", |s| s.socket.remote.to_string())),
+                Column::wide(Column::number("SERVICE ID", |s| s.socket.service.to_string())),
                 Column::wide(Column::number("COOKIE", |s| s.socket.cookie.to_string())),
                 Column::wide(Column::number("NETNS COOKIE", |s| s.socket.netns_cookie.to_string())),
             ],

@@ -25,12 +25,12 @@ impl Render for Status {
 fn daemon(status: &Status) -> String {
     let socket_lb = match &status.socket_lb {
         Some(cgroup) => format!("{} (links {})", cgroup.display(), list(&status.socket_lb_links)),
-        None => "off: it could not be attached, `netloom doctor` says why".to_owned(),
+        None => "off; `netloom doctor` says why".to_owned(),
     };
     let mut lines = vec![
         ("netloomd", format!("{} (pid {})", status.version, status.pid)),
         ("Node", format!("{}, kernel {}", status.node, status.kernel)),
-        ("Up since", duration(Duration::from_millis(status.uptime_ms))),
+        ("Up for", duration(Duration::from_millis(status.uptime_ms))),
         ("Socket finder", status.socket_finder.clone()),
         ("Socket-LB", socket_lb),
     ];

@@ -1,6 +1,6 @@
 //! Tables: a header, a line an item, no lines around them, so that they read well and grep well.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row, Table};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table};
 
 /// What a cell says about its item, shown as colour on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +29,14 @@ pub(super) struct Column<T> {
     text: fn(&T) -> String,
     tone: fn(&T) -> Tone,
     wide: bool,
+    prose: bool,
     alignment: CellAlignment,
 }
 
 impl<T> Column<T> {
     /// A column that is always shown.
     pub(super) fn new(title: &'static str, text: fn(&T) -> String) -> Self {
-        Self { title, text, tone: |_| Tone::Plain, wide: false, alignment: CellAlignment::Left }
+        Self { title, text, tone: |_| Tone::Plain, wide: false, prose: false, alignment: CellAlignment::Left }
     }
 
     /// A column of numbers.
@@ -43,9 +44,15 @@ impl<T> Column<T> {
         Self { alignment: CellAlignment::Right, ..Self::new(title, text) }
     }
 
-    /// A column with a colour on a terminal.
-    pub(super) fn toned(title: &'static str, text: fn(&T) -> String, tone: fn(&T) -> Tone) -> Self {
-        Self { tone, ..Self::new(title, text) }
+    /// A column of sentences: these are wrapped on a narrow terminal, names and numbers never, so that they can be
+    /// copied.
+    pub(super) fn prose(title: &'static str, text: fn(&T) -> String) -> Self {
+        Self { prose: true, ..Self::new(title, text) }
+    }
+
+    /// The column, with a colour on a terminal.
+    pub(super) fn toned(self, tone: fn(&T) -> Tone) -> Self {
+        Self { tone, ..self }
     }
 
     /// The column, shown only where every column is asked for.
@@ -71,6 +78,11 @@ pub(super) fn table<T>(items: &[T], wide: bool, columns: &[Column<T>]) -> String
     for item in items {
         table.add_row(Row::from(shown.iter().map(|column| cell(column, item, styled)).collect::<Vec<_>>()));
     }
+    for (laid_out, column) in table.column_iter_mut().zip(&shown) {
+        if !column.prose {
+            laid_out.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
     finish(table)
 }
 
@@ -95,7 +107,7 @@ pub(super) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> S
 
 fn bare() -> Table {
     let mut table = Table::new();
-    // On a terminal this wraps cells to its width; elsewhere nothing is cut or wrapped.
+    // On a terminal this wraps prose to its width; elsewhere nothing is wrapped.
     table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table
 }

@@ -55,7 +55,7 @@ pub(super) async fn attach(client: &Client, args: AttachArgs, output: &Output) -
 }
 
 pub(super) async fn detach(client: &Client, id: &str, output: &Output) -> Result<(), Failure> {
-    done(output, client.delete(&format!("/v1/attachments/{}", encoded(id))).await?)
+    done(output, &client.delete(&format!("/v1/attachments/{}", encoded(id))).await?)
 }
 
 pub(super) async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
@@ -63,9 +63,9 @@ pub(super) async fn list(client: &Client, output: &Output) -> Result<(), Failure
 }
 
 /// Shows that a deletion succeeded, and what it left behind.
-pub(super) fn done(output: &Output, done: Done) -> Result<(), Failure> {
+pub(super) fn done(output: &Output, done: &Done) -> Result<(), Failure> {
     for warning in &done.warnings {
         output.warn(warning);
     }
-    output.show(&done)
+    output.show(done)
 }

@@ -23,7 +23,7 @@ pub(super) async fn run(client: &Client, command: EndpointCommand, output: &Outp
             output.show(&client.get::<EndpointView>(&format!("/v1/endpoints/{}", encoded(&name))).await?)
         }
         EndpointCommand::Delete { name } => {
-            done(output, client.delete(&format!("/v1/endpoints/{}", encoded(&name))).await?)
+            done(output, &client.delete(&format!("/v1/endpoints/{}", encoded(&name))).await?)
         }
     }
 }

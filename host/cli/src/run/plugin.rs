@@ -27,7 +27,7 @@ pub(super) async fn run(client: &Client, command: PluginCommand, output: &Output
             output.show(&client.post::<PluginView>("/v1/plugins", &load(args)?).await?)
         }
         PluginCommand::Unload { name } => {
-            done(output, client.delete(&format!("/v1/plugins/{}", encoded(&name))).await?)
+            done(output, &client.delete(&format!("/v1/plugins/{}", encoded(&name))).await?)
         }
         PluginCommand::Inspect { what } => inspect(client, &what, output).await,
     }

@@ -27,6 +27,7 @@ pub(super) async fn run(
         ServiceCommand::Show { name } => output.show(&service(client, name).await?)?,
         ServiceCommand::Remove { name } => {
             let report = client.delete(&format!("/v1/services/{}", encoded(&name))).await?;
+            output.note(&format!("Removed service {name}."))?;
             return reaped(&report, output);
         }
     }
@@ -43,15 +44,18 @@ pub(super) async fn backend(
             let route = format!("/v1/services/{}/backends", encoded(&service));
             output.show(&client.post::<Service>(&route, &BackendRequest { address }).await?)?;
         }
-        BackendCommand::List { service: None } => {
-            output.show(backends(services(client).await?).as_slice())?
-        }
-        BackendCommand::List { service: Some(name) } => {
-            output.show(backends([service(client, name).await?]).as_slice())?;
+        BackendCommand::List { service: name } => {
+            let services = match name {
+                Some(name) => vec![service(client, name).await?],
+                None => services(client).await?,
+            };
+            output.show(backends(services).as_slice())?;
         }
         BackendCommand::Remove { service, address } => {
             let route = format!("/v1/services/{}/backends/{}", encoded(&service), encoded(address));
-            return reaped(&client.delete(&route).await?, output);
+            let report = client.delete(&route).await?;
+            output.note(&format!("Removed backend {address} from service {service}."))?;
+            return reaped(&report, output);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -81,7 +85,7 @@ async fn service(client: &Client, name: Name) -> Result<Service, Failure> {
     found.ok_or(Failure::UnknownService(name))
 }
 
-fn backends(services: impl IntoIterator<Item = Service>) -> Vec<Backend> {
+fn backends(services: Vec<Service>) -> Vec<Backend> {
     let of = |service: Service| {
         let addresses = service.backends.clone();
         addresses.into_iter().map(move |address| service.backend(address))

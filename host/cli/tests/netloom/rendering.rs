@@ -1,0 +1,136 @@
+//! Given an answer, what people and programs see: each noun as table, wide table and JSON.
+
+use netloom_api::types::Done;
+use serde::Serialize;
+
+use crate::{
+    daemon::{Answers, Ran},
+    values::*,
+};
+
+fn run(route: &str, answer: &impl Serialize, arguments: &[&str]) -> Ran {
+    Answers::default().ok(route, answer).serve().netloom(arguments)
+}
+
+/// Runs the command in each format and compares stdout with `snapshots/NAME.FORMAT.snap`.
+#[track_caller]
+fn lists(name: &str, route: &str, answer: &impl Serialize, arguments: &[&str]) {
+    snapshots(name, route, answer, arguments, &["table", "wide", "json"]);
+}
+
+/// The same for what is not a table, and so the same when wide.
+#[track_caller]
+fn details(name: &str, route: &str, answer: &impl Serialize, arguments: &[&str]) {
+    snapshots(name, route, answer, arguments, &["table", "json"]);
+    let run = |format| run(route, answer, &[arguments, &["--output", format]].concat()).stdout;
+    assert_eq!(run("table"), run("wide"));
+}
+
+#[track_caller]
+fn snapshots(name: &str, route: &str, answer: &impl Serialize, arguments: &[&str], formats: &[&str]) {
+    for format in formats {
+        let ran = run(route, answer, &[arguments, &["--output", *format]].concat());
+        insta::assert_snapshot!(format!("{name}.{format}"), ran.stdout);
+    }
+}
+
+/// The same in the format that is the default.
+#[track_caller]
+fn snapshot(name: &str, route: &str, answer: &impl Serialize, arguments: &[&str]) {
+    insta::assert_snapshot!(name, run(route, answer, arguments).stdout);
+}
+
+#[test]
+fn status_has_a_section_a_noun() {
+    lists("status", "GET /v1/status", &status(), &["status"]);
+    snapshot("status-idle", "GET /v1/status", &idle_status(), &["status"]);
+}
+
+#[test]
+fn endpoints() {
+    let route = "GET /v1/endpoints";
+    lists("endpoint-list", route, &[endpoint(), lost_endpoint()], &["endpoint", "list"]);
+    snapshot("endpoint-list-empty", route, &[(); 0], &["endpoint", "list"]);
+    details("endpoint-show", "GET /v1/endpoints/web", &endpoint(), &["endpoint", "show", "web"]);
+    snapshot("endpoint-show-lost", "GET /v1/endpoints/vm1", &lost_endpoint(), &["endpoint", "show", "vm1"]);
+    snapshot(
+        "endpoint-add",
+        "POST /v1/endpoints",
+        &endpoint(),
+        &["endpoint", "add", "web", "--netns", "blue"],
+    );
+}
+
+#[test]
+fn deletions() {
+    details("done", "DELETE /v1/endpoints/web", &Done::default(), &["endpoint", "delete", "web"]);
+}
+
+#[test]
+fn chains() {
+    let chains = [chain(), legacy_chain(), empty_chain()];
+    lists("chain-show", "GET /v1/chains?device=nl7", &chains, &["chain", "show", "nl7"]);
+    snapshot("chain-show-none", "GET /v1/chains?device=nl7", &[(); 0], &["chain", "show", "nl7"]);
+}
+
+#[test]
+fn attachments() {
+    let attach = ["attach", "count.o", "--device", "nl7", "--owner", "monitoring"];
+    lists("attach", "POST /v1/attachments", &attach_answer(), &attach);
+    let route = "GET /v1/attachments";
+    lists("attachment-list", route, &[attachment(), legacy_attachment()], &["attachment", "list"]);
+    snapshot("attachment-list-empty", route, &[(); 0], &["attachments"]);
+}
+
+#[test]
+fn services_and_backends() {
+    let route = "GET /v1/services";
+    let both = [service(), idle_service()];
+    lists("service-list", route, &both, &["service", "list"]);
+    snapshot("service-list-empty", route, &[(); 0], &["service", "list"]);
+    details("service-show", route, &both, &["service", "show", "shop"]);
+    snapshot("service-show-idle", route, &both, &["service", "show", "dns"]);
+    details("backend-list", route, &both, &["backend", "list"]);
+    snapshot("backend-list-empty", route, &both, &["backend", "list", "dns"]);
+}
+
+#[test]
+fn reaps() {
+    let route = "POST /v1/reap";
+    let reap_command = ["reap", "10.200.0.2:8080"];
+    lists("reap", route, &reap(), &reap_command);
+    snapshot("reap-failed", route, &failed_reap(), &reap_command);
+    snapshot("reap-dry", route, &dry_reap(), &["reap", "10.200.0.2:8080", "--dry-run"]);
+    snapshot("reap-undecided", route, &undecided_reap(), &reap_command);
+    snapshot("service-remove", "DELETE /v1/services/shop", &idle_reap(), &["service", "remove", "shop"]);
+    let route = "DELETE /v1/services/shop/backends/10.200.0.2%3A8080";
+    snapshot("backend-remove", route, &reap(), &["backend", "remove", "shop", "10.200.0.2:8080"]);
+}
+
+#[test]
+fn sockets() {
+    lists("sockets-list", "GET /v1/sockets", &[socket(5001)], &["sockets", "list"]);
+    snapshot("sockets-list-empty", "GET /v1/sockets", &[(); 0], &["sockets"]);
+}
+
+#[test]
+fn plugins() {
+    let route = "GET /v1/plugins";
+    lists("plugin-list", route, &[plugin(), ill_plugin()], &["plugin", "list"]);
+    snapshot("plugin-list-empty", route, &[(); 0], &["plugin", "list"]);
+    details("plugin-show", "GET /v1/plugins/custom", &ill_plugin(), &["plugin", "inspect", "custom"]);
+    let route = "POST /v1/plugins/inspect";
+    details("plugin-inspect", route, &inspection(), &["plugin", "inspect", "./custom.wasm"]);
+}
+
+#[test]
+fn decisions_show_each_step() {
+    lists("explain", "GET /v1/decisions", &decisions(), &["explain"]);
+    snapshot("explain-none", "GET /v1/decisions", &[(); 0], &["explain"]);
+}
+
+#[test]
+fn doctor() {
+    details("doctor", "GET /v1/doctor", &ill(), &["doctor"]);
+    snapshot("doctor-healthy", "GET /v1/doctor", &healthy(), &["doctor"]);
+}

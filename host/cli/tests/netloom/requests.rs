@@ -1,0 +1,188 @@
+//! Given a command line, what netloomd is asked.
+
+use serde_json::json;
+
+use crate::{
+    daemon::{Answers, Request},
+    values::*,
+};
+
+/// The request that a command makes; its answer does not matter.
+#[track_caller]
+fn asked(arguments: &[&str]) -> Request {
+    let daemon = Answers::default().serve();
+    daemon.netloom(arguments);
+    daemon.request()
+}
+
+#[test]
+fn a_namespace_name_becomes_its_path() {
+    let request = asked(&["endpoint", "add", "web", "--netns", "blue"]);
+    assert_eq!(request.route, "POST /v1/endpoints");
+    assert_eq!(request.body["netns"], "/run/netns/blue");
+    assert_eq!(request.body["interface"], "eth0");
+    assert_eq!(request.body["addresses"], json!([]));
+}
+
+#[test]
+fn an_endpoint_is_asked_for_in_full() {
+    let request = asked(&[
+        "endpoint",
+        "add",
+        "vm1",
+        "--netns",
+        "/proc/4242/ns/net",
+        "--address",
+        "10.0.0.7",
+        "--address",
+        "fd00::7",
+        "--mac",
+        "02:00:00:00:00:01",
+        "--vm",
+        "--runtime-class",
+        "kata",
+        "--label",
+        "app=db",
+        "--label",
+        "tier=1",
+        "--interface",
+        "net1",
+    ]);
+    let expected = json!({
+        "name": "vm1", "netns": "/proc/4242/ns/net", "interface": "net1", "addresses": ["10.0.0.7", "fd00::7"],
+        "mac": "02:00:00:00:00:01", "runtime_class": "kata", "virtual_machine": true,
+        "labels": {"app": "db", "tier": "1"},
+    });
+    assert_eq!(request.body, expected);
+}
+
+#[test]
+fn relative_paths_become_absolute() {
+    let daemon = Answers::default().ok("POST /v1/attachments", &attach_answer()).serve();
+    daemon
+        .netloom(&["attach", "obj/count.o", "--device", "nl7", "--netns", "./ns", "--owner", "monitoring"])
+        .success();
+    let request = daemon.request();
+    assert_eq!(request.body["object"], json!(daemon.folder().join("obj/count.o")));
+    assert_eq!(request.body["netns"], json!(daemon.folder().join("ns")));
+}
+
+#[test]
+fn an_attachment_is_asked_for_in_full() {
+    let request = asked(&[
+        "attach",
+        "/x/f.o",
+        "--endpoint",
+        "web",
+        "--point",
+        "netkit-peer",
+        "--owner",
+        "sec/fw",
+        "--priority",
+        "-10",
+        "--program",
+        "from_pod",
+        "--label",
+        "role=filter",
+        "--required",
+    ]);
+    assert_eq!(request.route, "POST /v1/attachments");
+    let expected = json!({
+        "device": "", "netns": null, "endpoint": "web", "point": "netkit-peer", "object": "/x/f.o",
+        "program": "from_pod", "owner": "sec/fw", "priority": -10, "labels": {"role": "filter"}, "required": true,
+    });
+    assert_eq!(request.body, expected);
+}
+
+#[test]
+fn a_chain_of_an_endpoint_is_that_of_its_device() {
+    let chains = [chain(), empty_chain()];
+    let daemon = Answers::default()
+        .ok("GET /v1/endpoints/web", &endpoint())
+        .ok("GET /v1/chains?device=nl7", &chains)
+        .serve();
+    let all = daemon.netloom(&["chain", "show", "--endpoint", "web"]).success();
+    assert!(all.contains("tcx-ingress of nl7") && all.contains("tcx-egress of nl7"), "{all}");
+    let one = daemon.netloom(&["chain", "show", "--endpoint", "web", "--point", "tcx-egress"]).success();
+    assert!(!one.contains("tcx-ingress of nl7") && one.contains("tcx-egress of nl7"), "{one}");
+}
+
+#[test]
+fn words_in_routes_are_encoded() {
+    let device = asked(&["chain", "show", "a&b", "--netns", "/run/netns/b c"]);
+    assert_eq!(device.route, "GET /v1/chains?device=a%26b&netns=%2Frun%2Fnetns%2Fb%20c");
+    assert_eq!(asked(&["detach", "../status"]).route, "DELETE /v1/attachments/..%2Fstatus");
+    let backend = asked(&["backend", "remove", "dns", "[fd00::1]:53"]);
+    assert_eq!(backend.route, "DELETE /v1/services/dns/backends/%5Bfd00%3A%3A1%5D%3A53");
+}
+
+#[test]
+fn services_and_backends() {
+    let add = asked(&["service", "add", "shop", "10.96.0.10:80/tcp", "--backend", "10.0.0.2:8080"]);
+    assert_eq!(add.route, "POST /v1/services");
+    let expected =
+        json!({"name": "shop", "vip": "10.96.0.10:80", "protocol": "tcp", "backends": ["10.0.0.2:8080"]});
+    assert_eq!(add.body, expected);
+    let backend = asked(&["backend", "add", "shop", "10.0.0.3:8080"]);
+    assert_eq!(backend.route, "POST /v1/services/shop/backends");
+    assert_eq!(backend.body, json!({"address": "10.0.0.3:8080"}));
+    assert_eq!(asked(&["service", "remove", "shop"]).route, "DELETE /v1/services/shop");
+}
+
+#[test]
+fn a_reap_may_be_dry_and_of_one_service() {
+    let request = asked(&["reap", "10.0.0.2:8080", "--service", "shop", "--dry-run"]);
+    assert_eq!(request.route, "POST /v1/reap");
+    assert_eq!(request.body, json!({"service": "shop", "backend": "10.0.0.2:8080", "dry_run": true}));
+}
+
+#[test]
+fn a_plugins_configuration_comes_from_files_and_values() {
+    let daemon = Answers::default().ok("POST /v1/plugins", &plugin()).serve();
+    let toml = "limit = 1\nsince = 2026-01-02\n[nested]\nlist = [1, 'a']\n";
+    std::fs::write(daemon.folder().join("a.toml"), toml).unwrap();
+    std::fs::write(daemon.folder().join("b.json"), r#"{"limit": 2, "mode": "b"}"#).unwrap();
+    daemon
+        .netloom(&[
+            "plugin",
+            "load",
+            "x.wasm",
+            "--name",
+            "first-aid",
+            "--last",
+            "--config",
+            "a.toml",
+            "--config",
+            "b.json",
+            "--config",
+            "limit=3",
+            "--config",
+            "text=a=b",
+            "--config",
+            "strict=true",
+            "--grant",
+            "links",
+            "--grant",
+            "sockets",
+        ])
+        .success();
+    let expected = json!({
+        "name": "first-aid", "path": daemon.folder().join("x.wasm"), "last": true, "grants": ["links", "sockets"],
+        "config": {
+            "limit": 3, "mode": "b", "since": "2026-01-02", "nested": {"list": [1, "a"]}, "text": "a=b",
+            "strict": true,
+        },
+    });
+    assert_eq!(daemon.request().body, expected);
+}
+
+#[test]
+fn plugins_are_inspected_by_file_or_by_name() {
+    assert_eq!(asked(&["plugin", "inspect", "attach-order"]).route, "GET /v1/plugins/attach-order");
+    assert_eq!(asked(&["plugin", "inspect", "./x"]).route, "POST /v1/plugins/inspect");
+    let daemon = Answers::default().serve();
+    std::fs::write(daemon.folder().join("x.wasm"), "").unwrap();
+    daemon.netloom(&["plugin", "inspect", "x.wasm"]);
+    assert_eq!(daemon.request().body["path"], json!(daemon.folder().join("x.wasm")));
+    assert_eq!(asked(&["plugin", "unload", "custom"]).route, "DELETE /v1/plugins/custom");
+}
