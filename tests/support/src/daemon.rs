@@ -1,0 +1,249 @@
+use std::{
+    env,
+    fs::File,
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use netloom_api::{Client, ClientError, Paths, types::Status};
+use netloom_core::model::Name;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Serialize, de::DeserializeOwned};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{Output, command::output};
+
+/// How long a start or an end may take on an emulated machine under load.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a daemon is started.
+#[derive(Clone, Debug, Default)]
+pub struct DaemonOptions {
+    /// Its configuration file's text; none means none.
+    pub config: Option<String>,
+    /// More arguments for its command line.
+    pub args: Vec<String>,
+    /// Variables for its environment.
+    pub env: Vec<(String, String)>,
+}
+
+/// A real netloomd as an instance of its own, with its own socket, state and pins. It ends with this value, and
+/// leaves nothing behind.
+#[derive(Debug)]
+pub struct Daemon {
+    instance: Name,
+    options: DaemonOptions,
+    scratch: TempDir,
+    child: Option<Child>,
+    client: Client,
+    runtime: Runtime,
+}
+
+impl Daemon {
+    /// Starts one and waits until it answers.
+    ///
+    /// # Panics
+    /// If it is not built, ends, or does not answer; shows what it wrote.
+    #[must_use]
+    pub fn start(options: DaemonOptions) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let instance =
+            Name::new(format!("nlt-{}-{number}", process::id())).expect("the name has no odd letter");
+        let scratch = tempfile::tempdir().expect("a folder can be made");
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        let client = Client::new(Paths::of(Some(&instance)).socket);
+        let mut daemon = Self { instance, options, scratch, child: None, client, runtime };
+        daemon.launch();
+        daemon
+    }
+
+    /// Its instance's name.
+    #[must_use]
+    pub const fn instance(&self) -> &Name {
+        &self.instance
+    }
+
+    /// Where it keeps things.
+    #[must_use]
+    pub fn paths(&self) -> Paths {
+        Paths::of(Some(&self.instance))
+    }
+
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// A client of it, for code of its own runtime.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// `GET route`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn get<T: DeserializeOwned>(&self, route: &str) -> Result<T, ClientError> {
+        self.runtime.block_on(self.client.get(route))
+    }
+
+    /// `POST route`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn post<T: DeserializeOwned>(&self, route: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.runtime.block_on(self.client.post(route, body))
+    }
+
+    /// `DELETE route`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn delete<T: DeserializeOwned>(&self, route: &str) -> Result<T, ClientError> {
+        self.runtime.block_on(self.client.delete(route))
+    }
+
+    /// The daemon at a glance.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.get("/v1/status").unwrap_or_else(|error| panic!("no status: {error}\n{}", self.log()))
+    }
+
+    /// Runs the `netloom` command on it.
+    #[must_use]
+    pub fn netloom(&self, args: &[&str]) -> Output {
+        output(Command::new(binary("netloom")).arg("--instance").arg(self.instance.as_str()).args(args))
+    }
+
+    /// What it wrote to its log, over all its starts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Ends it as a crash would.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill9(&mut self) {
+        let mut child = self.child.take().expect("the daemon runs");
+        child.kill().and_then(|()| child.wait()).expect("a child can be killed");
+    }
+
+    /// Ends it in order.
+    ///
+    /// # Panics
+    /// If it does not run, or has not ended after a while.
+    pub fn stop(&mut self) {
+        let child = self.child.take().expect("the daemon runs");
+        assert!(terminate(child), "netloomd did not end on SIGTERM\n{}", self.log());
+    }
+
+    /// Starts it anew after [`Self::kill9`] or [`Self::stop`], and waits until it answers.
+    ///
+    /// # Panics
+    /// As [`Self::start`]; also if it still runs.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "it still runs: kill9() or stop() it first");
+        self.launch();
+    }
+
+    fn launch(&mut self) {
+        let log =
+            File::options().create(true).append(true).open(self.log_file()).expect("a log can be opened");
+        let mut command = Command::new(binary("netloomd"));
+        command.arg("--instance").arg(self.instance.as_str());
+        if let Some(config) = &self.options.config {
+            let path = self.scratch.path().join("netloom.toml");
+            std::fs::write(&path, config).expect("a configuration can be written");
+            command.arg("--config").arg(path);
+        }
+        command.args(&self.options.args).envs(self.options.env.iter().cloned());
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be shared")).stderr(log);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
+        self.child = Some(child);
+        self.wait_until_it_answers();
+    }
+
+    fn wait_until_it_answers(&mut self) {
+        let started = Instant::now();
+        loop {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                self.child = None;
+                panic!("netloomd ended at once ({status}):\n{}", self.log());
+            }
+            match self.get::<Status>("/v1/status") {
+                Ok(_) => return,
+                Err(error) if started.elapsed() > PATIENCE => {
+                    panic!("netloomd does not answer: {error}\n{}", self.log())
+                }
+                Err(_) => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.scratch.path().join("netloomd.log")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("netloomd's log:\n{}", self.log());
+        }
+        if let Some(child) = self.child.take()
+            && !terminate(child)
+        {
+            eprintln!("netloomd did not end on SIGTERM and was killed");
+        }
+        let cleanup = output(
+            Command::new(binary("netloomd")).arg("--instance").arg(self.instance.as_str()).arg("cleanup"),
+        );
+        if !cleanup.ok() {
+            eprintln!("`netloomd --instance {} cleanup` failed: {}", self.instance, cleanup.stderr.trim());
+        }
+    }
+}
+
+/// Ends a process with SIGTERM, or if it takes too long with SIGKILL: whether the former was enough.
+fn terminate(mut child: Child) -> bool {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let asked = pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
+    let started = Instant::now();
+    while asked && started.elapsed() < PATIENCE {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    // Nothing more can be done if even this fails.
+    drop(child.kill().and_then(|()| child.wait()));
+    false
+}
+
+/// A program of this workspace: as the environment says (`NETLOOM_NETLOOMD` for `netloomd`), or as cargo built it
+/// next to the test.
+///
+/// # Panics
+/// If it is not built.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    if let Some(path) = env::var_os(format!("NETLOOM_{}", name.to_uppercase())) {
+        return path.into();
+    }
+    let test = env::current_exe().expect("a test knows its own path");
+    // target/debug/deps/test-0123 → target/debug/netloomd
+    let path = test.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| Path::is_file(path));
+    path.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --bins`, or `cargo xtask test`"))
+}
