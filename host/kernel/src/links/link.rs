@@ -68,7 +68,9 @@ impl Link {
         // Programs and maps have descriptions too, of other fields in the same place: only the fd's file tells
         // them apart.
         let file = fs::read_link(format!("/proc/thread-self/fd/{}", fd.as_raw_fd()));
-        if !file.is_ok_and(|file| file.to_string_lossy().contains("bpf_link")) {
+        let name = file.map(|file| file.to_string_lossy().replace('-', "_")).unwrap_or_default();
+        // Written with a hyphen or an underscore, by the way the fd was got.
+        if !name.contains("bpf_link") {
             return Err(not_a_link());
         }
         let info = raw_info(fd.as_fd(), on)?;

@@ -43,13 +43,12 @@ impl Elf {
         if bytes.get(..4) != Some(b"\x7fELF") {
             return Err("it does not begin like an ELF file".to_owned());
         }
+        let order = if cfg!(target_endian = "little") { 1 } else { 2 };
+        if *bytes.get(5).unwrap_or(&order) != order {
+            return Err("it was built for another byte order".to_owned());
+        }
         if bytes.get(4) != Some(&2) || word(18)? != MACHINE_BPF {
-            let order = if cfg!(target_endian = "little") { 1 } else { 2 };
-            return Err(if bytes.get(5) == Some(&order) {
-                "it is an ELF file of another machine's code".to_owned()
-            } else {
-                "it was built for another byte order".to_owned()
-            });
+            return Err("it is an ELF file of another machine's code".to_owned());
         }
         Self::sections(bytes).ok_or_else(|| "it is cut short, or its section table is damaged".to_owned())
     }
@@ -121,8 +120,7 @@ fn rename_in_btf(
     aliases: &[&Section],
 ) -> Option<()> {
     let mut btf = slice(bytes, types.offset, types.size)?.to_vec();
-    let header_len = u32_at(&btf, 4)? as usize;
-    let strings_offset = header_len.checked_add(u32_at(&btf, 16)? as usize)?;
+    let strings_offset = (u32_at(&btf, 4)? as usize).checked_add(u32_at(&btf, 16)? as usize)?;
     let mut strings = slice(&btf, strings_offset, u32_at(&btf, 20)? as usize)?.to_vec();
 
     let ext_header_len = u32_at(slice(bytes, records.offset, records.size)?, 4)? as usize;
@@ -148,9 +146,11 @@ fn rename_in_btf(
         }
     }
 
-    align(&mut btf);
-    let strings_offset = u32::try_from(btf.len().checked_sub(header_len)?).ok()?;
-    put(&mut btf, 16, strings_offset)?;
+    // The kernel takes no gap between types and strings, so the strings must be last to be longer.
+    if u32_at(&btf, 8)? > u32_at(&btf, 16)? {
+        return None;
+    }
+    btf.truncate(strings_offset);
     put(&mut btf, 20, u32::try_from(strings.len()).ok()?)?;
     btf.extend_from_slice(&strings);
     move_to_end(bytes, types, &btf)

@@ -1,0 +1,92 @@
+//! What stays when the process that attached it has gone.
+
+use netloom_core::model::{Placement, ProgramId};
+use netloom_kernel::{
+    links::{self, Attached, Link, LinkError},
+    programs::{Program, ProgramError},
+};
+
+use crate::scratch::{Bpffs, Scratch, is_loaded, link_points, program};
+
+#[test]
+fn a_pinned_link_stays_attached_and_is_found_again() {
+    let bpffs = Bpffs::new();
+    for point in link_points() {
+        let scratch = Scratch::new();
+        let hook = scratch.hook(point);
+        let path = bpffs.path().join("links").join(point.as_str());
+        let first = program("first");
+        let Attached::Link(link) = scratch.attach(&hook, &first, Placement::Tail) else { panic!() };
+        link.pin(&path).unwrap();
+        let id = link.id();
+        drop(link);
+        assert_eq!(scratch.names(&hook), ["first"], "{point}");
+
+        let link = Link::open_pinned(&path).unwrap();
+        let info = link.info().unwrap();
+        assert_eq!((link.id(), info.id, info.program, info.point), (id, id, first.id(), point));
+        assert_eq!(info.ifindex, Some(hook.ifindex));
+        link.update(&program("second"), first.id()).unwrap();
+        assert_eq!(scratch.names(&hook), ["second"], "{point}");
+
+        assert!(matches!(link.pin(&path), Err(LinkError::Program(ProgramError::PinTaken { .. }))));
+        links::unpin(&path).unwrap();
+        links::unpin(&path).unwrap();
+        drop(link);
+        assert!(scratch.names(&hook).is_empty(), "{point}");
+        assert!(matches!(Link::open_pinned(&path), Err(LinkError::NoPin { .. })), "{point}");
+    }
+}
+
+#[test]
+fn a_detached_link_lets_go_of_its_chain_though_it_is_pinned() {
+    let bpffs = Bpffs::new();
+    for point in link_points() {
+        let scratch = Scratch::new();
+        let hook = scratch.hook(point);
+        let path = bpffs.path().join(point.as_str());
+        let Attached::Link(link) = scratch.attach(&hook, &program("gone"), Placement::Tail) else { panic!() };
+        link.pin(&path).unwrap();
+        link.detach().unwrap();
+        assert!(scratch.names(&hook).is_empty(), "{point}");
+        assert_eq!(Link::open_pinned(&path).unwrap().info().unwrap().ifindex, None, "{point}");
+        links::unpin(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_program_is_pinned_and_opened_by_path_and_id() {
+    let bpffs = Bpffs::new();
+    let path = bpffs.path().join("programs/kept");
+    let kept = program("kept");
+    kept.pin(&path).unwrap();
+    let (id, tag) = (kept.id(), kept.tag().to_owned());
+    drop(kept);
+
+    let again = Program::open_pinned(&path).unwrap();
+    assert_eq!((again.id(), again.name(), again.tag()), (id, "kept", tag.as_str()));
+    assert!(again.is_classifier());
+    assert_eq!(Program::from_id(id).unwrap().name(), "kept");
+    assert!(matches!(Link::open_pinned(&path), Err(LinkError::NotALink { .. })));
+
+    links::unpin(&path).unwrap();
+    drop(again);
+    assert!(matches!(Program::open_pinned(&path), Err(ProgramError::NoPin { .. })));
+    // The kernel frees a program a moment after its last user has gone.
+    for _ in 0..200 {
+        if !is_loaded(id) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(matches!(Program::from_id(id), Err(ProgramError::Gone { id: gone }) if gone == id));
+    assert!(matches!(Program::from_id(ProgramId(u32::MAX)), Err(ProgramError::Gone { .. })));
+}
+
+#[test]
+fn a_pin_belongs_in_a_bpf_filesystem() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = program("lost").pin(&folder.path().join("lost")).expect_err("not a bpf filesystem");
+    assert!(matches!(error, ProgramError::NotBpffs { .. }), "{error}");
+    assert!(error.to_string().contains("mount -t bpf"), "{error}");
+}
