@@ -8,7 +8,8 @@
 //! | `POST /v1/endpoints` | [`EndpointSpec`] | [`EndpointView`] |
 //! | `GET /v1/endpoints/{name}` | | [`EndpointView`] |
 //! | `DELETE /v1/endpoints/{name}` | | [`Done`] |
-//! | `GET /v1/chains?device=…&netns=…` | | `[Chain]` |
+//! | `GET /v1/chains?device=…&netns=…` | | `[Chain]`, without empty ones |
+//! | `GET /v1/chains?endpoint=…` | | `[Chain]` of its device on the node |
 //! | `GET /v1/attachments` | | `[Attachment]` |
 //! | `POST /v1/attachments` | [`AttachRequest`] | [`AttachAnswer`] |
 //! | `DELETE /v1/attachments/{id}` | | [`Done`] |

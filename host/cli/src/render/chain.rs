@@ -10,7 +10,7 @@ use super::{
 impl Render for [Chain] {
     fn render(&self, wide: bool) -> String {
         if self.is_empty() {
-            return "No chains.".to_owned();
+            return "No programs.".to_owned();
         }
         self.iter().map(|chain| chain.render(wide)).collect::<Vec<_>>().join("\n\n")
     }

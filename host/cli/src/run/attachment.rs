@@ -1,6 +1,6 @@
 use netloom_api::{
     Client,
-    types::{AttachAnswer, AttachRequest, Attachment, Chain, Done, EndpointView},
+    types::{AttachAnswer, AttachRequest, Attachment, Chain, Done},
 };
 
 use crate::{
@@ -15,27 +15,17 @@ pub(super) async fn chain(
     ChainCommand::Show(args): ChainCommand,
     output: &Output,
 ) -> Result<(), Failure> {
-    let route = chain_route(client, &args).await?;
-    let mut chains: Vec<Chain> = client.get(&route).await?;
+    let mut chains: Vec<Chain> = client.get(&chain_route(&args)).await?;
     chains.retain(|chain| args.point.is_none_or(|point| chain.hook.point == point));
     output.show(chains.as_slice())
 }
 
-async fn chain_route(client: &Client, args: &ChainShow) -> Result<String, Failure> {
-    let device = match (&args.device, &args.endpoint) {
-        (Some(device), _) => device.clone(),
-        (None, Some(name)) => {
-            let route = format!("/v1/endpoints/{}", encoded(name));
-            client.get::<EndpointView>(&route).await?.endpoint.host_interface
-        }
-        (None, None) => String::new(),
-    };
-    let mut route = format!("/v1/chains?device={}", encoded(device));
-    if let Some(netns) = &args.netns {
-        route.push_str("&netns=");
-        route.push_str(&encoded(netns.display()));
-    }
-    Ok(route)
+fn chain_route(args: &ChainShow) -> String {
+    let device = args.device.as_ref().map(|device| format!("device={}", encoded(device)));
+    let netns = args.netns.as_ref().map(|netns| format!("netns={}", encoded(netns.display())));
+    let endpoint = args.endpoint.as_ref().map(|endpoint| format!("endpoint={}", encoded(endpoint)));
+    let query: Vec<String> = [device, netns, endpoint].into_iter().flatten().collect();
+    format!("/v1/chains?{}", query.join("&"))
 }
 
 pub(super) async fn attach(client: &Client, args: AttachArgs, output: &Output) -> Result<(), Failure> {

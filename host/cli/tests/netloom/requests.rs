@@ -95,12 +95,10 @@ fn an_attachment_is_asked_for_in_full() {
 }
 
 #[test]
-fn a_chain_of_an_endpoint_is_that_of_its_device() {
+fn chains_are_those_of_a_device_or_an_endpoint() {
+    assert_eq!(asked(&["chain", "show", "eth0"]).route, "GET /v1/chains?device=eth0");
     let chains = [chain(), empty_chain()];
-    let daemon = Answers::default()
-        .ok("GET /v1/endpoints/web", &endpoint())
-        .ok("GET /v1/chains?device=nl7", &chains)
-        .serve();
+    let daemon = Answers::default().ok("GET /v1/chains?endpoint=web", &chains).serve();
     let all = daemon.netloom(&["chain", "show", "--endpoint", "web"]).success();
     assert!(all.contains("tcx-ingress of nl7") && all.contains("tcx-egress of nl7"), "{all}");
     let one = daemon.netloom(&["chain", "show", "--endpoint", "web", "--point", "tcx-egress"]).success();
