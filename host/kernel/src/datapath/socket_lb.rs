@@ -5,7 +5,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::fs::MetadataExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::programs::Program as AyaProgram;
@@ -215,7 +215,7 @@ fn attach(
         .map_err(failed(command::LINK_CREATE))?;
     let info = bpf::link_info(link.as_fd()).map_err(failed(command::OBJ_GET_INFO_BY_FD))?;
     // Renamed over the old pin, so that at each moment there is one, and the old link goes after the new one came.
-    let fresh = pin.with_extension("new");
+    let fresh = fresh(pin);
     unpin(&fresh)?;
     bpf::obj_pin(link.as_fd(), &fresh).map_err(failed(command::OBJ_PIN))?;
     fs::rename(&fresh, pin).map_err(failed("rename"))?;
@@ -223,13 +223,20 @@ fn attach(
 }
 
 fn detach(pin: &Path) -> Result<(), DatapathError> {
-    unpin(&pin.with_extension("new"))?;
+    unpin(&fresh(pin))?;
     if let Ok(link) = bpf::obj_get(pin) {
         // At once, while removing the last pin would detach a moment later.
         bpf::link_detach(link.as_fd())
             .map_err(|source| DatapathError::sys(command::LINK_DETACH, display(pin), source))?;
     }
     unpin(pin)
+}
+
+/// Where a link is pinned until it takes the place of another. A bpf filesystem takes no names with a dot.
+fn fresh(pin: &Path) -> PathBuf {
+    let mut name = pin.as_os_str().to_owned();
+    name.push("-new");
+    name.into()
 }
 
 fn unpin(pin: &Path) -> Result<(), DatapathError> {

@@ -1,0 +1,212 @@
+//! Packets between endpoints, the node and impostors.
+
+use std::net::IpAddr;
+
+use netloom_core::model::{AttachmentKind, DeviceMode};
+use netloom_kernel::datapath::{DatapathError, EndpointConfig};
+
+use crate::{
+    node::{Endpoint, Kind, Node, SIZES, arrivals, send, v4, v6},
+    ping::ping,
+};
+
+/// Neighbour discovery and group membership of the kernel's own, which are counted as well.
+const NOISE: u64 = 30;
+
+const COUNT: usize = 200;
+
+#[tokio::test]
+async fn endpoints_of_all_kinds_reach_each_other_past_the_nodes_stack() {
+    for from in Kind::all().await {
+        for to in Kind::all().await {
+            println!("{from:?} to {to:?}");
+            let node = Node::new();
+            let blue = node.endpoint(from, 1).await;
+            let red = node.endpoint(to, 2).await;
+            assert!(ping(&blue.netns, v4(2)), "v4, {from:?} to {to:?}");
+            assert!(ping(&blue.netns, v6(2)), "v6, {from:?} to {to:?}");
+            assert!(ping(&red.netns, v4(1)), "v4, {to:?} to {from:?}");
+            assert!(ping(&red.netns, v6(1)), "v6, {to:?} to {from:?}");
+            each_packet_is_counted_once(&node, &blue, v4(1), &red, v4(2));
+            each_packet_is_counted_once(&node, &blue, v6(1), &red, v6(2));
+            stream(&blue, &red, v4(2));
+            stream(&red, &blue, v6(1));
+        }
+    }
+}
+
+fn each_packet_is_counted_once(node: &Node, from: &Endpoint, source: IpAddr, to: &Endpoint, address: IpAddr) {
+    let receiver = to.receiver(address);
+    let (sent, received) = (node.counters(from), node.counters(to));
+    send(&from.netns, source, address, COUNT);
+    assert_eq!(arrivals(&receiver), COUNT);
+    let frame = if address.is_ipv4() { 14 + 20 } else { 14 + 40 } + 8 + 100;
+    let (after_sent, after_received) = (node.counters(from), node.counters(to));
+    expect(after_sent.sent_packets - sent.sent_packets, COUNT as u64);
+    expect(after_received.received_packets - received.received_packets, COUNT as u64);
+    let bytes = (after_received.received_bytes - received.received_bytes) / COUNT as u64;
+    assert!((frame..frame + 20).contains(&bytes), "{bytes} bytes a packet of {frame}");
+}
+
+fn expect(counted: u64, packets: u64) {
+    assert!((packets..packets + NOISE).contains(&counted), "{counted} counted of {packets}");
+}
+
+/// Segmentation and checksum offload survive the redirect.
+fn stream(from: &Endpoint, to: &Endpoint, address: IpAddr) {
+    use std::io::{Read, Write};
+    let listener = to.netns.run(|| std::net::TcpListener::bind((address, 7001)).unwrap()).unwrap();
+    let data: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
+    std::thread::scope(|scope| {
+        let received = scope.spawn(|| {
+            let mut bytes = Vec::new();
+            listener.accept().unwrap().0.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        let mut client = from.netns.run(|| std::net::TcpStream::connect((address, 7001)).unwrap()).unwrap();
+        client.write_all(&data).unwrap();
+        drop(client);
+        assert!(received.join().unwrap() == data, "a stream arrives as it was sent");
+    });
+}
+
+#[tokio::test]
+async fn endpoints_and_the_node_reach_each_other() {
+    for kind in Kind::all().await {
+        let node = Node::new();
+        let blue = node.endpoint(kind, 1).await;
+        node.ip("link set lo up");
+        node.ip("address add 10.1.0.254/32 dev lo");
+        node.ip("address add fd00::254/128 dev lo nodad");
+        for (own, of_node) in [(v4(1), v4(254)), (v6(1), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 0x254]))] {
+            assert!(ping(&blue.netns, of_node), "{kind:?} to the node at {of_node}");
+            let receiver = blue.receiver(own);
+            let before = node.counters(&blue);
+            send(&node.netns, of_node, own, COUNT);
+            assert_eq!(arrivals(&receiver), COUNT, "{kind:?}");
+            let after = node.counters(&blue);
+            expect(after.received_packets - before.received_packets, COUNT as u64);
+            assert!(after.sent_packets - before.sent_packets < NOISE);
+        }
+        assert_eq!(node.counters(&blue).dropped_spoofed, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_forged_source_address_is_dropped_and_counted() {
+    for kind in Kind::all().await {
+        let node = Node::new();
+        let blue = node.endpoint(kind, 1).await;
+        let red = node.endpoint(kind, 2).await;
+        blue.ip("address add 10.1.0.66/32 dev eth0");
+        blue.ip("address add fd00::66/128 dev eth0 nodad");
+        for (forged, own, to) in
+            [(v4(66), v4(1), v4(2)), (IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 0x66]), v6(1), v6(2))]
+        {
+            let receiver = red.receiver(to);
+            let before = node.counters(&blue);
+            send(&blue.netns, forged, to, 10);
+            assert_eq!(arrivals(&receiver), 0, "{kind:?} from {forged}");
+            assert_eq!(node.counters(&blue).dropped_spoofed - before.dropped_spoofed, 10);
+            send(&blue.netns, own, to, 10);
+            assert_eq!(arrivals(&receiver), 10, "{kind:?} from {own}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_endpoints_address_is_a_forged_one_too() {
+    let node = Node::new();
+    let kind = Kind(DeviceMode::Veth, AttachmentKind::Tc);
+    let blue = node.endpoint(kind, 1).await;
+    let red = node.endpoint(kind, 2).await;
+    let green = node.endpoint(kind, 3).await;
+    blue.ip("address add 10.1.0.3/32 dev eth0");
+    let receiver = red.receiver(v4(2));
+    send(&blue.netns, v4(3), v4(2), 10);
+    assert_eq!(arrivals(&receiver), 0);
+    assert_eq!(node.counters(&blue).dropped_spoofed, 10);
+    assert_eq!(node.counters(&green).dropped_spoofed, 0);
+}
+
+#[tokio::test]
+async fn what_may_not_fit_is_left_to_the_nodes_stack() {
+    for kind in Kind::all().await {
+        let node = Node::new();
+        let wide = node.endpoint_with_mtu(kind, 1, 1500).await;
+        let narrow = node.endpoint_with_mtu(kind, 2, 1300).await;
+        let receiver = narrow.receiver(v4(2));
+        send(&wide.netns, v4(1), v4(2), 1);
+        assert_eq!(arrivals(&receiver), 0, "{kind:?}: the node does not forward, and so nothing arrives");
+        node.forward(true);
+        send(&wide.netns, v4(1), v4(2), 1);
+        assert_eq!(arrivals(&receiver), 1, "{kind:?}");
+        node.forward(false);
+        assert!(ping_one_way(&narrow, v4(2), &wide, v4(1)), "{kind:?}: to the wider link it goes directly");
+    }
+}
+
+fn ping_one_way(from: &Endpoint, source: IpAddr, to: &Endpoint, address: IpAddr) -> bool {
+    let receiver = to.receiver(address);
+    send(&from.netns, source, address, 1);
+    arrivals(&receiver) == 1
+}
+
+#[tokio::test]
+async fn a_removed_endpoint_is_no_longer_reached() {
+    let node = Node::new();
+    let kind = Kind(DeviceMode::Veth, AttachmentKind::Tc);
+    let blue = node.endpoint(kind, 1).await;
+    let red = node.endpoint(kind, 2).await;
+    assert!(ping(&blue.netns, v4(2)));
+    node.datapath.remove_endpoint(7, &red.config.addresses).unwrap();
+    assert!(ping(&blue.netns, v4(2)), "removing another endpoint under these addresses changes nothing");
+    node.datapath.remove_endpoint(2, &red.config.addresses).unwrap();
+    assert!(!ping(&blue.netns, v4(2)));
+    assert_eq!(node.datapath.addresses().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_new_endpoint_counts_from_zero_and_a_known_one_goes_on() {
+    let node = Node::new();
+    let kind = Kind(DeviceMode::Veth, AttachmentKind::Tc);
+    let blue = node.endpoint(kind, 1).await;
+    let red = node.endpoint(kind, 2).await;
+    assert!(ping(&blue.netns, v4(2)));
+    let before = node.counters(&red);
+    assert!(before.received_packets > 0);
+    node.datapath.set_endpoint(&red.config).unwrap();
+    assert!(node.counters(&red).received_packets >= before.received_packets);
+    node.datapath.remove_endpoint(2, &red.config.addresses).unwrap();
+    node.datapath.set_endpoint(&red.config).unwrap();
+    assert!(node.counters(&red).received_packets < before.received_packets.max(2));
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let pins = crate::node::Pins::new();
+    let datapath = pins.datapath();
+    let endpoint = |id: u32, addresses: Vec<IpAddr>| EndpointConfig {
+        id,
+        mode: DeviceMode::Veth,
+        attachment: AttachmentKind::Tc,
+        mtu: 1500,
+        host_ifindex: netloom_core::model::IfIndex(1),
+        mac: None,
+        host_mac: None,
+        addresses,
+    };
+    let error = datapath.set_endpoint(&endpoint(SIZES.endpoints, vec![])).unwrap_err();
+    assert!(matches!(error, DatapathError::EndpointId { .. }), "{error}");
+    let error = datapath.endpoint_programs(&endpoint(1, (1..=9).map(v4).collect())).unwrap_err();
+    assert!(matches!(error, DatapathError::Addresses { count: 9, limit: 8, .. }), "{error}");
+
+    datapath.set_endpoint(&endpoint(1, vec![v4(1), v6(1)])).unwrap();
+    let error = datapath.set_endpoint(&endpoint(2, vec![v4(2), v6(1)])).unwrap_err();
+    assert!(matches!(error, DatapathError::AddressTaken { owner: 1, .. }), "{error}");
+    assert_eq!(datapath.addresses().unwrap().len(), 2, "nothing of the refused endpoint is there");
+
+    let error = datapath.set_endpoint(&endpoint(3, (100..=200).map(v4).collect())).unwrap_err();
+    assert!(error.to_string().contains("datapath.max_endpoints"), "{error}");
+    assert_eq!(datapath.addresses().unwrap().len(), 2, "nothing of the refused endpoint is there");
+}

@@ -1,0 +1,254 @@
+//! A node of the test's own: a namespace for the node, one for each endpoint, and a folder for the pins.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use netloom_core::model::{
+    AttachmentKind, Chain, DeviceMode, EntryId, Feature, Hook, HookPoint, NetkitPolicy, PairSpec, Placement,
+};
+use netloom_kernel::{
+    datapath::{Datapath, EndpointConfig, EndpointCounters, MapSizes},
+    devices::{Devices, Pair},
+    links::{self, Attached},
+    mounts,
+    netns::Netns,
+    programs::Program,
+};
+
+/// A folder for pins in the bpf filesystem.
+pub(crate) struct Pins(pub(crate) PathBuf);
+
+impl Pins {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let root = PathBuf::from("/sys/fs/bpf");
+        mounts::ensure_bpffs(&root).expect("a bpf filesystem; these tests need root");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(root.join(format!("netloom-test-datapath-{}-{number}", std::process::id())))
+    }
+
+    pub(crate) fn datapath(&self) -> Datapath {
+        Datapath::open(&self.0, SIZES).unwrap()
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let removed = std::fs::remove_dir_all(&self.0);
+        if !std::thread::panicking() {
+            removed.expect("nothing of the test is left behind");
+        }
+    }
+}
+
+/// Small, so that a test can fill it.
+pub(crate) const SIZES: MapSizes = MapSizes { endpoints: 8, services: 4, backends: 16 };
+
+pub(crate) struct Node {
+    pub(crate) netns: Netns,
+    pub(crate) datapath: Datapath,
+    devices: Devices,
+    _pins: Pins,
+}
+
+pub(crate) struct Endpoint {
+    pub(crate) netns: Netns,
+    pub(crate) config: EndpointConfig,
+    /// Attached as long as these live.
+    _links: [Attached; 2],
+}
+
+/// How a test's endpoint is attached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind(pub(crate) DeviceMode, pub(crate) AttachmentKind);
+
+impl Kind {
+    /// Every kind this kernel has.
+    pub(crate) async fn all() -> Vec<Self> {
+        let capabilities = netloom_kernel::capabilities::probe().await;
+        let required = std::env::var("NETLOOM_REQUIRE").unwrap_or_default();
+        let has = |feature: Feature| {
+            let support = &capabilities.features[&feature];
+            if !support.available {
+                assert!(
+                    !required.split(',').any(|name| name.trim() == feature.as_str()),
+                    "{feature} is required"
+                );
+                println!("skipped: {feature} is missing on Linux {}", capabilities.kernel);
+            }
+            support.available
+        };
+        let mut kinds = vec![Self(DeviceMode::Veth, AttachmentKind::Tc)];
+        if has(Feature::Tcx) {
+            kinds.push(Self(DeviceMode::Veth, AttachmentKind::Tcx));
+        }
+        if has(Feature::Netkit) && has(Feature::NetkitLinks) {
+            kinds.push(Self(DeviceMode::Netkit, AttachmentKind::Netkit));
+            kinds.push(Self(DeviceMode::NetkitL2, AttachmentKind::Netkit));
+        }
+        kinds
+    }
+
+    /// From the endpoint, and to it.
+    fn points(self) -> [HookPoint; 2] {
+        match self.1 {
+            AttachmentKind::Netkit => [HookPoint::NetkitPeer, HookPoint::NetkitPrimary],
+            AttachmentKind::Tcx => [HookPoint::TcxIngress, HookPoint::TcxEgress],
+            AttachmentKind::Tc => [HookPoint::TcIngress, HookPoint::TcEgress],
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        let netns = Netns::create().expect("a namespace for the node; these tests need root");
+        let pins = Pins::new();
+        let devices = Devices::open(&netns).unwrap();
+        Self { netns, datapath: pins.datapath(), devices, _pins: pins }
+    }
+
+    /// An endpoint in the datapath, which the node itself does not forward to or from.
+    pub(crate) async fn endpoint(&self, kind: Kind, id: u32) -> Endpoint {
+        self.endpoint_with_mtu(kind, id, 1500).await
+    }
+
+    pub(crate) async fn endpoint_with_mtu(&self, kind: Kind, id: u32, mtu: u32) -> Endpoint {
+        let netns = Netns::create().unwrap();
+        let addresses = [v4(id), v6(id)];
+        let prefixes = addresses.map(IpNet::from);
+        let spec = spec(kind.0, &format!("lxc{id}"), prefixes.to_vec(), mtu);
+        let pair = self.devices.create_pair(&spec, &netns).await.unwrap();
+        self.devices.connect_endpoint(&pair, &netns, &prefixes).await.unwrap();
+        // Whoever gets through now does so by the datapath alone.
+        self.forward(false);
+        let config = EndpointConfig {
+            id,
+            mode: kind.0,
+            attachment: kind.1,
+            mtu,
+            host_ifindex: pair.host.ifindex,
+            mac: pair.peer.mac,
+            host_mac: pair.host.mac,
+            addresses: addresses.to_vec(),
+        };
+        self.datapath.set_endpoint(&config).unwrap();
+        let programs = self.datapath.endpoint_programs(&config).unwrap();
+        let [from, to] = kind.points();
+        let links = [
+            self.attach(&pair, from, &programs.from_endpoint),
+            self.attach(&pair, to, &programs.to_endpoint),
+        ];
+        Endpoint { netns, config, _links: links }
+    }
+
+    fn attach(&self, pair: &Pair, point: HookPoint, program: &Program) -> Attached {
+        let hook = Hook {
+            netns: self.netns.id(),
+            device: pair.host.name.clone(),
+            ifindex: pair.host.ifindex,
+            point,
+        };
+        let chain: Chain = links::query(&hook, &self.netns).unwrap();
+        assert!(chain.entry(EntryId(0)).is_none());
+        links::attach(&chain, &self.netns, program, Placement::Tail).unwrap()
+    }
+
+    /// Lets the node's own stack forward, or not.
+    pub(crate) fn forward(&self, on: bool) {
+        let value = if on { "1" } else { "0" };
+        self.netns
+            .run(|| {
+                for family in ["ipv4", "ipv6"] {
+                    for device in std::fs::read_dir(format!("/proc/sys/net/{family}/conf")).unwrap() {
+                        let device = device.unwrap().path();
+                        // Of these, older kernels have the first only.
+                        for setting in ["forwarding", "force_forwarding"] {
+                            if device.join(setting).exists() {
+                                std::fs::write(device.join(setting), value).unwrap();
+                            }
+                        }
+                    }
+                }
+            })
+            .unwrap();
+    }
+
+    pub(crate) fn counters(&self, endpoint: &Endpoint) -> EndpointCounters {
+        self.datapath.counters(endpoint.config.id).unwrap()
+    }
+
+    pub(crate) fn ip(&self, arguments: &str) {
+        ip(&self.netns, arguments);
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn ip(&self, arguments: &str) {
+        ip(&self.netns, arguments);
+    }
+
+    pub(crate) fn receiver(&self, address: IpAddr) -> UdpSocket {
+        let socket = self.netns.run(|| UdpSocket::bind((address, 7000)).unwrap()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket
+    }
+}
+
+/// Sends datagrams of one size from an address of a namespace.
+pub(crate) fn send(from: &Netns, source: IpAddr, to: IpAddr, count: usize) {
+    from.run(|| {
+        let socket = UdpSocket::bind((source, 0)).unwrap();
+        for _ in 0..count {
+            socket.send_to(&[7; 100], SocketAddr::new(to, 7000)).unwrap();
+        }
+    })
+    .unwrap();
+}
+
+/// Datagrams that arrive within a moment after the last one.
+pub(crate) fn arrivals(receiver: &UdpSocket) -> usize {
+    receiver.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut buffer = [0; 2000];
+    (0..).take_while(|_| receiver.recv(&mut buffer).is_ok()).count()
+}
+
+fn ip(netns: &Netns, arguments: &str) {
+    let status = netns.run(|| Command::new("ip").args(arguments.split(' ')).status().unwrap()).unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+pub(crate) fn v4(id: u32) -> IpAddr {
+    IpAddr::from([10, 1, 0, u8::try_from(id).unwrap()])
+}
+
+pub(crate) fn v6(id: u32) -> IpAddr {
+    IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::try_from(id).unwrap()])
+}
+
+fn spec(mode: DeviceMode, host_name: &str, addresses: Vec<IpNet>, mtu: u32) -> PairSpec {
+    PairSpec {
+        mode,
+        host_name: host_name.to_owned(),
+        peer_name: "eth0".to_owned(),
+        host_mac: None,
+        peer_mac: None,
+        addresses,
+        mtu,
+        primary_policy: NetkitPolicy::Forward,
+        // What netloomd sets: nothing leaves before a program is there.
+        peer_policy: NetkitPolicy::Blackhole,
+        scrub: None,
+        peer_scrub: None,
+        headroom: None,
+        tailroom: None,
+        gso_max_size: None,
+        gro_max_size: None,
+        alias: String::new(),
+    }
+}

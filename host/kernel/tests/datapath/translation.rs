@@ -1,0 +1,362 @@
+//! Service translation, seen from programs in a cgroup of the tests' own.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd,
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{Map, MapData, MapError, SkStorage};
+use netloom_core::model::{LinkId, Protocol, ServiceId};
+use netloom_ebpf::{layout::Binding, shard::Shard};
+use netloom_kernel::{
+    datapath::{Datapath, DatapathError, SocketLbHook},
+    mounts,
+    netns::Netns,
+};
+use netloom_sys::bpf;
+
+use crate::{node::Pins, services::service};
+
+/// One test at a time: the process can be in one cgroup only.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// The test's process in a cgroup with socket-LB, and a namespace with 127.0.0.0/8, fd00::1 and fd00::2.
+struct World {
+    datapath: Datapath,
+    netns: Netns,
+    pins: Pins,
+    cgroup: PathBuf,
+    before: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self::bare();
+        world.datapath.attach_socket_lb(&world.cgroup).unwrap();
+        world
+    }
+
+    fn bare() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = mounts::ensure_cgroup2("/sys/fs/cgroup/unified".as_ref()).expect("these tests need root");
+        let cgroup = root.join(format!("netloom-test-datapath-{}", std::process::id()));
+        fs::create_dir(&cgroup).unwrap();
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let before = root.join(own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default());
+        fs::write(cgroup.join("cgroup.procs"), "0").unwrap();
+
+        let netns = Netns::create().unwrap();
+        for arguments in [
+            "link set lo up",
+            "-6 address add fd00::1/128 dev lo nodad",
+            "-6 address add fd00::2/128 dev lo nodad",
+        ] {
+            let status =
+                netns.run(|| Command::new("ip").args(arguments.split(' ')).status().unwrap()).unwrap();
+            assert!(status.success(), "ip {arguments}");
+        }
+        // The kernel makes an address's route some time later.
+        let reachable = || UdpSocket::bind("[::]:0").unwrap().connect("[fd00::2]:9");
+        let found =
+            |_| netns.run(reachable).unwrap().inspect_err(|_| sleep(Duration::from_millis(5))).is_ok();
+        assert!((0..1000).any(found));
+        let pins = Pins::new();
+        Self { datapath: pins.datapath(), netns, pins, cgroup, before, _turn: turn }
+    }
+
+    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.netns.run(work).unwrap()
+    }
+
+    fn serve(&self, id: u32, vip: &str, protocol: Protocol, backends: &[&str]) {
+        self.datapath.set_service(ServiceId(id), &service(vip, protocol, backends)).unwrap();
+    }
+
+    /// The binding of a socket in one shard.
+    fn binding_in(&self, shard: Shard, socket: &impl std::os::fd::AsRawFd) -> Option<Binding> {
+        let data = MapData::from_pin(self.datapath.maps_dir().join(shard.map_name())).unwrap();
+        let map: SkStorage<_, [u8; Binding::SIZE]> = Map::from_map_data(data).unwrap().try_into().unwrap();
+        match map.get(socket, 0) {
+            Ok(bytes) => Some(Binding::from_bytes(bytes)),
+            Err(MapError::KeyNotFound) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Every shard that has a binding of a socket.
+    fn bindings(&self, socket: &impl std::os::fd::AsRawFd) -> Vec<(Shard, Binding)> {
+        Shard::all().filter_map(|shard| Some((shard, self.binding_in(shard, socket)?))).collect()
+    }
+
+    fn link_ids(&self) -> Vec<LinkId> {
+        SocketLbHook::ALL
+            .iter()
+            .filter_map(|hook| bpf::obj_get(&self.pins.0.join("socklb").join(hook.as_str())).ok())
+            .map(|link| LinkId(bpf::link_info(link.as_fd()).unwrap().id))
+            .collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let detached = self.datapath.detach_socket_lb();
+        let moved = fs::write(self.before.join("cgroup.procs"), "0");
+        let removed = fs::remove_dir(&self.cgroup);
+        if !std::thread::panicking() {
+            detached.unwrap();
+            moved.and(removed).expect("nothing of the test is left behind");
+        }
+    }
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn number(protocol: Protocol) -> u8 {
+    protocol.number()
+}
+
+fn tcp(world: &World, dial: &str, vip: &str, backend: &str, family: u8) {
+    world.serve(1, vip, Protocol::Tcp, &[backend]);
+    let listener = world.run(|| TcpListener::bind(backend).unwrap());
+    let before = world.datapath.socket_lb_counters().unwrap();
+    let mut client = world.run(|| TcpStream::connect(dial).unwrap());
+    let (mut server, _) = listener.accept().unwrap();
+    server.write_all(b"hello").unwrap();
+    let mut greeting = [0; 5];
+    client.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"hello");
+    assert_eq!(client.peer_addr().unwrap(), address(dial), "the client sees the service");
+    assert_eq!(world.datapath.socket_lb_counters().unwrap().connected, before.connected + 1);
+
+    let bindings = world.bindings(&client);
+    let [(shard, binding)] = bindings.as_slice() else { panic!("{bindings:?}") };
+    assert_eq!(*shard, Shard::of(address(backend), number(Protocol::Tcp)));
+    assert_eq!(binding.backend_address(), address(backend));
+    assert_eq!(binding.vip_address(), address(vip));
+    assert_eq!((binding.service, binding.protocol, binding.family), (1, 6, family));
+    assert_eq!(binding.cookie, rustix::net::sockopt::socket_cookie(&client).unwrap());
+    assert_eq!(binding.netns_cookie, world.netns.cookie().unwrap().0);
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let age = Duration::new(now.tv_sec as u64, now.tv_nsec as u32) - Duration::from_nanos(binding.bound_at);
+    assert!(age < Duration::from_secs(10), "{age:?}");
+    assert!(world.bindings(&server).is_empty());
+}
+
+const INET: u8 = 2;
+const INET6: u8 = 10;
+
+#[test]
+fn a_tcp_client_lands_on_the_backend_and_sees_the_service() {
+    let world = World::new();
+    tcp(&world, "10.96.0.1:80", "10.96.0.1:80", "127.0.0.1:8080", INET);
+    world.datapath.remove_service(ServiceId(1), address("10.96.0.1:80"), Protocol::Tcp).unwrap();
+    tcp(&world, "[fd00::80]:80", "[fd00::80]:80", "[fd00::1]:8080", INET6);
+}
+
+#[test]
+fn a_v4_mapped_client_uses_the_v4_service() {
+    let world = World::new();
+    tcp(&world, "[::ffff:10.96.0.1]:80", "10.96.0.1:80", "127.0.0.1:8080", INET6);
+}
+
+fn udp_connected(dial: &str, local: &str, vip: &str, backend: &str) {
+    let shard = |backend: &str| Shard::of(address(backend), number(Protocol::Udp));
+    let host = address(backend).ip();
+    let mut others = (6000..).map(|port| SocketAddr::new(host, port).to_string());
+    let other = others.find(|other| shard(other) != shard(backend)).unwrap();
+    let backends = [backend, &other];
+    let world = World::new();
+    world.serve(1, vip, Protocol::Udp, &backends[..1]);
+    let servers = backends.map(|backend| world.run(|| UdpSocket::bind(backend).unwrap()));
+    let client = world.run(|| UdpSocket::bind(local).unwrap());
+    client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    client.connect(dial).unwrap();
+    assert_eq!(client.peer_addr().unwrap(), address(dial));
+    client.send(b"question").unwrap();
+    let mut buffer = [0; 64];
+    let (length, from) = servers[0].recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"question");
+    servers[0].send_to(b"answer", from).unwrap();
+    let (_, source) = client.recv_from(&mut buffer).unwrap();
+    assert_eq!(source, address(dial), "the answer comes from the service");
+    assert_eq!(world.bindings(&client)[0].0, shard(backends[0]));
+
+    // Connected once more: to another backend, which is in another shard.
+    world.serve(1, vip, Protocol::Udp, &backends[1..]);
+    client.connect(dial).unwrap();
+    let bindings = world.bindings(&client);
+    assert_eq!(bindings.len(), 1);
+    assert_eq!(bindings[0].0, shard(backends[1]));
+    assert_eq!(bindings[0].1.backend_address(), address(backends[1]));
+
+    // And to an address that is no service.
+    client.connect(backends[0]).unwrap_or_else(|_| client.connect("[::ffff:127.0.0.1]:9").unwrap());
+    assert!(world.bindings(&client).is_empty());
+}
+
+#[test]
+fn a_connected_udp_client_is_bound_to_its_present_backend_only() {
+    udp_connected("10.96.0.53:53", "0.0.0.0:0", "10.96.0.53:53", "127.0.0.1:5301");
+    udp_connected("[fd00::53]:53", "[::]:0", "[fd00::53]:53", "[fd00::1]:5301");
+    udp_connected("[::ffff:10.96.0.53]:53", "[::]:0", "10.96.0.53:53", "127.0.0.1:5301");
+}
+
+fn udp_unconnected(dial: &str, local: &str, vip: &str, backends: [&str; 2]) {
+    let world = World::new();
+    world.serve(1, vip, Protocol::Udp, &backends);
+    let servers = backends.map(|backend| world.run(|| UdpSocket::bind(backend).unwrap()));
+    for server in &servers {
+        server.set_nonblocking(true).unwrap();
+    }
+    let client = world.run(|| UdpSocket::bind(local).unwrap());
+    client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let exchange = || {
+        client.send_to(b"question", dial).unwrap();
+        let mut buffer = [0; 64];
+        let (index, from) = servers
+            .iter()
+            .enumerate()
+            .find_map(|(index, server)| Some((index, server.recv_from(&mut buffer).ok()?.1)))
+            .expect("one of the backends is asked");
+        servers[index].send_to(b"answer", from).unwrap();
+        assert_eq!(
+            client.recv_from(&mut buffer).unwrap().1,
+            address(dial),
+            "the answer comes from the service"
+        );
+        index
+    };
+    let first = exchange();
+    for _ in 0..20 {
+        assert_eq!(exchange(), first, "an exchange stays with its backend");
+    }
+    assert!(world.bindings(&client).is_empty(), "an unconnected socket is not bound");
+
+    let other = 1 - first;
+    world.serve(1, vip, Protocol::Udp, &[backends[other]]);
+    assert_eq!(exchange(), other, "and leaves it when the service does");
+}
+
+#[test]
+fn an_unconnected_udp_client_stays_with_its_backend_and_sees_the_service() {
+    udp_unconnected("10.96.0.53:53", "0.0.0.0:0", "10.96.0.53:53", ["127.0.0.1:5301", "127.0.0.1:5302"]);
+    udp_unconnected("[fd00::53]:53", "[::]:0", "[fd00::53]:53", ["[fd00::1]:5301", "[fd00::1]:5302"]);
+    udp_unconnected(
+        "[::ffff:10.96.0.53]:53",
+        "[::]:0",
+        "10.96.0.53:53",
+        ["127.0.0.1:5301", "127.0.0.1:5302"],
+    );
+}
+
+#[test]
+fn every_backend_gets_its_share() {
+    let world = World::new();
+    let backends = ["127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083"];
+    world.serve(1, "10.96.0.1:80", Protocol::Udp, &backends);
+    let mut hits = [0; 3];
+    for _ in 0..300 {
+        let client = world.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        client.connect("10.96.0.1:80").unwrap();
+        let backend = world.bindings(&client)[0].1.backend_address();
+        hits[backends.iter().position(|text| address(text) == backend).unwrap()] += 1;
+    }
+    assert!(hits.iter().all(|&hits| hits > 50), "{hits:?}");
+}
+
+#[test]
+fn a_service_without_backends_refuses_at_once() {
+    let world = World::new();
+    world.serve(1, "10.96.0.1:80", Protocol::Tcp, &[]);
+    world.serve(2, "10.96.0.1:53", Protocol::Udp, &[]);
+    let start = Instant::now();
+    let error = world.run(|| TcpStream::connect("10.96.0.1:80")).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+    let client = world.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    let error = client.connect("10.96.0.1:53").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+    let error = client.send_to(b"question", "10.96.0.1:53").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+    assert!(start.elapsed() < Duration::from_millis(500));
+    assert_eq!(world.datapath.socket_lb_counters().unwrap().refused, 3);
+    world.datapath.wait_for_translations().unwrap();
+}
+
+#[test]
+fn a_restart_adopts_the_links() {
+    let world = World::bare();
+    let first = world.datapath.attach_socket_lb(&world.cgroup).unwrap();
+    assert_eq!(first.len(), 8);
+    assert_eq!(world.link_ids(), first);
+    let again = world.pins.datapath();
+    assert_eq!(again.attach_socket_lb(&world.cgroup).unwrap(), first);
+}
+
+#[test]
+fn links_over_maps_that_are_gone_are_updated_in_place() {
+    let world = World::bare();
+    let first = world.datapath.attach_socket_lb(&world.cgroup).unwrap();
+    fs::remove_dir_all(world.datapath.maps_dir()).unwrap();
+    let again = world.pins.datapath();
+    assert_eq!(again.attach_socket_lb(&world.cgroup).unwrap(), first);
+
+    again.set_service(ServiceId(1), &service("10.96.0.1:80", Protocol::Tcp, &["127.0.0.1:8080"])).unwrap();
+    let _listener = world.run(|| TcpListener::bind("127.0.0.1:8080").unwrap());
+    world.run(|| TcpStream::connect("10.96.0.1:80").unwrap());
+}
+
+#[test]
+fn links_follow_to_another_cgroup() {
+    let world = World::bare();
+    let inner = world.cgroup.join("inner");
+    fs::create_dir(&inner).unwrap();
+    let first = world.datapath.attach_socket_lb(&inner).unwrap();
+    let second = world.datapath.attach_socket_lb(&world.cgroup).unwrap();
+    assert!(first.iter().all(|link| !second.contains(link)));
+    assert_eq!(world.link_ids(), second);
+    let gone = |link: &LinkId| bpf::link_by_id(link.0).is_err();
+    assert!((0..200).any(|_| first.iter().all(gone) || {
+        sleep(Duration::from_millis(10));
+        false
+    }));
+    fs::remove_dir(inner).unwrap();
+    world.serve(1, "10.96.0.1:80", Protocol::Tcp, &["127.0.0.1:8080"]);
+    let _listener = world.run(|| TcpListener::bind("127.0.0.1:8080").unwrap());
+    world.run(|| TcpStream::connect("10.96.0.1:80").unwrap());
+}
+
+#[test]
+fn detaching_leaves_nothing_and_connections_alone() {
+    let world = World::new();
+    world.serve(1, "10.96.0.1:80", Protocol::Tcp, &["127.0.0.1:8080"]);
+    let listener = world.run(|| TcpListener::bind("127.0.0.1:8080").unwrap());
+    let mut client = world.run(|| TcpStream::connect("10.96.0.1:80").unwrap());
+    world.datapath.detach_socket_lb().unwrap();
+    assert!(!world.pins.0.join("socklb").exists());
+    assert!(world.run(|| TcpStream::connect("10.96.0.1:80")).is_err());
+    client.write_all(b"still here").unwrap();
+    let mut bytes = [0; 10];
+    listener.accept().unwrap().0.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"still here");
+    world.datapath.detach_socket_lb().unwrap();
+}
+
+#[test]
+fn a_path_that_is_no_cgroup_is_refused() {
+    let pins = Pins::new();
+    let datapath = pins.datapath();
+    for path in ["/proc", "/no/such/cgroup"] {
+        let error = datapath.attach_socket_lb(path.as_ref()).unwrap_err();
+        assert!(matches!(error, DatapathError::NotCgroup { .. }), "{error}");
+    }
+}
