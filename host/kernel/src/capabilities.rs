@@ -27,12 +27,12 @@ pub async fn probe() -> Capabilities {
             (Feature::SocketLb, sockets::socket_lb()),
             (Feature::SocketStorageIterator, types.has("bpf_iter_bpf_sk_storage_map")),
             (Feature::SocketDestroyKfunc, types.has("bpf_sock_destroy")),
-            (Feature::SocketDestroy, sockets::destroy()),
             (Feature::ListNamespaces, list_namespaces()),
         ]
     });
-    let (netkit, blocking) = tokio::join!(netkit::probe(), blocking);
+    let (netkit, destroy, blocking) = tokio::join!(netkit::probe(), sockets::destroy(), blocking);
     let mut features: BTreeMap<Feature, Support> = netkit.into_iter().collect();
+    features.insert(Feature::SocketDestroy, destroy);
     match blocking {
         Ok(rest) => features.extend(rest),
         Err(error) => tracing::error!(%error, "probing the kernel's features failed"),

@@ -3,18 +3,23 @@
 use std::{
     error::Error,
     fs::File,
-    net::{SocketAddr, TcpListener},
+    net::UdpSocket,
     os::fd::{AsFd, AsRawFd},
 };
 
-use netloom_core::model::Support;
+use netloom_core::model::{IfIndex, Support};
 use netloom_sys::{
     bpf::{self, AttachType},
     diag::{DiagSocket, SocketId, Transport},
 };
 
 use super::{chain, missing, there};
-use crate::{mounts, netns::Netns};
+use crate::{devices::Devices, mounts, netns::Netns};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// The loopback device is the first of each namespace.
+const LOOPBACK: IfIndex = IfIndex(1);
 
 /// The attach points of the translation that came last (Linux 5.8).
 const HOOKS: [AttachType; 2] = [AttachType::CGROUP_INET4_GETPEERNAME, AttachType::CGROUP_INET6_GETPEERNAME];
@@ -37,29 +42,35 @@ pub(super) fn socket_lb() -> Support {
     }
 }
 
-/// Destroys a listener of its own.
-pub(super) fn destroy() -> Support {
-    match Netns::create().map_err(Into::into).and_then(|netns| netns.run(try_destroy)?) {
-        Ok(true) => there("SOCK_DESTROY destroyed a listener of the probe's own"),
-        Ok(false) => missing("SOCK_DESTROY did not find a listener of the probe's own"),
+/// Destroys a connected socket of its own.
+pub(super) async fn destroy() -> Support {
+    match prepare_and_destroy().await {
+        Ok(true) => there("SOCK_DESTROY destroyed a connected socket of the probe's own"),
+        Ok(false) => missing("SOCK_DESTROY did not find a connected socket of the probe's own"),
         Err(error) => missing(chain(error.as_ref())),
     }
 }
 
-fn try_destroy() -> Result<bool, Box<dyn Error + Send + Sync>> {
+async fn prepare_and_destroy() -> Result<bool, Failure> {
+    let netns = Netns::create()?;
+    Devices::open(&netns)?.set_up(LOOPBACK, true).await?;
+    netns.run(try_destroy)?
+}
+
+fn try_destroy() -> Result<bool, Failure> {
     let mut diag = DiagSocket::open()?;
-    diag.probe(Transport::Udp)?;
     diag.probe(Transport::Tcp)?;
-    let listener = TcpListener::bind("0.0.0.0:0")?;
-    let nobody: SocketAddr = ([0, 0, 0, 0], 0).into();
-    let socket = SocketId {
-        transport: Transport::Tcp,
-        local: listener.local_addr()?,
-        remote: nobody,
+    diag.probe(Transport::Udp)?;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect("127.0.0.1:9")?;
+    let id = SocketId {
+        transport: Transport::Udp,
+        local: socket.local_addr()?,
+        remote: socket.peer_addr()?,
         device: 0,
-        cookie: rustix::net::sockopt::socket_cookie(listener.as_fd())?,
+        cookie: rustix::net::sockopt::socket_cookie(socket.as_fd())?,
     };
-    match diag.destroy(&[socket])?.pop() {
+    match diag.destroy(&[id])?.pop() {
         Some(outcome) => Ok(outcome?),
         None => Ok(false),
     }
