@@ -10,7 +10,7 @@ mod label;
 mod service;
 mod socket;
 
-pub use attachment::{Attachment, AttachmentKind, AttachmentMode, Candidate, Owner};
+pub use attachment::{Attachment, AttachmentKind, AttachmentMode, Candidate, Owner, ProgramSource};
 pub use capabilities::{Capabilities, Feature, Support};
 pub use chain::{Chain, ChainEntry, EntryId, Hook, HookPoint, Placement};
 pub use device::{Device, DeviceMode, DeviceStats, MacAddress, NetkitPolicy, NetkitScrub, PairSpec};

@@ -6,9 +6,10 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Attachment, Candidate, Endpoint, HookPoint, Name, PairSpec};
+use crate::model::{Attachment, Candidate, Endpoint, HookPoint, Name, PairSpec, ProgramSource};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,14 +29,12 @@ pub enum Op {
         /// The alias we gave it.
         alias: String,
     },
-    /// Routes and neighbours of both ends. They go with the device.
+    /// Routes and neighbours of both ends of the pair just made. They go with the device.
     Wire {
         /// A path of the endpoint's namespace.
         netns: PathBuf,
-        /// The node's end.
-        host_name: String,
-        /// The endpoint's end.
-        peer_name: String,
+        /// The endpoint's addresses.
+        addresses: Vec<IpNet>,
     },
     /// Make an endpoint known to the datapath.
     Publish {
@@ -80,23 +79,6 @@ pub struct Target {
     pub point: HookPoint,
     /// The endpoint whose datapath it is, if it is one.
     pub endpoint: Option<Name>,
-}
-
-/// Where a program comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProgramSource {
-    /// The node's datapath, from an endpoint.
-    FromEndpoint,
-    /// The node's datapath, towards an endpoint.
-    ToEndpoint,
-    /// An ELF file.
-    Object {
-        /// The file.
-        path: PathBuf,
-        /// Which of its programs; its only one if none.
-        program: Option<String>,
-    },
 }
 
 /// What becomes of a plan that a crash interrupted.
@@ -144,7 +126,7 @@ impl Op {
             }
             Self::Publish { endpoint } => Some(Self::Withdraw {
                 id: endpoint.id,
-                addresses: endpoint.addresses.iter().map(ipnet::IpNet::addr).collect(),
+                addresses: endpoint.addresses.iter().map(IpNet::addr).collect(),
             }),
             Self::Attach { id, target, .. } => Some(Self::Detach { id: id.clone(), target: target.clone() }),
             Self::Wire { .. } | Self::DeleteDevice { .. } | Self::Withdraw { .. } | Self::Detach { .. } => {
@@ -167,11 +149,7 @@ impl Plan {
     pub fn add_endpoint(endpoint: &Endpoint, pair: PairSpec, programs: Vec<Op>) -> Self {
         let name = &endpoint.spec.name;
         let netns = endpoint.spec.netns.clone();
-        let wire = Op::Wire {
-            netns: netns.clone(),
-            host_name: pair.host_name.clone(),
-            peer_name: pair.peer_name.clone(),
-        };
+        let wire = Op::Wire { netns: netns.clone(), addresses: endpoint.addresses.clone() };
         let mut ops = vec![
             Op::CreatePair { netns, pair: Box::new(pair) },
             wire,
@@ -186,7 +164,7 @@ impl Plan {
     pub fn delete_endpoint(endpoint: &Endpoint, attachments: &[Attachment], alias: String) -> Self {
         let mut ops = vec![Op::Withdraw {
             id: endpoint.id,
-            addresses: endpoint.addresses.iter().map(ipnet::IpNet::addr).collect(),
+            addresses: endpoint.addresses.iter().map(IpNet::addr).collect(),
         }];
         ops.extend(attachments.iter().map(Op::detach));
         ops.push(Op::DeleteDevice { name: endpoint.host_interface.clone(), alias });
@@ -296,6 +274,7 @@ mod tests {
             filter: None,
             endpoint: None,
             decided_by: "attach-order".into(),
+            source: ProgramSource::FromEndpoint,
         }
     }
 

@@ -120,6 +120,23 @@ pub struct Candidate {
     pub required: bool,
 }
 
+/// Where a program comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProgramSource {
+    /// The node's datapath, from an endpoint.
+    FromEndpoint,
+    /// The node's datapath, towards an endpoint.
+    ToEndpoint,
+    /// An ELF file.
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// Which of its programs; its only one if none.
+        program: Option<String>,
+    },
+}
+
 /// One program of Netloom's on a hook: the record of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
@@ -144,4 +161,6 @@ pub struct Attachment {
     pub endpoint: Option<Name>,
     /// Who decided its place: a plugin's name, or `configuration`.
     pub decided_by: String,
+    /// Where its program came from, to attach it anew if it is lost.
+    pub source: ProgramSource,
 }
