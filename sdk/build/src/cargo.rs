@@ -3,7 +3,6 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -12,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{BuildError, Toolchain, toolchain::TARGET};
+use crate::{BuildError, Toolchain, file::write_if_changed, toolchain::TARGET};
 
 /// The profile of plugins, whatever the manifest says of releases: small, whole-program optimised, and a panic
 /// is a trap, for which the host is prepared.
@@ -152,7 +151,7 @@ impl Workspace {
         for (key, value) in PROFILE {
             command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
         }
-        command.env("CARGO_ENCODED_RUSTFLAGS", self.rustflags(toolchain));
+        command.env("CARGO_ENCODED_RUSTFLAGS", self.rustflags(toolchain, target_dir)?);
 
         let messages = self.run(command, toolchain, progress)?;
         plugins
@@ -204,77 +203,53 @@ impl Workspace {
     }
 
     /// Flags that keep the paths of this machine out of the bytes, separated as Cargo wants them.
-    fn rustflags(&self, toolchain: &Toolchain) -> OsString {
-        let mut folders = Vec::new();
-        if let Some(home) = cargo_home() {
-            folders.push((home, "/cargo".to_owned()));
+    ///
+    /// The paths of the plugin's own packages stand in a file of arguments, whose name is always the same: Cargo
+    /// compiles everything anew for other flags, the standard library too, which several workspaces share here.
+    /// These flags do not concern it.
+    fn rustflags(&self, toolchain: &Toolchain, target_dir: &Path) -> Result<OsString, BuildError> {
+        let arguments = target_dir.join("remap-packages");
+        let mut packages = OsString::new();
+        for package in self.packages.iter().filter(|package| package.source.is_none()) {
+            packages.push(remap(package.dir(), &format!("/packages/{}", package.name)));
+            packages.push("\n");
         }
-        let local: Vec<&Package> = self.packages.iter().filter(|package| package.source.is_none()).collect();
-        match common_folder(local.iter().map(|package| package.dir())) {
-            // The same for every workspace of a repository, so that they share one compiled standard library:
-            // Cargo compiles it anew for other flags.
-            Some(folder) => folders.push((folder, "/src".to_owned())),
-            None => folders.extend(
-                local.iter().map(|package| (package.dir().to_owned(), format!("/src/{}", package.name))),
-            ),
-        }
-        if let Some(build_std) = &toolchain.build_std {
-            let sources = build_std.sources.canonicalize().unwrap_or_else(|_| build_std.sources.clone());
-            folders.push((build_std.sources.clone(), "/rust".to_owned()));
-            folders.push((sources, "/rust".to_owned()));
-        }
+        write_if_changed(&arguments, packages.as_encoded_bytes()).map_err(|source| BuildError::File {
+            action: "writing",
+            path: arguments.clone(),
+            source,
+        })?;
 
-        let mut flags = OsString::new();
-        for (folder, name) in folders {
-            if !flags.is_empty() {
+        let mut flags = OsString::from("@");
+        flags.push(arguments);
+        for (folder, name) in [
+            (cargo_home(), "/cargo"),
+            (toolchain.build_std.as_ref().map(|build_std| build_std.sources.clone()), "/rust"),
+        ] {
+            // Links are followed by some of the tools and not by others.
+            let canonical = folder.as_ref().and_then(|folder| folder.canonicalize().ok());
+            for folder in [folder, canonical].into_iter().flatten() {
                 flags.push("\x1f");
+                flags.push(remap(&folder, name));
             }
-            flags.push("--remap-path-prefix=");
-            flags.push(folder);
-            flags.push("=");
-            flags.push(name);
         }
-        flags
+        Ok(flags)
     }
 }
 
-/// The innermost folder that holds all of these; none if only the root does.
-fn common_folder<'a>(mut dirs: impl Iterator<Item = &'a Path>) -> Option<PathBuf> {
-    let first = dirs.next()?.to_owned();
-    let common = dirs.fold(first, |common, dir| {
-        common.ancestors().find(|ancestor| dir.starts_with(ancestor)).unwrap_or(Path::new("/")).to_owned()
-    });
-    common.parent().is_some().then_some(common)
+fn remap(folder: &Path, name: &str) -> OsString {
+    let mut flag = OsString::from("--remap-path-prefix=");
+    flag.push(folder);
+    flag.push("=");
+    flag.push(name);
+    flag
 }
 
 fn cargo_home() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")))?;
-    fs::canonicalize(&home).ok().or(Some(home))
+    home.or_else(|| env::home_dir().map(|home| home.join(".cargo")))
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(json)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_common_folder_is_the_innermost_one() {
-        let cases: [(&[&str], Option<&str>); 4] = [
-            (&["/a/b/c"], Some("/a/b/c")),
-            (&["/a/b/c", "/a/b/d/e", "/a/b"], Some("/a/b")),
-            (&["/a/bc", "/a/bd"], Some("/a")),
-            (&["/a/b", "/c"], None),
-        ];
-        for (dirs, wanted) in cases {
-            assert_eq!(
-                common_folder(dirs.iter().map(Path::new)).as_deref(),
-                wanted.map(Path::new),
-                "{dirs:?}"
-            );
-        }
-    }
 }

@@ -8,7 +8,7 @@ use std::{
 use wit_component::{ComponentEncoder, DecodedWasm};
 use wit_parser::{Resolve, WorldItem, WorldKey};
 
-use crate::{BuildError, Component, cargo::Module};
+use crate::{BuildError, Component, cargo::Module, file::write_if_changed};
 
 /// Why a core module is not a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,7 @@ pub struct Interfaces {
 /// # Errors
 /// [`EncodeError`] if it has no component type, or the component would import WASI.
 pub fn encode(module: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    validate("reading the module", module)?;
     let (stripped, _) = wit_component::metadata::decode(module).map_err(refused("reading the module"))?;
     if stripped.is_none() {
         return Err(EncodeError::NoComponentType);
@@ -68,6 +69,13 @@ pub fn encode(module: &[u8]) -> Result<Vec<u8>, EncodeError> {
 /// # Errors
 /// [`EncodeError::Refused`] if it is not a component.
 pub fn interfaces(component: &[u8]) -> Result<Interfaces, EncodeError> {
+    validate("reading the component", component)?;
+    if !wasmparser::Parser::is_component(component) {
+        return Err(EncodeError::Refused {
+            attempt: "reading the component",
+            message: "it is a core module: encode it as a component first".to_owned(),
+        });
+    }
     let decoded = wit_component::decode(component).map_err(refused("reading the component"))?;
     let DecodedWasm::Component(resolve, world) = decoded else {
         return Err(EncodeError::Refused {
@@ -84,17 +92,21 @@ pub fn interfaces(component: &[u8]) -> Result<Interfaces, EncodeError> {
     Ok(Interfaces { imports: names(&mut world.imports.iter()), exports: names(&mut world.exports.iter()) })
 }
 
+/// The decoders take sections at their word, and panic if one claims more than there is.
+fn validate(attempt: &'static str, bytes: &[u8]) -> Result<(), EncodeError> {
+    wasmparser::validate(bytes).map(drop).map_err(refused(attempt))
+}
+
 fn name(resolve: &Resolve, key: &WorldKey) -> String {
     resolve.name_world_key(key)
 }
 
-fn refused<E: std::fmt::Debug>(attempt: &'static str) -> impl Fn(E) -> EncodeError {
-    // anyhow's errors show their chain of causes through Debug alone.
-    move |error| EncodeError::Refused { attempt, message: format!("{error:?}") }
+fn refused<E: std::fmt::Display>(attempt: &'static str) -> impl Fn(E) -> EncodeError {
+    // anyhow's errors show their chain of causes in the alternate form alone.
+    move |error| EncodeError::Refused { attempt, message: format!("{error:#}") }
 }
 
-/// Encodes a module into the target directory. A component that is there already and the same is left alone, so
-/// that what depends on the file is not built again.
+/// Encodes a module into the target directory.
 pub(crate) fn write(module: &Module, target_dir: &Path) -> Result<Component, BuildError> {
     let file = |action, path: &Path| {
         let path = path.to_owned();
@@ -107,12 +119,6 @@ pub(crate) fn write(module: &Module, target_dir: &Path) -> Result<Component, Bui
     let dir = target_dir.join("components");
     fs::create_dir_all(&dir).map_err(file("creating", &dir))?;
     let path: PathBuf = dir.join(format!("{}.wasm", module.name));
-    if fs::read(&path).is_ok_and(|present| present == component) {
-        return Ok(Component { name: module.name.clone(), path });
-    }
-    // Renamed into place: another build, or a daemon that loads it, never sees half a file.
-    let partial = dir.join(format!(".{}.{}", module.name, std::process::id()));
-    fs::write(&partial, &component).map_err(file("writing", &partial))?;
-    fs::rename(&partial, &path).map_err(file("writing", &path))?;
+    write_if_changed(&path, &component).map_err(file("writing", &path))?;
     Ok(Component { name: module.name.clone(), path })
 }

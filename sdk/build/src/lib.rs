@@ -16,6 +16,7 @@
 mod cargo;
 mod component;
 mod error;
+mod file;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +29,8 @@ pub use toolchain::{BuildStd, Toolchain};
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Where compiled code is kept; `guests` below Cargo's target directory unless given. Builds that share it
-    /// compile the standard library once, and wait for one another.
+    /// compile the standard library once, and wait for one another. Cargo takes packages of one name and version
+    /// for one another there, even from different folders.
     pub target_dir: Option<PathBuf>,
     /// Show Cargo's progress and warnings on stderr. Otherwise its output is kept for the error.
     pub progress: bool,
@@ -68,6 +70,11 @@ pub fn build_each(crate_dirs: &[&Path], options: &Options) -> Result<Vec<Compone
         Some(dir) => dir.clone(),
         None => workspace.default_target_dir(),
     };
+    let _lock = file::lock(&target_dir).map_err(|source| BuildError::File {
+        action: "locking",
+        path: target_dir.clone(),
+        source,
+    })?;
     let modules = workspace.compile(&toolchain, &plugins, &target_dir, options.progress)?;
     modules.iter().map(|module| component::write(module, &target_dir)).collect()
 }
