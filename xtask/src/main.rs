@@ -1,8 +1,12 @@
 //! Netloom's development commands.
 
+mod artifacts;
+mod build;
+mod demo;
 mod process;
 mod progress;
 mod setup;
+mod test;
 mod vm;
 mod workspace;
 
@@ -16,6 +20,10 @@ use clap::Parser;
 #[command(bin_name = "cargo xtask", max_term_width = 100)]
 enum Task {
     Setup(setup::Args),
+    BuildEbpf(artifacts::EbpfArgs),
+    BuildPlugins(artifacts::PluginsArgs),
+    Demo(demo::Args),
+    Test(test::Args),
     Vm(vm::Args),
 }
 
@@ -32,6 +40,10 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup(args) => setup::main(&args).map(|()| ExitCode::SUCCESS),
+        Task::BuildEbpf(args) => artifacts::ebpf_main(&args).map(|()| ExitCode::SUCCESS),
+        Task::BuildPlugins(args) => artifacts::plugins_main(&args).map(|()| ExitCode::SUCCESS),
+        Task::Demo(args) => demo::main(&args),
+        Task::Test(args) => test::main(&args),
         Task::Vm(args) => vm::main(args),
     }
 }

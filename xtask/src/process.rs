@@ -167,7 +167,7 @@ mod tests {
     fn watching_sees_both_streams() {
         let mut seen = Vec::new();
         let finished = watch(Command::new("sh").args(["-c", "echo out; echo err >&2"]), |line| {
-            seen.push(line.to_owned())
+            seen.push(line.to_owned());
         })
         .unwrap();
         seen.sort();

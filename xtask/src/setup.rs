@@ -199,13 +199,6 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     Ok(())
 }
 
-/// Why something cannot be done on this machine as it is, if so; nothing is installed.
-pub(crate) fn lacks(needs: &[Need]) -> Option<String> {
-    let absent = missing(needs);
-    let names: Vec<&str> = absent.iter().map(|requirement| requirement.name).collect();
-    (!names.is_empty()).then(|| format!("missing: {}", names.join(", ")))
-}
-
 /// Fetches apt's package lists.
 pub(crate) fn update_package_lists() -> Result<()> {
     if !workspace::is_root() {

@@ -89,7 +89,7 @@ fn tools() -> Vec<PathBuf> {
 fn program(name: &str) -> Option<PathBuf> {
     let path = fs::canonicalize(find(name)?).ok()?;
     if elf::is_elf(&path) {
-        return Some(find(name)?);
+        return find(name);
     }
     let mut dirs: Vec<PathBuf> = fs::read_dir("/usr/lib/linux-tools")
         .into_iter()
@@ -157,7 +157,9 @@ fn busybox_applets() -> Result<Vec<String>> {
     let list = capture(Command::new("busybox").arg("--list"))?;
     Ok(list
         .lines()
-        .filter(|name| !BETTER.contains(name) && !["modinfo", "busybox", "init", "linuxrc", "tc", "ss"].contains(name))
+        .filter(|name| {
+            !BETTER.contains(name) && !["modinfo", "busybox", "init", "linuxrc", "tc", "ss"].contains(name)
+        })
         .map(str::to_owned)
         .collect())
 }

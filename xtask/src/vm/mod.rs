@@ -18,7 +18,8 @@ use anyhow::{Context, Result, bail};
 
 pub(crate) use image::Kernel;
 pub(crate) use initramfs::{Copy, Job};
-use machine::{Machine, Output};
+use machine::Machine;
+pub(crate) use machine::Output;
 
 use crate::{
     process::quiet,
@@ -126,7 +127,7 @@ fn parse_copy(copy: &str) -> Result<Copy> {
 }
 
 /// Passes the output of a machine's command on as ours.
-fn print(output: Output) {
+pub(crate) fn print(output: Output) {
     // Nobody reads any more: the command is still worth its exit code.
     drop(match output {
         Output::Stdout(bytes) => {
@@ -135,6 +136,12 @@ fn print(output: Output) {
         }
         Output::Stderr(bytes) => std::io::stderr().lock().write_all(&bytes),
     });
+}
+
+/// Gets everything that machines with this kernel need.
+pub(crate) fn ready(kernel: Kernel) -> Result<()> {
+    setup::ensure(&[Need::Vm])?;
+    initramfs::base(&image::image(kernel)?).map(drop)
 }
 
 /// Runs a job in a machine of its own: its command's exit code.

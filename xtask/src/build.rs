@@ -1,0 +1,144 @@
+//! What cargo builds, found in its messages.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{process::line, workspace};
+
+/// What a test program tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A crate's inside.
+    Unit,
+    /// A crate as others see it, from its `tests` folder.
+    Integration,
+}
+
+/// A program that cargo built.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// The package's name, and the target's where it differs.
+    pub(crate) name: String,
+    /// Where its package lies.
+    pub(crate) package_dir: PathBuf,
+    /// What it tests; for a program that is no test, `Unit`.
+    pub(crate) kind: Kind,
+    /// The program.
+    pub(crate) executable: PathBuf,
+}
+
+/// Compiles every test in one go.
+pub(crate) fn tests(packages: &[String]) -> Result<Vec<Program>> {
+    build(&["test", "--no-run"], packages)
+}
+
+/// Compiles the workspace's own programs, which some tests run.
+pub(crate) fn programs(packages: &[String]) -> Result<Vec<Program>> {
+    build(&["build", "--bins"], packages)
+}
+
+fn build(args: &[&str], packages: &[String]) -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    messages(args, packages, |message| programs.extend(program(message)))?;
+    programs.sort_by(|a: &Program, b| a.name.cmp(&b.name));
+    Ok(programs)
+}
+
+/// The folders that the build scripts of these packages wrote to.
+pub(crate) fn script_outputs(packages: &[String]) -> Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    messages(&["build"], packages, |message| folders.extend(script_output(message, packages)))?;
+    Ok(folders)
+}
+
+fn messages(args: &[&str], packages: &[String], mut each: impl FnMut(&Value)) -> Result<()> {
+    let mut command = workspace::cargo();
+    command.args(args).args(selection(packages)).arg("--message-format=json-render-diagnostics");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("`{}` cannot be started", line(&command)))?;
+    let stdout = child.stdout.take().context("cargo has no output")?;
+    for message in BufReader::new(stdout).lines() {
+        let message = message.context("reading cargo's messages")?;
+        // Cargo's messages are JSON; other lines are from the programs it runs.
+        if let Ok(message) = serde_json::from_str(&message) {
+            each(&message);
+        }
+    }
+    let status = child.wait().context("waiting for cargo")?;
+    if !status.success() {
+        bail!("`{}` failed; what cargo says is above", line(&command));
+    }
+    Ok(())
+}
+
+/// The packages as cargo's arguments.
+pub(crate) fn selection(packages: &[String]) -> Vec<String> {
+    if packages.is_empty() {
+        return vec!["--workspace".to_owned()];
+    }
+    packages.iter().flat_map(|package| ["--package".to_owned(), package.clone()]).collect()
+}
+
+fn program(message: &Value) -> Option<Program> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let executable = PathBuf::from(text(message.get("executable")?)?);
+    let target = message.get("target")?;
+    let kinds = target.get("kind")?.as_array()?;
+    let is = |kind: &str| kinds.iter().any(|value| value == kind);
+    let package_dir = Path::new(message.get("manifest_path")?.as_str()?).parent()?.to_path_buf();
+    let name = text(target.get("name")?)?;
+    let place = package_dir.strip_prefix(workspace::root()).unwrap_or(&package_dir).display().to_string();
+    let kind = if is("test") { Kind::Integration } else { Kind::Unit };
+    let name = match kind {
+        Kind::Integration => format!("{place}/tests/{name}"),
+        Kind::Unit if is("bin") => format!("{place} ({name})"),
+        Kind::Unit => place,
+    };
+    Some(Program { name, package_dir, kind, executable })
+}
+
+/// Of `{"reason": "build-script-executed", "package_id": "path+file:///…/ebpf#netloom-ebpf@0.1.0", "out_dir": …}`.
+fn script_output(message: &Value, packages: &[String]) -> Option<PathBuf> {
+    let id = message.get("package_id")?.as_str()?;
+    let of = |package: &String| id.contains(&format!("#{package}@")) || id.contains(&format!("/{package}#"));
+    let executed = message.get("reason")? == "build-script-executed" && packages.iter().any(of);
+    executed.then(|| message.get("out_dir")?.as_str().map(PathBuf::from)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_test_program_is_found_in_cargos_messages() {
+        let manifest = workspace::root().join("host/kernel/Cargo.toml");
+        let message = json!({
+            "reason": "compiler-artifact",
+            "manifest_path": manifest,
+            "target": {"kind": ["test"], "name": "links"},
+            "executable": "/target/debug/deps/links-0123",
+        });
+        let found = program(&message).unwrap();
+        assert_eq!(found.name, "host/kernel/tests/links");
+        assert_eq!(found.kind, Kind::Integration);
+        let script = json!({
+            "reason": "build-script-executed",
+            "package_id": "path+file:///clone/ebpf#netloom-ebpf@0.1.0",
+            "out_dir": "/target/out",
+        });
+        assert_eq!(script_output(&script, &["netloom-ebpf".into()]), Some("/target/out".into()));
+        assert_eq!(script_output(&script, &["netloom".into()]), None);
+        assert!(program(&json!({"reason": "compiler-artifact", "executable": null})).is_none());
+    }
+}

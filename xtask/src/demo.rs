@@ -1,0 +1,127 @@
+//! `cargo xtask demo`: the main job in a few steps, on a real kernel.
+
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    artifacts, build,
+    process::{describe, line},
+    progress::step,
+    setup::{self, Need},
+    vm::{self, Job, Kernel, same_path},
+    workspace,
+};
+
+/// Shows what Netloom does, with a real daemon on a real kernel: this one, or another in a machine of its own
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// On Debian's kernel of this version instead of the running one; needs no root
+    #[arg(long, value_enum)]
+    kernel: Option<Kernel>,
+    /// Prints the report as JSON
+    #[arg(long)]
+    json: bool,
+    /// Waits before it cleans up, until Ctrl-C, for a look around
+    #[arg(long, conflicts_with = "kernel")]
+    hold: bool,
+}
+
+/// What the demo runs.
+struct Pieces {
+    demo: PathBuf,
+    netloomd: PathBuf,
+    netloom: PathBuf,
+    plugin: PathBuf,
+    observer: PathBuf,
+    firewall: PathBuf,
+}
+
+/// `cargo xtask demo`.
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    if args.kernel.is_none() && !workspace::is_root() {
+        bail!(
+            "the demo makes namespaces and loads BPF programs, which needs root. Run it as root, for instance with \
+             `sudo env PATH=\"$PATH\" cargo xtask demo`, or let `cargo xtask demo --kernel 6.12` run it in a machine \
+             of its own, which needs no root"
+        );
+    }
+    let place = if args.kernel.is_some() { Need::Vm } else { Need::Netns };
+    setup::ensure(&[Need::Bpf, Need::Guest, place])?;
+    let pieces = build()?;
+    match args.kernel {
+        None => here(&pieces, args),
+        Some(kernel) => there(&pieces, args, kernel),
+    }
+}
+
+fn build() -> Result<Pieces> {
+    step("building netloomd, netloom and the demo");
+    let packages = ["netloom-daemon", "netloom-cli", "netloom-demo"].map(str::to_owned);
+    let programs = build::programs(&packages)?;
+    let program = |name: &str| {
+        let found = programs.iter().find(|program| program.executable.ends_with(name));
+        found.map(|program| program.executable.clone()).with_context(|| format!("cargo built no {name}"))
+    };
+    let (netloomd, netloom, demo) = (program("netloomd")?, program("netloom")?, program("netloom-demo")?);
+    let plugins = artifacts::plugins()?;
+    let objects = artifacts::ebpf()?;
+    Ok(Pieces {
+        demo,
+        netloomd,
+        netloom,
+        plugin: plugins.join("netloom-example-custom-policy.wasm"),
+        observer: objects.join("observer.bpf.o"),
+        firewall: objects.join("pass.bpf.o"),
+    })
+}
+
+impl Pieces {
+    /// The command line.
+    fn words(&self, args: &Args) -> Vec<String> {
+        let mut words = vec![self.demo.display().to_string()];
+        for (option, path) in [
+            ("--netloomd", &self.netloomd),
+            ("--netloom", &self.netloom),
+            ("--plugin", &self.plugin),
+            ("--observer", &self.observer),
+            ("--firewall", &self.firewall),
+        ] {
+            words.extend([option.to_owned(), path.display().to_string()]);
+        }
+        words.extend(args.json.then(|| "--json".to_owned()));
+        words.extend(args.hold.then(|| "--hold".to_owned()));
+        words
+    }
+}
+
+fn here(pieces: &Pieces, args: &Args) -> Result<ExitCode> {
+    let mut command = Command::new(&pieces.demo);
+    command.args(pieces.words(args).iter().skip(1));
+    let status = command.status().with_context(|| format!("`{}` cannot be started", line(&command)))?;
+    match status.code() {
+        Some(code) => Ok(exit_code(code)),
+        None => bail!("the demo ended early ({})", describe(status)),
+    }
+}
+
+fn there(pieces: &Pieces, args: &Args, kernel: Kernel) -> Result<ExitCode> {
+    let files =
+        [&pieces.demo, &pieces.netloomd, &pieces.netloom, &pieces.plugin, &pieces.observer, &pieces.firewall];
+    let job = Job {
+        command: pieces.words(args),
+        copies: files.into_iter().map(|path| same_path(path)).collect(),
+        ..Job::default()
+    };
+    let options = vm::Options { memory: 3072, timeout: Duration::from_secs(600), ..vm::Options::default() };
+    step(&format!("starting a machine with kernel {}", kernel.as_str()));
+    vm::run(kernel, &job, &options, vm::print).map(exit_code)
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}

@@ -1,0 +1,129 @@
+//! `cargo xtask test`: every test, by what it needs.
+
+mod checks;
+mod libtest;
+mod outcome;
+mod tier;
+mod virtual_machine;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use outcome::{Outcome, Progress};
+use tier::Tier;
+
+use crate::{
+    build::{self, Program},
+    process::{capture, describe, watch},
+    setup::{self, Need},
+    vm, workspace,
+};
+
+/// How long one program of tests may take.
+const PATIENCE_SECONDS: &str = "900";
+
+/// Runs the tests, tier by tier; the last line is the sum
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this tier; may be given more than once
+    #[arg(long, value_enum)]
+    tier: Vec<Tier>,
+    /// Only this package's tests; may be given more than once
+    #[arg(short, long, value_name = "NAME")]
+    package: Vec<String>,
+    /// For the test programs: a part of tests' names, `--exact`, …
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// `cargo xtask test`.
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    let tiers = if args.tier.is_empty() { Tier::ALL.to_vec() } else { args.tier.clone() };
+    setup::ensure(&[Need::Bpf, Need::Guest])?;
+    let tests = build::tests(&args.package)?;
+    let suite = Suite { args, tests };
+    let mut outcomes = Vec::new();
+    for tier in Tier::ALL.into_iter().filter(|tier| tiers.contains(tier)) {
+        outcomes.push(suite.run(tier)?);
+    }
+    let sum = outcome::summarize(&outcomes);
+    Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct Suite<'a> {
+    args: &'a Args,
+    tests: Vec<Program>,
+}
+
+impl Suite<'_> {
+    fn run(&self, tier: Tier) -> Result<Outcome> {
+        let selected: Vec<&Program> =
+            self.tests.iter().filter(|program| tier.runs(program, &workspace::root())).collect();
+        if let Err(reason) = prepare(tier) {
+            return Ok(outcome::cannot_run(tier, format!("{reason:#}"), workspace::is_ci()));
+        }
+        let mut progress = Progress::begin(tier);
+        match tier.kernel() {
+            Some(kernel) if !selected.is_empty() => {
+                let programs = build::programs(&self.args.package)?;
+                let job = virtual_machine::Job {
+                    tests: &selected,
+                    programs: &programs,
+                    filter: &self.args.filter,
+                    required: tier.required_features(),
+                };
+                virtual_machine::run(kernel, &job, &mut progress)?;
+            }
+            Some(_) => {}
+            None => {
+                if tier == Tier::Unit && self.args.filter.is_empty() {
+                    checks::run(&self.args.package, &mut progress);
+                }
+                if tier == Tier::Netns && !selected.is_empty() {
+                    // Some of these tests run the daemon.
+                    build::programs(&self.args.package)?;
+                }
+                for program in selected {
+                    self.run_here(program, &mut progress)?;
+                }
+            }
+        }
+        Ok(progress.end(tier))
+    }
+
+    fn run_here(&self, program: &Program, progress: &mut Progress) -> Result<()> {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", PATIENCE_SECONDS]).arg(&program.executable).arg("--show-output");
+        command.args(&self.args.filter);
+        command.current_dir(&program.package_dir).env("CARGO_MANIFEST_DIR", &program.package_dir);
+        if let Ok(sysroot) = capture(Command::new("rustc").args(["--print", "sysroot"])) {
+            // The tests of a procedural macro load the compiler's libraries.
+            command.env("LD_LIBRARY_PATH", format!("{}/lib", sysroot.trim()));
+        }
+        let finished = watch(&mut command, |_| {})?;
+        let ended = match finished.status.code() {
+            Some(0) => Ok(()),
+            Some(124 | 137) => Err(format!("no end within {PATIENCE_SECONDS} s; it was killed")),
+            _ => Err(describe(finished.status)),
+        };
+        let report = libtest::read(&finished.output);
+        progress.program(&program.name, &report, &ended, &finished.output);
+        Ok(())
+    }
+}
+
+/// Gets what a tier needs, or says why it cannot be had.
+fn prepare(tier: Tier) -> Result<()> {
+    match tier {
+        Tier::Unit | Tier::Plugin => Ok(()),
+        Tier::Netns if !workspace::is_root() => {
+            anyhow::bail!(
+                "it makes network namespaces and loads BPF programs, which needs root: try with sudo"
+            )
+        }
+        Tier::Netns => setup::ensure(&[Need::Netns]),
+        Tier::Vm6_12 => vm::ready(vm::Kernel::V6_12),
+        Tier::Vm6_1 => vm::ready(vm::Kernel::V6_1),
+    }
+}

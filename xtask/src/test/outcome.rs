@@ -1,0 +1,121 @@
+use std::time::{Duration, Instant};
+
+use super::{
+    libtest::{Counts, Report},
+    tier::Tier,
+};
+
+/// What became of a tier.
+pub(crate) struct Outcome {
+    /// Which.
+    pub(crate) tier: Tier,
+    /// Its tests.
+    pub(crate) counts: Counts,
+    /// Why it could not run, if so.
+    pub(crate) reason: Option<String>,
+    /// How long it took.
+    pub(crate) time: Duration,
+}
+
+/// A tier under way.
+pub(crate) struct Progress {
+    counts: Counts,
+    started: Instant,
+}
+
+impl Progress {
+    /// Nothing has run yet.
+    pub(crate) fn begin(tier: Tier) -> Self {
+        println!("\n── {tier}");
+        Self { counts: Counts::default(), started: Instant::now() }
+    }
+
+    /// A program of tests has ended: whether as it should. Its output is shown if not.
+    pub(crate) fn program(&mut self, name: &str, report: &Report, ended: &Result<(), String>, output: &str) {
+        let mut counts = report.counts;
+        if ended.is_err() && counts.failed == 0 {
+            // It died, or it failed beside its tests.
+            counts.failed += 1;
+        }
+        if counts == Counts::default() {
+            return;
+        }
+        let skipped =
+            if counts.skipped > 0 { format!(", {} skipped", counts.skipped) } else { String::new() };
+        let failed = if counts.failed > 0 { format!(", {} FAILED", counts.failed) } else { String::new() };
+        println!("   {name:<44} {:>4} passed{failed}{skipped}", counts.passed);
+        for skip in &report.skips {
+            println!("     skipped: {skip}");
+        }
+        if counts.failed > 0 {
+            let why = ended.as_ref().err().map_or("", String::as_str);
+            println!("{}\n{name}: {why}", output.trim_end());
+        }
+        self.counts += counts;
+    }
+
+    /// A check that is no program of tests: `Ok(Some(why))` if it was skipped.
+    pub(crate) fn check(&mut self, name: &str, result: Result<Option<String>, String>) {
+        match result {
+            Ok(None) => {
+                println!("   {name:<44}    passed");
+                self.counts.passed += 1;
+            }
+            Ok(Some(why)) => {
+                println!("   {name:<44}    skipped: {why}");
+                self.counts.skipped += 1;
+            }
+            Err(why) => {
+                println!("   {name:<44}    FAILED\n{why}");
+                self.counts.failed += 1;
+            }
+        }
+    }
+
+    /// The tier has ended.
+    pub(crate) fn end(self, tier: Tier) -> Outcome {
+        Outcome { tier, counts: self.counts, reason: None, time: self.started.elapsed() }
+    }
+}
+
+/// A tier that cannot run here: skipped, and failed where nobody would notice.
+pub(crate) fn cannot_run(tier: Tier, reason: String, ci: bool) -> Outcome {
+    println!("\n── {tier}\n   skipped: {reason}");
+    let counts = Counts { passed: 0, failed: usize::from(ci), skipped: usize::from(!ci) };
+    Outcome { tier, counts, reason: Some(reason), time: Duration::ZERO }
+}
+
+/// The table at the end, and the counts over all.
+pub(crate) fn summarize(outcomes: &[Outcome]) -> Counts {
+    println!("\n{:<10} {:>7} {:>7} {:>8} {:>7}", "tier", "passed", "failed", "skipped", "time");
+    for outcome in outcomes {
+        let Counts { passed, failed, skipped } = outcome.counts;
+        let time = format!("{} s", outcome.time.as_secs());
+        println!("{:<10} {passed:>7} {failed:>7} {skipped:>8} {time:>7}", outcome.tier);
+        if let Some(reason) = &outcome.reason {
+            let verdict = if failed > 0 { "failed, because CI is set and it cannot run" } else { "skipped" };
+            println!("           {verdict}: {reason}");
+        }
+    }
+    let sum: Counts = outcomes.iter().map(|outcome| outcome.counts).sum();
+    println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_that_cannot_run_fails_only_in_ci() {
+        assert_eq!(cannot_run(Tier::Netns, "needs root".into(), false).counts.skipped, 1);
+        assert_eq!(cannot_run(Tier::Netns, "needs root".into(), true).counts.failed, 1);
+    }
+
+    #[test]
+    fn a_program_that_died_has_failed() {
+        let mut progress = Progress::begin(Tier::Unit);
+        progress.program("x", &Report::default(), &Err("killed by signal 11".into()), "");
+        assert_eq!(progress.end(Tier::Unit).counts.failed, 1);
+    }
+}

@@ -1,0 +1,110 @@
+use std::{fmt, path::Path};
+
+use clap::ValueEnum;
+
+use crate::{
+    build::{Kind, Program},
+    vm::Kernel,
+};
+
+/// The kinds of tests, by what they need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Tier {
+    /// Formatting, lints, licences; unit, property and documentation tests
+    #[value(name = "unit")]
+    Unit,
+    /// Real namespaces on the running kernel; needs root
+    #[value(name = "netns")]
+    Netns,
+    /// Plugins in Wasm, well-behaved and not
+    #[value(name = "plugin")]
+    Plugin,
+    /// The namespace tests on Linux 6.12, where netkit and tcx must be there
+    #[value(name = "vm-6.12")]
+    Vm6_12,
+    /// The namespace tests on Linux 6.1, without netkit and tcx
+    #[value(name = "vm-6.1")]
+    Vm6_1,
+}
+
+impl Tier {
+    /// Every tier, in the order in which they run: what fails sooner comes first.
+    pub(crate) const ALL: [Self; 5] = [Self::Unit, Self::Plugin, Self::Netns, Self::Vm6_12, Self::Vm6_1];
+
+    /// As in `--tier`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Netns => "netns",
+            Self::Plugin => "plugin",
+            Self::Vm6_12 => "vm-6.12",
+            Self::Vm6_1 => "vm-6.1",
+        }
+    }
+
+    /// The kernel it boots, if it does.
+    pub(crate) const fn kernel(self) -> Option<Kernel> {
+        match self {
+            Self::Vm6_12 => Some(Kernel::V6_12),
+            Self::Vm6_1 => Some(Kernel::V6_1),
+            Self::Unit | Self::Netns | Self::Plugin => None,
+        }
+    }
+
+    /// The features without which its kernel's tests have failed, not been skipped.
+    pub(crate) const fn required_features(self) -> &'static str {
+        match self {
+            Self::Vm6_12 => "netkit,netkit-links,tcx,socket-destroy",
+            Self::Vm6_1 => "legacy-tc,socket-destroy",
+            Self::Unit | Self::Netns | Self::Plugin => "",
+        }
+    }
+
+    /// Whether it runs a program of tests. Where a test lies says what it needs: integration tests of the crates
+    /// that talk to the kernel take namespaces, those of the crates that make or run plugins take Wasm.
+    pub(crate) fn runs(self, program: &Program, root: &Path) -> bool {
+        let dir = program.package_dir.strip_prefix(root).unwrap_or(&program.package_dir);
+        let netns = ["host/kernel", "host/daemon", "tests"];
+        let plugin = ["host/runtime", "sdk/build", "sdk/rust", "plugins", "examples"];
+        let below = |places: &[&str]| places.iter().any(|place| dir.starts_with(place));
+        let integration = program.kind == Kind::Integration;
+        let tier = if integration && below(&netns) {
+            Self::Netns
+        } else if below(&plugin) && (integration || !below(&["host/runtime", "sdk"])) {
+            Self::Plugin
+        } else {
+            Self::Unit
+        };
+        self == tier || (tier == Self::Netns && self.kernel().is_some())
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiers(package: &str, kind: Kind) -> Vec<Tier> {
+        let root = Path::new("/clone");
+        let program =
+            Program { name: "x".into(), package_dir: root.join(package), kind, executable: "/x".into() };
+        Tier::ALL.into_iter().filter(|tier| tier.runs(&program, root)).collect()
+    }
+
+    #[test]
+    fn where_a_test_lies_says_what_it_needs() {
+        assert_eq!(tiers("host/core", Kind::Unit), [Tier::Unit]);
+        assert_eq!(tiers("host/kernel", Kind::Unit), [Tier::Unit]);
+        assert_eq!(tiers("host/kernel", Kind::Integration), [Tier::Netns, Tier::Vm6_12, Tier::Vm6_1]);
+        assert_eq!(tiers("tests/netns", Kind::Integration), [Tier::Netns, Tier::Vm6_12, Tier::Vm6_1]);
+        assert_eq!(tiers("host/runtime", Kind::Integration), [Tier::Plugin]);
+        assert_eq!(tiers("host/runtime", Kind::Unit), [Tier::Unit]);
+        assert_eq!(tiers("examples/custom-policy", Kind::Unit), [Tier::Plugin]);
+        assert_eq!(tiers("host/cli", Kind::Integration), [Tier::Unit]);
+    }
+}
