@@ -8,6 +8,7 @@ use std::{
     io::Write as _,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use sha2::{Digest, Sha256};
@@ -45,7 +46,20 @@ impl Cache {
         if metadata.mode() & 0o077 != 0 {
             return unsafe_because(format!("others can use it (mode {:o})", metadata.mode() & 0o777));
         }
-        Ok(Self { directory: directory.to_owned() })
+        let cache = Self { directory: directory.to_owned() };
+        cache.remove_leftovers().map_err(|error| io("clean", error))?;
+        Ok(cache)
+    }
+
+    /// Removes what a killed process had half written.
+    fn remove_leftovers(&self) -> std::io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "partial") {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// The compiled component, if it is here, whole and from this engine.
@@ -96,7 +110,8 @@ impl Cache {
         compiled.sort();
         for (_, path) in compiled.iter().rev().skip(ENTRIES) {
             fs::remove_file(path)?;
-            fs::remove_file(path.with_extension("sha256"))?;
+            // It may have been lost on its own.
+            drop(fs::remove_file(path.with_extension("sha256")));
         }
         Ok(())
     }
@@ -119,7 +134,10 @@ impl Cache {
 
 /// Writes a file so that a reader sees the old one or the new one, whole.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    // Two loads of one component may be under way at once.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("{}-{write}.partial", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
     fs::rename(&temporary, path)

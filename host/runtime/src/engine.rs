@@ -30,7 +30,9 @@ impl TickingEngine {
             Ok(engine) => engine,
             // The pool reserves terabytes of addresses: a limit on them (RLIMIT_AS) forbids it.
             Err(pooled) => {
-                tracing::warn!("the pool for plugin instances could not be reserved, going on without: {pooled:#}");
+                tracing::warn!(
+                    "the pool for plugin instances could not be reserved, going on without: {pooled:#}"
+                );
                 Engine::new(&configuration(false)).map_err(|error| HostError::Engine(format!("{error:#}")))?
             }
         };

@@ -3,11 +3,7 @@ use std::{path::PathBuf, time::Duration};
 use netloom_core::model::Name;
 use wasmtime::Trap;
 
-use crate::{
-    grants::Grant,
-    hook::Hook,
-    limits::Breach,
-};
+use crate::{grants::Grant, hook::Hook, limits::Breach};
 
 /// The plugin host could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -102,14 +98,16 @@ pub enum Refusal {
     },
     /// It exports no hook.
     #[error(
-        "it exports no policy hook (attach-order, datapath-mode or socket-reap of netloom:policy@0.1.0){exports}; export at least one"
+        "it exports no hook (attach-order, datapath-mode, socket-reap or lifecycle of netloom:policy@0.1.0){exports}; export at least one"
     )]
     NoHook {
         /// What it exports instead, as a clause.
         exports: String,
     },
     /// It imports an operation it was not granted.
-    #[error("it imports {import} without the grant `{grant}`; load it with `--grant {grant}` if you trust it with that")]
+    #[error(
+        "it imports {import} without the grant `{grant}`; load it with `--grant {grant}` if you trust it with that"
+    )]
     MissingGrant {
         /// The import's name.
         import: String,
@@ -117,7 +115,9 @@ pub enum Refusal {
         grant: Grant,
     },
     /// It imports an operation this host does not carry out.
-    #[error("it imports {import}, and this netloomd carries out no kernel operations of that interface for plugins")]
+    #[error(
+        "it imports {import}, an operation this netloomd does not carry out for plugins; build it without, or use a netloomd that does"
+    )]
     NotOffered {
         /// The import's name.
         import: String,

@@ -43,7 +43,10 @@ pub struct InvalidGrant(String);
 impl FromStr for Grant {
     type Err = InvalidGrant;
     fn from_str(text: &str) -> Result<Self, InvalidGrant> {
-        Self::ALL.into_iter().find(|grant| grant.as_str() == text).ok_or_else(|| InvalidGrant(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|grant| grant.as_str() == text)
+            .ok_or_else(|| InvalidGrant(text.to_owned()))
     }
 }
 

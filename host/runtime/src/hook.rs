@@ -27,12 +27,6 @@ impl Hook {
             Self::Lifecycle => "lifecycle",
         }
     }
-
-    /// Whether plugins decide something in it; `lifecycle` alone makes no plugin.
-    #[must_use]
-    pub const fn is_policy(self) -> bool {
-        !matches!(self, Self::Lifecycle)
-    }
 }
 
 impl fmt::Display for Hook {

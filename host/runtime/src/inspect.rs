@@ -60,7 +60,8 @@ pub(crate) fn inspect(engine: &Engine, component: &Component, digest: &str, size
     let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let hooks = Hook::ALL.into_iter().filter(|hook| exports.iter().any(|name| is_hook(name, *hook)));
-    let grants = Grant::ALL.into_iter().filter(|grant| imports.iter().any(|name| operation(name) == Some(*grant)));
+    let grants =
+        Grant::ALL.into_iter().filter(|grant| imports.iter().any(|name| operation(name) == Some(*grant)));
     Inspection {
         digest: digest.to_owned(),
         size: size as u64,
@@ -76,7 +77,7 @@ pub(crate) fn check(inspection: &Inspection, grants: &Grants, offered: &[Grant])
     for import in &inspection.imports {
         check_import(import, grants, offered)?;
     }
-    if !inspection.hooks.iter().any(|hook| hook.is_policy()) {
+    if inspection.hooks.is_empty() {
         return Err(Refusal::NoHook { exports: other_exports(&inspection.exports) });
     }
     Ok(())
@@ -85,10 +86,10 @@ pub(crate) fn check(inspection: &Inspection, grants: &Grants, offered: &[Grant])
 fn check_import(import: &str, grants: &Grants, offered: &[Grant]) -> Result<(), Refusal> {
     if let Some(grant) = operation(import) {
         let import = import.to_owned();
-        return if !offered.contains(&grant) {
-            Err(Refusal::NotOffered { import })
-        } else if !grants.has(grant) {
+        return if !grants.has(grant) {
             Err(Refusal::MissingGrant { import, grant })
+        } else if !offered.contains(&grant) {
+            Err(Refusal::NotOffered { import })
         } else {
             Ok(())
         };
@@ -155,7 +156,8 @@ mod tests {
     fn interfaces_are_known_by_name_and_version() {
         assert_eq!(interface("netloom:kernel/log@0.1.0", KERNEL), Some("log"));
         assert_eq!(interface("netloom:kernel/log@0.1.7", KERNEL), Some("log"));
-        for other in ["netloom:kernel/log@0.2.0", "netloom:kernel/log", "netloom:kernel/log@0.1.0-rc1", "log"] {
+        for other in ["netloom:kernel/log@0.2.0", "netloom:kernel/log", "netloom:kernel/log@0.1.0-rc1", "log"]
+        {
             assert_eq!(interface(other, KERNEL), None, "{other}");
         }
     }

@@ -53,7 +53,9 @@ impl Exports {
         let has = |hook| hooks.contains(&hook);
         Ok(Self {
             attach_order: has(Hook::AttachOrder).then(|| attach_order::GuestIndices::new(pre)).transpose()?,
-            datapath_mode: has(Hook::DatapathMode).then(|| datapath_mode::GuestIndices::new(pre)).transpose()?,
+            datapath_mode: has(Hook::DatapathMode)
+                .then(|| datapath_mode::GuestIndices::new(pre))
+                .transpose()?,
             socket_reap: has(Hook::SocketReap).then(|| socket_reap::GuestIndices::new(pre)).transpose()?,
             lifecycle: has(Hook::Lifecycle).then(|| lifecycle::GuestIndices::new(pre)).transpose()?,
         })
@@ -123,18 +125,30 @@ impl Blueprint {
         };
         let mismatch = |error: wasmtime::Error| NoInstance::Mismatch(format!("{error:#}"));
         let exports = &self.exports;
-        let attach_order =
-            exports.attach_order.as_ref().map(|at| at.load(&mut store, &instance)).transpose().map_err(mismatch)?;
+        let attach_order = exports
+            .attach_order
+            .as_ref()
+            .map(|at| at.load(&mut store, &instance))
+            .transpose()
+            .map_err(mismatch)?;
         let datapath_mode = exports
             .datapath_mode
             .as_ref()
             .map(|at| at.load(&mut store, &instance))
             .transpose()
             .map_err(mismatch)?;
-        let socket_reap =
-            exports.socket_reap.as_ref().map(|at| at.load(&mut store, &instance)).transpose().map_err(mismatch)?;
-        let lifecycle =
-            exports.lifecycle.as_ref().map(|at| at.load(&mut store, &instance)).transpose().map_err(mismatch)?;
+        let socket_reap = exports
+            .socket_reap
+            .as_ref()
+            .map(|at| at.load(&mut store, &instance))
+            .transpose()
+            .map_err(mismatch)?;
+        let lifecycle = exports
+            .lifecycle
+            .as_ref()
+            .map(|at| at.load(&mut store, &instance))
+            .transpose()
+            .map_err(mismatch)?;
         if let Some(guest) = &lifecycle {
             match guest.call_init(&mut store, self.settings.document()).await {
                 Ok(Ok(())) => {}
@@ -159,10 +173,11 @@ impl Blueprint {
         store.limiter(|state| &mut state.meter);
         store.set_hostcall_fuel(self.limits.transfer_bytes);
         store.set_max_component_handles(self.limits.handles);
-        // At each tick the guest gives way to other tasks, so that a busy plugin holds up nobody.
+        // At each tick the guest gives way to other tasks, so that a busy plugin holds up nobody. Tokio's own yield
+        // lets the runtime look at its timers and sockets as well; wasmtime's plain one starves those.
         store.epoch_deadline_callback(|mut context| {
             context.data_mut().meter.check_deadline()?;
-            Ok(UpdateDeadline::Yield(1))
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store
     }

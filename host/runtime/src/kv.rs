@@ -120,7 +120,10 @@ pub(crate) fn check_value(value: &[u8]) -> Result<(), KvError> {
     if value.len() <= VALUE_BYTES {
         Ok(())
     } else {
-        Err(KvError::Invalid(format!("a value has at most {VALUE_BYTES} bytes, this one has {}", value.len())))
+        Err(KvError::Invalid(format!(
+            "a value has at most {VALUE_BYTES} bytes, this one has {}",
+            value.len()
+        )))
     }
 }
 

@@ -9,6 +9,21 @@
 //! | `kv`, `metrics`, `log`, `settings` | what plugins may import without a grant, without Wasm |
 //! | `bindings` | the ABI: generated code, conversions, and glue between the two |
 //!
+//! ```no_run
+//! # async fn example(bytes: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use netloom_core::model::Name;
+//! use netloom_runtime::{HostConfig, LoadRequest, PluginHost, Registry};
+//!
+//! let host = PluginHost::new(HostConfig::default())?;
+//! let plugin = host.load(LoadRequest::new(Name::new("acme")?, bytes)).await?;
+//! // It can be asked already, to see what it would decide; from here on it decides.
+//! let registry = Registry::default();
+//! registry.insert(Arc::new(plugin), None);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! No plugin can hurt the host or another plugin: a guest that runs is interrupted each millisecond and gives way
 //! to other tasks, and whatever it does ends as an error value here.
 

@@ -22,7 +22,7 @@ pub struct Limits {
     pub parts: usize,
     /// Calls from the plugin to the host during one hook call. 10,000.
     pub host_calls: u32,
-    /// Bytes the plugin may pass to the host in one call to it, or return from one hook call. 1 MiB.
+    /// Bytes the plugin may pass to the host in one call to it, or return from one hook call. 4 MiB.
     pub transfer_bytes: usize,
     /// Resource handles one instance may hold. 1,024.
     pub handles: usize,
@@ -45,7 +45,7 @@ impl Default for Limits {
             table_elements: 20_000,
             parts: 32,
             host_calls: 10_000,
-            transfer_bytes: 1 << 20,
+            transfer_bytes: 4 << 20,
             handles: 1_024,
             log_rate: 50,
             kv_bytes: 1 << 20,

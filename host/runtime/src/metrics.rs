@@ -6,7 +6,7 @@ use std::{
 use netloom_core::model::Name;
 
 /// Metric names of one plugin, at most.
-pub const NAMES: usize = 64;
+pub(crate) const NAMES: usize = 64;
 const NAME_BYTES: usize = 64;
 
 /// The value of a plugin's metric.

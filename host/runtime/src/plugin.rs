@@ -148,16 +148,21 @@ impl Plugin {
     ) -> Result<Answer<RawPlacement>, CallError> {
         let arguments = (convert::node(node), convert::chain(chain), convert::candidate(candidate));
         let decision = self
-            .call(Hook::AttachOrder, "place", self.blueprint.limits.deadline, move |mut instance| async move {
-                let answer = match &instance.attach_order {
-                    Some(guest) => {
-                        let (node, chain, candidate) = &arguments;
-                        guest.call_place(&mut instance.store, node, chain, candidate).await
-                    }
-                    None => Err(not_exported()),
-                };
-                (instance, answer)
-            })
+            .call(
+                Hook::AttachOrder,
+                "place",
+                self.blueprint.limits.deadline,
+                move |mut instance| async move {
+                    let answer = match &instance.attach_order {
+                        Some(guest) => {
+                            let (node, chain, candidate) = &arguments;
+                            guest.call_place(&mut instance.store, node, chain, candidate).await
+                        }
+                        None => Err(not_exported()),
+                    };
+                    (instance, answer)
+                },
+            )
             .await?;
         Ok(clean(decision.into()))
     }
@@ -169,13 +174,18 @@ impl Plugin {
     pub async fn rebalance(&self, node: NodeFacts<'_>, chain: &Chain) -> Result<Answer<Vec<u32>>, CallError> {
         let (node, chain) = (convert::node(node), convert::chain(chain));
         let decision = self
-            .call(Hook::AttachOrder, "rebalance", self.blueprint.limits.deadline, move |mut instance| async move {
-                let answer = match &instance.attach_order {
-                    Some(guest) => guest.call_rebalance(&mut instance.store, &node, &chain).await,
-                    None => Err(not_exported()),
-                };
-                (instance, answer)
-            })
+            .call(
+                Hook::AttachOrder,
+                "rebalance",
+                self.blueprint.limits.deadline,
+                move |mut instance| async move {
+                    let answer = match &instance.attach_order {
+                        Some(guest) => guest.call_rebalance(&mut instance.store, &node, &chain).await,
+                        None => Err(not_exported()),
+                    };
+                    (instance, answer)
+                },
+            )
             .await?;
         Ok(decision.into())
     }
@@ -191,13 +201,18 @@ impl Plugin {
     ) -> Result<Answer<RawMode>, CallError> {
         let (node, endpoint) = (convert::node(node), convert::endpoint(endpoint));
         let decision = self
-            .call(Hook::DatapathMode, "choose", self.blueprint.limits.deadline, move |mut instance| async move {
-                let answer = match &instance.datapath_mode {
-                    Some(guest) => guest.call_choose(&mut instance.store, &node, &endpoint).await,
-                    None => Err(not_exported()),
-                };
-                (instance, answer)
-            })
+            .call(
+                Hook::DatapathMode,
+                "choose",
+                self.blueprint.limits.deadline,
+                move |mut instance| async move {
+                    let answer = match &instance.datapath_mode {
+                        Some(guest) => guest.call_choose(&mut instance.store, &node, &endpoint).await,
+                        None => Err(not_exported()),
+                    };
+                    (instance, answer)
+                },
+            )
             .await?;
         Ok(clean(decision.into()))
     }
@@ -266,7 +281,8 @@ impl Plugin {
     ) -> Result<Vec<bool>, CallError> {
         let mut judgements = Vec::with_capacity(sockets.len());
         for batch in sockets.chunks(JUDGE_BATCH) {
-            let words = convert::pack(event, batch).map_err(|error| self.not_asked("judge-packed", &error))?;
+            let words =
+                convert::pack(event, batch).map_err(|error| self.not_asked("judge-packed", &error))?;
             let event = convert::event(event);
             let given = self
                 .call(

@@ -138,7 +138,8 @@ impl Registry {
             let start = Instant::now();
             let answer = ask(Arc::clone(plugin)).await;
             let micros = micros_since(start);
-            let mut note = |answer| outcome.steps.push(Step { plugin: plugin.name().clone(), answer, micros });
+            let mut note =
+                |answer| outcome.steps.push(Step { plugin: plugin.name().clone(), answer, micros });
             match answer {
                 Err(error) if error.was_asked() => note(StepAnswer::Failed(error.failure.to_string())),
                 Err(error) => note(StepAnswer::Skipped(error.failure.to_string())),

@@ -197,10 +197,7 @@ pub(crate) fn backend(backend: &Backend) -> wit::Backend {
 }
 
 pub(crate) fn event(event: &ReapEvent) -> socket_reap::Event {
-    socket_reap::Event {
-        reason: event.reason.into(),
-        backends: event.backends.iter().map(backend).collect(),
-    }
+    socket_reap::Event { reason: event.reason.into(), backends: event.backends.iter().map(backend).collect() }
 }
 
 /// A socket that is bound to none of the backends it is asked about: the asker's mistake.
