@@ -243,6 +243,30 @@ pub fn prog_detach(
     .map(drop)
 }
 
+/// How many programs are attached to a cgroup.
+///
+/// # Errors
+/// EINVAL: a kernel without this attach type. EBADF: not a cgroup2 directory.
+pub fn cgroup_query(cgroup: BorrowedFd<'_>, attach_type: AttachType) -> io::Result<u32> {
+    // No buffers: kernels before 6.6 refuse the one for link ids, and the count is given without any.
+    let mut query = attr::ProgQuery {
+        // The kernel keeps an index or, for cgroups, an fd in this place.
+        ifindex: raw(cgroup),
+        attach_type: attach_type.0,
+        query_flags: 0,
+        attach_flags: 0,
+        program_ids: 0,
+        count: 0,
+        reserved: 0,
+        program_attach_flags: 0,
+        link_ids: 0,
+        link_attach_flags: 0,
+        revision: 0,
+    };
+    call(&mut query)?;
+    Ok(query.count)
+}
+
 /// Attaches a cgroup program to a cgroup and all below it, beside whatever else is attached there.
 ///
 /// # Errors

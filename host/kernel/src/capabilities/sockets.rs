@@ -1,11 +1,6 @@
 //! Socket translation and destruction.
 
-use std::{
-    error::Error,
-    fs::File,
-    net::UdpSocket,
-    os::fd::{AsFd, AsRawFd},
-};
+use std::{error::Error, fs::File, net::UdpSocket, os::fd::AsFd};
 
 use netloom_core::model::{IfIndex, Support};
 use netloom_sys::{
@@ -31,8 +26,7 @@ pub(super) fn socket_lb() -> Support {
     let hooks = || {
         let cgroup = File::open(&cgroup)?;
         for hook in HOOKS {
-            // The kernel's attribute holds an index or, for cgroups, an fd in the same place.
-            bpf::prog_query(cgroup.as_raw_fd().cast_unsigned(), hook)?;
+            bpf::cgroup_query(cgroup.as_fd(), hook)?;
         }
         Ok::<_, std::io::Error>(())
     };

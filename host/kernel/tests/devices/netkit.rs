@@ -5,7 +5,7 @@ use netloom_kernel::{
 };
 
 use crate::{
-    node::{Node, has, ip, spec},
+    node::{Node, capabilities, has, ip, spec},
     ping::ping,
 };
 
@@ -101,7 +101,7 @@ async fn headroom_is_set_or_reported_as_ignored() {
     spec.headroom = Some(64);
     spec.tailroom = Some(32);
     let made = node.devices.create_pair(&spec, &endpoint).await;
-    let known = netloom_kernel::capabilities::probe().await.has(Feature::NetkitHeadroom);
+    let known = capabilities().await.has(Feature::NetkitHeadroom);
     match made {
         Ok(pair) => {
             assert!(known);
@@ -119,7 +119,7 @@ async fn headroom_is_set_or_reported_as_ignored() {
 
 #[tokio::test]
 async fn a_kernel_without_netkit_says_so_and_names_the_way_out() {
-    if netloom_kernel::capabilities::probe().await.has(Feature::Netkit) {
+    if capabilities().await.has(Feature::Netkit) {
         println!("skipped: this kernel has netkit");
         return;
     }

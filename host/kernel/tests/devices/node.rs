@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netloom_core::model::{DeviceMode, Feature, NetkitPolicy, PairSpec};
+use netloom_core::model::{Capabilities, DeviceMode, Feature, NetkitPolicy, PairSpec};
 use netloom_kernel::{
+    capabilities::probe,
     devices::{Connected, Devices, Pair},
     netns::Netns,
 };
+use tokio::sync::OnceCell;
 
 pub(crate) struct Node {
     pub(crate) netns: Netns,
@@ -66,9 +68,15 @@ pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+/// What the kernel can do, probed once for all cases.
+pub(crate) async fn capabilities() -> &'static Capabilities {
+    static PROBED: OnceCell<Capabilities> = OnceCell::const_new();
+    PROBED.get_or_init(probe).await
+}
+
 /// Whether the kernel has a feature; a case without it says so, and fails where the feature is required.
 pub(crate) async fn has(feature: Feature) -> bool {
-    let capabilities = netloom_kernel::capabilities::probe().await;
+    let capabilities = capabilities().await;
     let support = &capabilities.features[&feature];
     if support.available {
         return true;

@@ -4,11 +4,13 @@ use std::{
 };
 
 use netloom_core::model::Feature;
-use netloom_kernel::{capabilities, mounts, netns};
+use netloom_kernel::{capabilities::probe, mounts, netns};
+
+use crate::node::capabilities;
 
 #[tokio::test]
 async fn every_feature_is_probed_with_a_reason() {
-    let capabilities = capabilities::probe().await;
+    let capabilities = capabilities().await;
     println!("Linux {}", capabilities.kernel);
     for feature in Feature::ALL {
         let support = &capabilities.features[&feature];
@@ -29,14 +31,13 @@ async fn every_feature_is_probed_with_a_reason() {
         "every kernel has clsact: {}",
         capabilities.features[&Feature::LegacyTc].detail
     );
-    if mounts::cgroup2_mount().is_none() {
-        assert!(!has(Feature::SocketLb));
-    }
+    let socket_lb = &capabilities.features[&Feature::SocketLb];
+    assert_eq!(socket_lb.available, mounts::cgroup2_mount().is_some(), "{}", socket_lb.detail);
 }
 
 #[tokio::test]
 async fn required_features_are_there() {
-    let capabilities = capabilities::probe().await;
+    let capabilities = capabilities().await;
     for name in
         std::env::var("NETLOOM_REQUIRE").unwrap_or_default().split(',').filter(|name| !name.is_empty())
     {
@@ -53,7 +54,7 @@ async fn probing_is_quick_and_leaves_nothing() {
     let mut quickest = Duration::MAX;
     for _ in 0..5 {
         let start = Instant::now();
-        capabilities::probe().await;
+        probe().await;
         quickest = quickest.min(start.elapsed());
     }
     println!("{quickest:?}");

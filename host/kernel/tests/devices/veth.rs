@@ -109,7 +109,8 @@ async fn a_failure_after_the_birth_leaves_nothing() {
 async fn a_maker_that_goes_away_leaves_nothing() {
     let node = Node::new();
     // Dropped ever later: before the birth, in the middle, and at last not at all.
-    for limit in (0..).map(|step| std::time::Duration::from_micros(step * 250)) {
+    let limits = std::iter::successors(Some(0), |micros: &u64| Some(micros + micros / 4 + 100));
+    for limit in limits.map(std::time::Duration::from_micros) {
         let endpoint = Netns::create().unwrap();
         let spec = spec(DeviceMode::Veth, &format!("lxc-{}", limit.as_micros()));
         if let Ok(pair) = tokio::time::timeout(limit, node.devices.create_pair(&spec, &endpoint)).await {
