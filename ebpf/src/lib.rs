@@ -8,8 +8,11 @@
 //! - [`shard`]: which map holds the bindings to a backend
 
 pub mod compile;
+mod constants;
 pub mod layout;
 pub mod shard;
+
+pub use constants::{NoConstants, datapath_with};
 
 /// Aligns an object as its ELF structs want it.
 #[repr(C, align(8))]

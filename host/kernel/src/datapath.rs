@@ -1,5 +1,6 @@
 //! The BPF datapath: its maps, its endpoint programs, socket-LB.
 //!
+//! - [`loader`]: bringing objects into the kernel
 //! - [`maps`]: creating and adopting the maps
 //! - [`endpoints`]: an endpoint's programs, its addresses, its counters
 //! - [`services`]: services and their backends
@@ -16,6 +17,7 @@
 
 mod endpoints;
 mod error;
+mod loader;
 mod maps;
 mod services;
 mod socket_lb;
@@ -30,7 +32,6 @@ use std::{
 use netloom_ebpf::shard::Shard;
 use rustix::thread::{MembarrierCommand, membarrier};
 
-use self::maps::Maps;
 pub use self::{
     endpoints::{AddressEntry, EndpointConfig, EndpointCounters, EndpointPrograms},
     error::DatapathError,
@@ -38,11 +39,13 @@ pub use self::{
     services::ServiceEntry,
     socket_lb::{SocketLbCounters, SocketLbHook},
 };
+use self::{loader::Loader, maps::Maps};
 
 /// The datapath's state in the kernel. Shared freely: each operation takes the lock it needs.
 pub struct Datapath {
     folder: PathBuf,
     sizes: MapSizes,
+    loader: Loader,
     maps: Mutex<Maps>,
     shards: Vec<aya::maps::MapData>,
 }
@@ -64,9 +67,11 @@ impl Datapath {
     /// [`DatapathError::NotBpffs`], [`DatapathError::Layout`] and [`DatapathError::Size`] if the pinned maps are
     /// another version's or configuration's, [`DatapathError::Load`].
     pub fn open(bpffs_dir: &Path, sizes: MapSizes) -> Result<Self, DatapathError> {
-        let (mut maps, shards) = maps::open(&bpffs_dir.join("maps"), sizes)?;
+        let folder = bpffs_dir.join("maps");
+        let loader = Loader::new(&folder, sizes);
+        let (mut maps, shards) = maps::open(&folder, sizes, &loader)?;
         services::sweep(&mut maps)?;
-        Ok(Self { folder: bpffs_dir.to_owned(), sizes, maps: Mutex::new(maps), shards })
+        Ok(Self { folder: bpffs_dir.to_owned(), sizes, loader, maps: Mutex::new(maps), shards })
     }
 
     /// The folder of the pinned maps, each under its own name.

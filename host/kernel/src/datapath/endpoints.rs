@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use aya::{
     maps::{MapError, PerCpuValues},
@@ -9,9 +9,10 @@ use netloom_ebpf::layout::{self, drop_reason};
 
 use super::{
     Datapath, DatapathError,
-    maps::{COUNTERS, ENDPOINTS, Maps, all, delete, get, put},
+    loader::load_program,
+    maps::{COUNTERS, DATAPATH_OBJECT, ENDPOINTS, Maps, all, delete, get, put},
 };
-use crate::programs::{self, LoadOptions, Program};
+use crate::programs::Program;
 
 /// What the datapath has to know of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,23 +164,16 @@ impl Datapath {
     /// number, device pair, kind of attachment, MTU or addresses.
     ///
     /// # Errors
-    /// [`DatapathError::EndpointId`], [`DatapathError::Addresses`], [`DatapathError::Endpoint`] with the verifier's
+    /// [`DatapathError::EndpointId`], [`DatapathError::Addresses`], [`DatapathError::Rejected`] with the verifier's
     /// log, [`DatapathError::Unpinned`].
     pub fn endpoint_programs(&self, endpoint: &EndpointConfig) -> Result<EndpointPrograms, DatapathError> {
         let constants = endpoint.constants()?;
         self.check_id(endpoint.id)?;
-        let load = |program: &str| {
-            let options = LoadOptions {
-                program: Some(program.to_owned()),
-                pin_maps: Some(self.maps_dir()),
-                globals: BTreeMap::from([("nl_config".to_owned(), constants.to_bytes().to_vec())]),
-            };
-            programs::load("datapath.bpf.o", netloom_ebpf::DATAPATH, &options)
-                .map_err(|source| DatapathError::Endpoint { id: endpoint.id, source })
-        };
+        let bytes = netloom_ebpf::datapath_with(constants)?;
+        let mut object = self.loader.load(DATAPATH_OBJECT, &bytes)?;
         let programs = EndpointPrograms {
-            from_endpoint: load("nl_from_endpoint")?,
-            to_endpoint: load("nl_to_endpoint")?,
+            from_endpoint: load_program(&mut object, "nl_from_endpoint")?,
+            to_endpoint: load_program(&mut object, "nl_to_endpoint")?,
         };
         // The loader makes a map where it finds no pin, and then these programs would not know the other endpoints.
         if self.maps().endpoint_map_ids.iter().all(|id| programs.from_endpoint.maps().contains(id)) {

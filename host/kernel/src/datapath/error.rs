@@ -7,7 +7,7 @@ use std::{
 use aya::maps::MapError;
 use netloom_core::model::Protocol;
 
-use crate::programs::{LoadError, ProgramError};
+use crate::programs::ProgramError;
 
 /// An operation on the datapath failed.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +127,7 @@ pub enum DatapathError {
         /// Why.
         source: Box<aya::EbpfError>,
     },
-    /// The kernel refused a program of the socket-LB.
+    /// The kernel refused a program.
     #[error("the kernel refused the program {program}")]
     Rejected {
         /// The program.
@@ -135,14 +135,9 @@ pub enum DatapathError {
         /// Why.
         source: Box<aya::programs::ProgramError>,
     },
-    /// An endpoint's program was not loaded.
-    #[error("cannot load the programs of endpoint number {id}")]
-    Endpoint {
-        /// The endpoint.
-        id: u32,
-        /// Why.
-        source: LoadError,
-    },
+    /// The datapath's object is not this version's.
+    #[error(transparent)]
+    Constants(#[from] netloom_ebpf::NoConstants),
     /// A pin or a program failed.
     #[error(transparent)]
     Program(#[from] ProgramError),

@@ -1,13 +1,10 @@
 use std::{fs, path::Path};
 
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, MapType, PerCpuArray},
-};
+use aya::maps::{HashMap, Map, MapData, MapError, MapType, PerCpuArray};
 use netloom_ebpf::{layout, shard::Shard};
 use rustix::fs::statfs;
 
-use super::DatapathError;
+use super::{DatapathError, loader::Loader};
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +38,22 @@ impl MapSizes {
         }
     }
 
+    /// The maps whose size is configured.
+    pub(super) fn all(self) -> impl Iterator<Item = (&'static str, u32)> {
+        [ENDPOINTS, COUNTERS, SERVICES, BACKENDS]
+            .into_iter()
+            .filter_map(move |map| self.of(map).map(|(size, _)| (map, size)))
+    }
+
     pub(super) fn full(self, map: &'static str) -> DatapathError {
         let (size, key) = self.of(map).unwrap_or((0, "datapath"));
         DatapathError::Full { map, size, key }
     }
 }
+
+/// The objects, as errors call them.
+pub(super) const DATAPATH_OBJECT: &str = "datapath.bpf.o";
+pub(super) const SOCKLB_OBJECT: &str = "socklb.bpf.o";
 
 pub(super) const ENDPOINTS: &str = "nl_endpoints";
 pub(super) const COUNTERS: &str = "nl_counters";
@@ -122,7 +130,11 @@ pub(super) fn all<const K: usize, const V: usize>(
 }
 
 /// Opens the maps pinned in a folder, making those that are missing.
-pub(super) fn open(folder: &Path, sizes: MapSizes) -> Result<(Maps, Vec<MapData>), DatapathError> {
+pub(super) fn open(
+    folder: &Path,
+    sizes: MapSizes,
+    loader: &Loader,
+) -> Result<(Maps, Vec<MapData>), DatapathError> {
     fs::create_dir_all(folder)
         .map_err(|source| DatapathError::sys("mkdir", folder.display().to_string(), source))?;
     // `BPF_FS_MAGIC`, include/uapi/linux/magic.h
@@ -131,8 +143,8 @@ pub(super) fn open(folder: &Path, sizes: MapSizes) -> Result<(Maps, Vec<MapData>
         return Err(DatapathError::NotBpffs { path: folder.to_owned() });
     }
     // Loading makes and pins what is missing; what is there already is taken as it is, hence the checks below.
-    load("datapath.bpf.o", netloom_ebpf::DATAPATH, folder, sizes)?;
-    load("socklb.bpf.o", netloom_ebpf::SOCKLB, folder, sizes)?;
+    loader.load(DATAPATH_OBJECT, netloom_ebpf::DATAPATH)?;
+    loader.load(SOCKLB_OBJECT, netloom_ebpf::SOCKLB)?;
 
     let pins = Pins { folder, sizes };
     let endpoints = pins.open(ENDPOINTS, MapType::Hash, layout::Address::SIZE, layout::Endpoint::SIZE)?;
@@ -153,24 +165,6 @@ pub(super) fn open(folder: &Path, sizes: MapSizes) -> Result<(Maps, Vec<MapData>
         lb_counters: typed(LB_COUNTERS, lb_counters)?,
     };
     Ok((maps, shards))
-}
-
-/// Loads an object with its maps, which are pinned in `folder` or found there. Its programs stay outside the kernel
-/// until they are loaded one by one.
-pub(super) fn load(
-    object: &'static str,
-    bytes: &[u8],
-    folder: &Path,
-    sizes: MapSizes,
-) -> Result<Ebpf, DatapathError> {
-    let mut loader = EbpfLoader::new();
-    loader.default_map_pin_directory(folder);
-    for map in [ENDPOINTS, COUNTERS, SERVICES, BACKENDS] {
-        if let Some((size, _)) = sizes.of(map) {
-            loader.map_max_entries(map, size);
-        }
-    }
-    loader.load(bytes).map_err(|source| DatapathError::Load { object, source: Box::new(source) })
 }
 
 /// The kernel's id of a map.

@@ -8,14 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::programs::Program as AyaProgram;
 use netloom_core::model::LinkId;
 use netloom_ebpf::layout;
 use netloom_sys::bpf::{self, AttachType, command};
 
 use super::{
     Datapath, DatapathError,
-    maps::{LB_COUNTERS, load},
+    loader::load_program,
+    maps::{LB_COUNTERS, SOCKLB_OBJECT},
 };
 use crate::programs::Program;
 
@@ -122,10 +122,17 @@ impl Datapath {
         let folder = self.folder.join("socklb");
         fs::create_dir_all(&folder)
             .map_err(|source| DatapathError::sys("mkdir", display(&folder), source))?;
-        let mut object = load("socklb.bpf.o", netloom_ebpf::SOCKLB, &self.maps_dir(), self.sizes)?;
+        let mut object = self.loader.load(SOCKLB_OBJECT, netloom_ebpf::SOCKLB)?;
         SocketLbHook::ALL
             .into_iter()
-            .map(|hook| attach(&target, hook, &load_program(&mut object, hook)?, &folder.join(hook.as_str())))
+            .map(|hook| {
+                attach(
+                    &target,
+                    hook,
+                    &load_program(&mut object, hook.program())?,
+                    &folder.join(hook.as_str()),
+                )
+            })
             .collect()
     }
 
@@ -171,17 +178,6 @@ impl Datapath {
 struct Target {
     cgroup: OwnedFd,
     cgroup_id: u64,
-}
-
-fn load_program(object: &mut aya::Ebpf, hook: SocketLbHook) -> Result<Program, DatapathError> {
-    let name = hook.program();
-    let rejected = |source| DatapathError::Rejected { program: name, source: Box::new(source) };
-    let Some(AyaProgram::CgroupSockAddr(program)) = object.program_mut(name) else {
-        return Err(rejected(aya::programs::ProgramError::UnexpectedProgramType));
-    };
-    program.load().map_err(rejected)?;
-    let fd = program.fd().map_err(rejected)?.as_fd().try_clone_to_owned();
-    Ok(Program::from_fd(fd.map_err(|source| DatapathError::sys("dup", name, source))?)?)
 }
 
 /// Attaches a hook, or adopts the link that is pinned.

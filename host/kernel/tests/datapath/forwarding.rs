@@ -1,6 +1,10 @@
 //! Packets between endpoints, the node and impostors.
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket},
+    thread::sleep,
+    time::Duration,
+};
 
 use netloom_core::model::{AttachmentKind, DeviceMode};
 use netloom_kernel::datapath::{DatapathError, EndpointConfig};
@@ -90,6 +94,40 @@ async fn endpoints_and_the_node_reach_each_other() {
         }
         assert_eq!(node.counters(&blue).dropped_spoofed, 0);
     }
+}
+
+#[tokio::test]
+async fn neighbours_are_discovered_where_there_is_a_link_layer() {
+    for kind in Kind::all().await.into_iter().filter(|kind| kind.0.has_mac()) {
+        let node = Node::new();
+        let blue = node.endpoint(kind, 1).await;
+        node.ip("link set lo up");
+        node.ip("address add 10.1.0.254/32 dev lo");
+        node.ip("address add 169.254.1.1/32 dev lxc1");
+        node.ip("address add fe80::99/64 dev lxc1 nodad");
+        blue.ip("neighbour flush dev eth0 nud permanent");
+        assert!(ping(&blue.netns, v4(254)), "{kind:?}: by ARP");
+
+        let receiver = node.netns.run(|| UdpSocket::bind("[::]:7000").unwrap()).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let scope = blue.netns.run(|| if_index("eth0")).unwrap();
+        let to = SocketAddr::V6(SocketAddrV6::new("fe80::99".parse().unwrap(), 7000, 0, scope));
+        // The endpoint's own link-local address takes a moment to be usable.
+        let arrives = |_| {
+            let _ = blue.netns.run(|| UdpSocket::bind("[::]:0").unwrap().send_to(b"hello", to)).unwrap();
+            sleep(Duration::from_millis(50));
+            receiver.recv(&mut [0; 10]).is_ok()
+        };
+        assert!((0..100).any(arrives), "{kind:?}: by neighbour discovery");
+        assert_eq!(node.counters(&blue).dropped_spoofed, 0);
+    }
+}
+
+fn if_index(device: &str) -> u32 {
+    // `address index prefix scope flags device`, hexadecimal
+    let table = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap();
+    let line = table.lines().find(|line| line.ends_with(device)).unwrap();
+    u32::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
 }
 
 #[tokio::test]
