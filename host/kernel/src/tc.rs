@@ -146,6 +146,11 @@ impl<'a> Tc<'a> {
     }
 
     fn filters_of(&self, point: HookPoint) -> Result<Vec<Filter>, LinkError> {
+        // An ingress qdisc gives its filters whichever side is asked for (`ingress_tcf_block`,
+        // `net/sched/sch_ingress.c`).
+        if point == HookPoint::TcEgress && self.qdisc()? != Some(Qdisc::Clsact) {
+            return Ok(Vec::new());
+        }
         let answers = self.socket.dump(&message::list_filters(self.hook, point));
         let answers = answers.map_err(|error| fail(self.hook, "RTM_GETTFILTER", error))?;
         Ok(answers.iter().filter_map(|answer| message::filter(answer, self.hook)).collect())
@@ -325,8 +330,9 @@ fn free_handle(filters: &[Filter]) -> u32 {
 fn fail(hook: &Hook, call: &'static str, source: io::Error) -> LinkError {
     match source.raw_os_error() {
         Some(libc::ENODEV) => LinkError::DeviceGone { hook: hook.clone() },
+        Some(libc::EOPNOTSUPP) if call.ends_with("TFILTER") => LinkError::SharedBlock { hook: hook.clone() },
         // What the kernel says to a kind of qdisc or filter it was built without.
-        Some(libc::ENOENT | libc::EOPNOTSUPP) if matches!(call, "RTM_NEWQDISC" | "RTM_NEWTFILTER") => {
+        Some(libc::ENOENT) if matches!(call, "RTM_NEWQDISC" | "RTM_NEWTFILTER") => {
             LinkError::Unsupported { hook: hook.clone(), detail: format!("{call}: {source}") }
         }
         _ => LinkError::sys(call, hook.to_string(), source),

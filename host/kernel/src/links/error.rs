@@ -173,6 +173,15 @@ pub enum LinkError {
         /// Where.
         hook: Hook,
     },
+    /// Its filters are not the device's own.
+    #[error(
+        "the filters of {hook} are in a block that several devices share, by which the tool that made it manages \
+         them: attach to tcx-ingress or tcx-egress"
+    )]
+    SharedBlock {
+        /// Where.
+        hook: Hook,
+    },
     /// Another namespace was given than the hook's.
     #[error("{hook} was looked for in {given}: give the hook's own namespace")]
     OtherNetns {
@@ -207,8 +216,8 @@ impl LinkError {
             Some(libc::ESTALE) => Self::Stale { hook },
             Some(libc::ERANGE) => Self::Full { hook },
             Some(libc::ENODEV | libc::ENOLINK) => Self::DeviceGone { hook },
-            Some(libc::ENXIO) => Self::NotNetkit { hook },
-            Some(libc::EACCES) => Self::ViaPeer { hook },
+            Some(libc::ENXIO) if hook.point.is_netkit() => Self::NotNetkit { hook },
+            Some(libc::EACCES) if hook.point.is_netkit() => Self::ViaPeer { hook },
             // A kernel without a hook point says EINVAL, as it does to a bad argument.
             Some(libc::EINVAL) => {
                 let support = probe::of(hook.point);

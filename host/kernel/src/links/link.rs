@@ -25,6 +25,7 @@ pub struct LinkInfo {
     /// The program it runs.
     pub program: ProgramId,
     /// The device's index, in the namespace the device is in; none when the device is gone or the link was detached.
+    /// For netkit-peer that is the endpoint's end, whereas its hook goes by the primary's.
     pub ifindex: Option<IfIndex>,
     /// Where on it.
     pub point: HookPoint,

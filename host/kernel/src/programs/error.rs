@@ -180,7 +180,7 @@ pub enum LoadError {
     },
     /// The kernel refused the program.
     #[error(
-        "the kernel refused program {program:?} of {object} ({source}). The verifier says:\n{}",
+        "the kernel refused program {program:?} of {object} ({reason}). The verifier says:\n{}",
         tail(log)
     )]
     Rejected {
@@ -189,7 +189,7 @@ pub enum LoadError {
         /// Which program.
         program: String,
         /// What BPF_PROG_LOAD returned.
-        source: io::Error,
+        reason: io::Error,
         /// The verifier's log, complete.
         log: String,
     },
@@ -250,7 +250,7 @@ impl LoadError {
                 Self::Rejected {
                     object: object.to_owned(),
                     program: program.to_owned(),
-                    source: io_error,
+                    reason: io_error,
                     log,
                 }
             }

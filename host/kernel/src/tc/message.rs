@@ -146,7 +146,8 @@ struct Parsed {
 
 fn parse(answer: &Answer, hook: &Hook) -> Option<Parsed> {
     let header = TcHeader::parse(&answer.payload).ok()?;
-    if header.index.cast_unsigned() != hook.ifindex.0 {
+    // A shared block's filters and chains are listed for each of its devices, and name none.
+    if ![hook.ifindex.0, TcHeader::TCM_IFINDEX_MAGIC_BLOCK].contains(&header.index.cast_unsigned()) {
         return None;
     }
     let mut parsed = Parsed { header, kind: String::new(), options: Vec::new(), chain: 0 };

@@ -162,13 +162,37 @@ fn an_ingress_qdisc_serves_ingress_and_is_named_on_egress() {
     scratch.run("tc qdisc add dev blue ingress");
     let ours = program("ours");
     let hook = scratch.hook(HookPoint::TcIngress);
-    scratch.attach(&hook, &ours, Placement::Tail).detach(&hook, &scratch.netns, ours.id()).unwrap();
+    let attached = scratch.attach(&hook, &ours, Placement::Tail);
+    assert_eq!(scratch.names(&hook), ["ours"]);
+    assert!(scratch.names(&scratch.hook(HookPoint::TcEgress)).is_empty(), "they are not on the other side");
+    attached.detach(&hook, &scratch.netns, ours.id()).unwrap();
     assert!(qdiscs(&scratch).contains("ingress"));
 
     let error = scratch
         .try_attach(&scratch.hook(HookPoint::TcEgress), &ours, Placement::Tail)
         .expect_err("there is no egress");
     assert!(matches!(error, LinkError::IngressQdisc { .. }), "{error}");
+}
+
+#[test]
+fn filters_that_devices_share_are_seen_and_left_alone() {
+    if legacy_points().is_empty() {
+        return;
+    }
+    let bpffs = Bpffs::new();
+    let foreign = program("foreign");
+    let pin = bpffs.path().join("foreign");
+    foreign.pin(&pin).unwrap();
+    let scratch = Scratch::new();
+    scratch.run("tc qdisc add dev blue ingress_block 21 clsact");
+    scratch.run("tc qdisc add dev red ingress_block 21 clsact");
+    scratch.run(&format!("tc filter add block 21 bpf direct-action object-pinned {}", pin.display()));
+
+    let hook = scratch.hook(HookPoint::TcIngress);
+    assert_eq!(scratch.names(&hook), ["foreign"]);
+    let error = scratch.try_attach(&hook, &program("lost"), Placement::Head).expect_err("it is shared");
+    assert!(matches!(error, LinkError::SharedBlock { .. }), "{error}");
+    assert_eq!(scratch.names(&hook), ["foreign"]);
 }
 
 /// More filters than one answer of the kernel holds.

@@ -12,6 +12,7 @@
 )]
 
 mod chains;
+mod denied;
 mod device;
 mod legacy;
 mod objects;

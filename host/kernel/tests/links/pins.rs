@@ -1,6 +1,6 @@
 //! What stays when the process that attached it has gone.
 
-use netloom_core::model::{Placement, ProgramId};
+use netloom_core::model::{HookPoint, Placement, ProgramId};
 use netloom_kernel::{
     links::{self, Attached, Link, LinkError},
     programs::{Program, ProgramError},
@@ -25,7 +25,9 @@ fn a_pinned_link_stays_attached_and_is_found_again() {
         let link = Link::open_pinned(&path).unwrap();
         let info = link.info().unwrap();
         assert_eq!((link.id(), info.id, info.program, info.point), (id, id, first.id(), point));
-        assert_eq!(info.ifindex, Some(hook.ifindex));
+        let device =
+            if point == HookPoint::NetkitPeer { scratch.hook_on("peer", point) } else { hook.clone() };
+        assert_eq!(info.ifindex, Some(device.ifindex), "{point}");
         link.update(&program("second"), first.id()).unwrap();
         assert_eq!(scratch.names(&hook), ["second"], "{point}");
 

@@ -202,7 +202,8 @@ fn has(feature: Feature, support: &Support) -> bool {
     );
     let test = std::thread::current().name().unwrap_or_default().to_owned();
     // Not print!, which the test harness keeps to itself when a test passes.
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: {feature} is missing: {}", support.detail);
+    let line = format!("skipped: {test}: {feature} is missing: {}\n", support.detail);
+    let _ = std::io::stderr().write_all(line.as_bytes());
     false
 }
 
