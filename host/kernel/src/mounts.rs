@@ -1,7 +1,7 @@
 //! The file systems the datapath needs: cgroup2 to attach socket programs to, bpffs to pin links in.
 
 use std::{
-    ffi::OsString,
+    ffi::{CStr, OsString},
     fs, io,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
@@ -90,19 +90,24 @@ fn unescape(field: &str) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-fn mounted(kind: &str) -> Result<Vec<PathBuf>, MountError> {
+fn mounted(kind: &str, magic: libc::c_long) -> Result<Vec<PathBuf>, MountError> {
     let table = fs::read_to_string("/proc/self/mountinfo").map_err(|source| MountError::Table { source })?;
-    // Only a mount of the whole: below a part of a hierarchy, programs would miss the other processes.
+    // Only a mount of the whole: below a part of a hierarchy, programs would miss the other processes. The table
+    // also has mounts that a later one covers.
     Ok(parse(&table)
-        .filter(|mount| mount.kind == kind && mount.root == "/")
+        .filter(|mount| mount.kind == kind && mount.root == "/" && has_magic(&mount.point, magic))
         .map(|mount| mount.point)
         .collect())
+}
+
+fn has_magic(path: &Path, magic: libc::c_long) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type as libc::c_long == magic)
 }
 
 /// Where the root of the cgroup2 hierarchy is mounted; none if it is not, or the mount table cannot be read.
 #[must_use]
 pub fn cgroup2_mount() -> Option<PathBuf> {
-    mounted("cgroup2").ok()?.into_iter().next()
+    mounted("cgroup2", libc::CGROUP2_SUPER_MAGIC as libc::c_long).ok()?.into_iter().next()
 }
 
 /// The root of the cgroup2 hierarchy: where it is mounted already, or else mounted at `path`, which is created.
@@ -110,10 +115,10 @@ pub fn cgroup2_mount() -> Option<PathBuf> {
 /// # Errors
 /// [`MountError`].
 pub fn ensure_cgroup2(path: &Path) -> Result<PathBuf, MountError> {
-    if let Some(point) = mounted("cgroup2")?.into_iter().next() {
+    if let Some(point) = mounted("cgroup2", libc::CGROUP2_SUPER_MAGIC as libc::c_long)?.into_iter().next() {
         return Ok(point);
     }
-    mount("cgroup2", "CONFIG_CGROUPS", path)?;
+    mount("cgroup2", "CONFIG_CGROUPS", path, None)?;
     Ok(path.to_owned())
 }
 
@@ -125,24 +130,29 @@ pub fn ensure_bpffs(path: &Path) -> Result<(), MountError> {
     if is_bpffs(path) {
         return Ok(());
     }
-    mount("bpf", "CONFIG_BPF_SYSCALL", path)
+    // The kernel's default lets everybody pin there.
+    mount("bpf", "CONFIG_BPF_SYSCALL", path, Some(c"mode=0700"))
 }
 
 /// Whether a path lies in a BPF file system.
 #[must_use]
 pub fn is_bpffs(path: &Path) -> bool {
-    rustix::fs::statfs(path)
-        .is_ok_and(|stat| stat.f_type as libc::c_long == libc::BPF_FS_MAGIC as libc::c_long)
+    has_magic(path, libc::BPF_FS_MAGIC as libc::c_long)
 }
 
-fn mount(kind: &'static str, option: &'static str, path: &Path) -> Result<(), MountError> {
+fn mount(
+    kind: &'static str,
+    option: &'static str,
+    path: &Path,
+    data: Option<&CStr>,
+) -> Result<(), MountError> {
     fs::create_dir_all(path).map_err(|source| MountError::Directory {
         kind,
         path: path.to_owned(),
         source,
     })?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount(kind, path, kind, flags, None).map_err(|errno| MountError::Mount {
+    rustix::mount::mount(kind, path, kind, flags, data).map_err(|errno| MountError::Mount {
         kind,
         path: path.to_owned(),
         option,

@@ -108,12 +108,16 @@ async fn a_failure_after_the_birth_leaves_nothing() {
 #[tokio::test]
 async fn a_maker_that_goes_away_leaves_nothing() {
     let node = Node::new();
+    // Kept: an endpoint's end would take its pair along.
+    let mut endpoints = Vec::new();
     // Dropped ever later: before the birth, in the middle, and at last not at all.
     let limits = std::iter::successors(Some(0), |micros: &u64| Some(micros + micros / 4 + 100));
     for limit in limits.map(std::time::Duration::from_micros) {
         let endpoint = Netns::create().unwrap();
         let spec = spec(DeviceMode::Veth, &format!("lxc-{}", limit.as_micros()));
-        if let Ok(pair) = tokio::time::timeout(limit, node.devices.create_pair(&spec, &endpoint)).await {
+        let made = tokio::time::timeout(limit, node.devices.create_pair(&spec, &endpoint)).await;
+        endpoints.push(endpoint);
+        if let Ok(pair) = made {
             node.devices.delete(pair.unwrap().host.ifindex).await.unwrap();
             break;
         }
