@@ -98,3 +98,53 @@ fn expand(hooks: Punctuated<Ident, Token![,]>, item: &DeriveInput) -> syn::Resul
 fn known_hooks() -> String {
     HOOKS.map(|(name, _)| name).join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use syn::{parse::Parser as _, parse_quote};
+
+    use super::*;
+
+    fn error(hooks: Tokens, item: &DeriveInput) -> String {
+        let hooks = Punctuated::parse_terminated.parse2(hooks).unwrap();
+        expand(hooks, item).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_mistake_is_answered_with_what_would_be_right() {
+        let plain = parse_quote!(
+            struct Plugin;
+        );
+        let generic = parse_quote!(
+            struct Plugin<T>(T);
+        );
+        let cases = [
+            (quote!(), &plain, "name the hooks the plugin serves, such as #[plugin(attach_order)]"),
+            (quote!(order), &plain, "there is no hook \"order\"; the hooks are attach_order, datapath_mode"),
+            (quote!(lifecycle, lifecycle), &plain, "lifecycle is named twice"),
+            (quote!(lifecycle), &generic, "it cannot be generic"),
+        ];
+        for (hooks, item, wanted) in cases {
+            let error = error(hooks.clone(), item);
+            assert!(error.contains(wanted), "#[plugin({hooks})]: {error}");
+        }
+    }
+
+    #[test]
+    fn each_hook_is_exported_once_and_its_trait_asked_for() {
+        let hooks = Punctuated::parse_terminated.parse2(quote!(attach_order, lifecycle)).unwrap();
+        let item = parse_quote!(
+            struct Plugin;
+        );
+        let text = expand(hooks, &item).unwrap().to_string();
+        for (part, count) in [
+            ("export_attach_order", 1),
+            ("export_lifecycle", 1),
+            ("export_socket_reap", 0),
+            (":: AttachOrder", 1),
+            (":: Lifecycle", 1),
+        ] {
+            assert_eq!(text.matches(part).count(), count, "{part} in {text}");
+        }
+    }
+}

@@ -57,6 +57,22 @@ mod socket;
 pub mod testing;
 
 pub use hooks::{AttachOrder, DatapathMode, Lifecycle, NoConfig, SocketReap};
+/// Makes a type the plugin of its crate: `#[plugin(attach_order, lifecycle)]` exports these two hooks, for each of
+/// which the type implements the trait of that name. The host makes it with `Default`.
+///
+/// The hooks are `attach_order`, `datapath_mode`, `socket_reap` and `lifecycle`. A crate has one plugin.
+///
+/// What is named has to be there:
+///
+/// ```compile_fail,E0277
+/// use netloom_sdk::prelude::*;
+///
+/// #[plugin(attach_order)] // the trait `AttachOrder` is not implemented for `Undecided`
+/// #[derive(Default)]
+/// struct Undecided;
+/// ```
+///
+/// Outside of Wasm the attribute only checks this, so that `cargo test` sees a type like any other.
 pub use netloom_sdk_macros::plugin;
 pub use socket::{Batch, Socket, Verdict, Verdicts};
 
