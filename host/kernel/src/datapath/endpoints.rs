@@ -14,6 +14,8 @@ use super::{
 };
 use crate::programs::Program;
 
+const TO_ENDPOINT: &str = "nl_to_endpoint";
+
 /// What the datapath has to know of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
@@ -173,14 +175,24 @@ impl Datapath {
         let mut object = self.loader.load(DATAPATH_OBJECT, &bytes)?;
         let programs = EndpointPrograms {
             from_endpoint: load_program(&mut object, "nl_from_endpoint")?,
-            to_endpoint: load_program(&mut object, "nl_to_endpoint")?,
+            to_endpoint: load_program(&mut object, TO_ENDPOINT)?,
         };
         // The loader makes a map where it finds no pin, and then these programs would not know the other endpoints.
-        if self.maps().endpoint_map_ids.iter().all(|id| programs.from_endpoint.maps().contains(id)) {
+        if self.runs_on_these_maps(&programs.from_endpoint) {
             Ok(programs)
         } else {
             Err(DatapathError::Unpinned { path: self.maps_dir().join(ENDPOINTS) })
         }
+    }
+
+    /// Whether an endpoint's program, found attached after a restart, sees the endpoints and counters of this
+    /// datapath. If somebody removed the pins meanwhile, it goes on with the maps of before and has to be replaced.
+    #[must_use]
+    pub fn runs_on_these_maps(&self, program: &Program) -> bool {
+        let maps = self.maps();
+        // nl_to_endpoint looks nobody up.
+        program.maps().contains(&maps.counters_id)
+            && (program.name() == TO_ENDPOINT || program.maps().contains(&maps.endpoints_id))
     }
 
     /// Makes an endpoint reachable for the others under its addresses, or brings its entries up to date. An endpoint

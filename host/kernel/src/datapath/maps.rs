@@ -2,9 +2,9 @@ use std::{fs, path::Path};
 
 use aya::maps::{HashMap, Map, MapData, MapError, MapType, PerCpuArray};
 use netloom_ebpf::{layout, shard::Shard};
-use rustix::fs::statfs;
 
 use super::{DatapathError, loader::Loader};
+use crate::mounts;
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +74,10 @@ pub(super) struct Maps {
     pub(super) services: Table<{ layout::ServiceKey::SIZE }, { layout::Service::SIZE }>,
     pub(super) backends: Table<{ layout::BackendKey::SIZE }, { layout::Backend::SIZE }>,
     pub(super) lb_counters: PerCpuArray<MapData, [u8; layout::LbCounters::SIZE]>,
-    /// The kernel's ids of the maps of endpoint programs.
-    pub(super) endpoint_map_ids: Vec<u32>,
+    /// The kernel's id of `endpoints`.
+    pub(super) endpoints_id: u32,
+    /// The kernel's id of `counters`.
+    pub(super) counters_id: u32,
 }
 
 /// Reads one element, none if there is none.
@@ -137,9 +139,7 @@ pub(super) fn open(
 ) -> Result<(Maps, Vec<MapData>), DatapathError> {
     fs::create_dir_all(folder)
         .map_err(|source| DatapathError::sys("mkdir", folder.display().to_string(), source))?;
-    // `BPF_FS_MAGIC`, include/uapi/linux/magic.h
-    let is_bpffs = statfs(folder).is_ok_and(|info| info.f_type == 0xcafe_4a11);
-    if !is_bpffs {
+    if !mounts::is_bpffs(folder) {
         return Err(DatapathError::NotBpffs { path: folder.to_owned() });
     }
     // Loading makes and pins what is missing; what is there already is taken as it is, hence the checks below.
@@ -157,7 +157,8 @@ pub(super) fn open(
         .map(|shard| pins.open(shard.map_name(), MapType::SkStorage, 4, layout::Binding::SIZE))
         .collect::<Result<Vec<_>, _>>()?;
     let maps = Maps {
-        endpoint_map_ids: vec![id(ENDPOINTS, &endpoints)?, id(COUNTERS, &counters)?],
+        endpoints_id: id(ENDPOINTS, &endpoints)?,
+        counters_id: id(COUNTERS, &counters)?,
         endpoints: typed(ENDPOINTS, endpoints)?,
         counters: typed(COUNTERS, counters)?,
         services: typed(SERVICES, services)?,

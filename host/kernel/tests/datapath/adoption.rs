@@ -69,7 +69,6 @@ fn a_folder_elsewhere_is_refused() {
 fn removed_pins_are_noticed() {
     let pins = Pins::new();
     let datapath = pins.datapath();
-    std::fs::remove_file(pins.0.join("maps/nl_endpoints")).unwrap();
     let endpoint = EndpointConfig {
         id: 3,
         mode: DeviceMode::Veth,
@@ -80,6 +79,18 @@ fn removed_pins_are_noticed() {
         host_mac: None,
         addresses: vec![v4(3)],
     };
+    let programs = datapath.endpoint_programs(&endpoint).unwrap();
+    assert!(datapath.runs_on_these_maps(&programs.from_endpoint));
+    assert!(datapath.runs_on_these_maps(&programs.to_endpoint));
+
+    for map in ["nl_endpoints", "nl_counters"] {
+        std::fs::remove_file(pins.0.join("maps").join(map)).unwrap();
+    }
     let error = datapath.endpoint_programs(&endpoint).unwrap_err();
     assert!(matches!(error, DatapathError::Unpinned { .. }), "{error}");
+
+    let restarted = pins.datapath();
+    assert!(!restarted.runs_on_these_maps(&programs.from_endpoint));
+    assert!(!restarted.runs_on_these_maps(&programs.to_endpoint));
+    restarted.endpoint_programs(&endpoint).unwrap();
 }

@@ -7,7 +7,10 @@ use std::{
     os::fd::AsFd,
     path::PathBuf,
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -272,6 +275,38 @@ fn every_backend_gets_its_share() {
         hits[backends.iter().position(|text| address(text) == backend).unwrap()] += 1;
     }
     assert!(hits.iter().all(|&hits| hits > 50), "{hits:?}");
+}
+
+#[test]
+fn a_client_never_sees_a_service_half_changed() {
+    let world = World::new();
+    let vip = "10.96.0.1:80";
+    let all: Vec<String> = (1..=9).map(|host| format!("127.0.0.{host}:8080")).collect();
+    let sets: Vec<Vec<&str>> = [&all[..], &all[8..], &all[2..5], &all[..1], &all[4..]]
+        .iter()
+        .map(|set| set.iter().map(String::as_str).collect())
+        .collect();
+    world.serve(1, vip, Protocol::Udp, &sets[0]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(|| {
+            let mut changes = 0;
+            while !stop.load(Ordering::Relaxed) {
+                world.serve(1, vip, Protocol::Udp, &sets[changes % sets.len()]);
+                changes += 1;
+            }
+            changes
+        });
+        for _ in 0..2000 {
+            let client = world.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+            client.connect(vip).expect("each set has a backend");
+            let backend = world.bindings(&client)[0].1.backend_address();
+            assert!(all.iter().any(|known| address(known) == backend), "{backend} was never a backend");
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(changes.join().unwrap() > 100, "the service changed meanwhile");
+    });
+    assert_eq!(world.datapath.socket_lb_counters().unwrap().refused, 0);
 }
 
 #[test]
