@@ -68,11 +68,18 @@ impl Devices {
         if let Err(error) = self.handle.link().add(message(spec, peer_netns)).execute().await {
             return Err(self.explain(error, spec, &peers).await);
         }
+        // First of all, and by name: whoever finds the device after a crash is to know whose it is. The kernel
+        // takes no alias with the birth itself.
+        let alias = LinkMessageBuilder::<LinkUnspec>::new().name(&spec.host_name).alias(&spec.alias).build();
+        let named = self.change(&spec.host_name, "set the alias", alias).await;
         let created = self.get(&spec.host_name).await?.ok_or_else(|| DeviceError::NotFound {
             device: spec.host_name.clone(),
             netns: self.netns().id(),
         })?;
-        let completed = self.complete(spec, &peers, created.ifindex).await;
+        let completed = match named {
+            Ok(()) => self.complete(spec, &peers, created.ifindex).await,
+            Err(error) => Err(error),
+        };
         if completed.is_err() {
             self.unmake(spec, created.ifindex).await;
         }
@@ -100,11 +107,8 @@ impl Devices {
         }
         for (devices, name, index) in [(self, &spec.host_name, host), (peers, &spec.peer_name, peer.ifindex)]
         {
-            let mut message = LinkMessageBuilder::<LinkUnspec>::new().index(index.0).up();
-            if !spec.alias.is_empty() {
-                message = message.alias(spec.alias.clone());
-            }
-            let mut message = message.build();
+            let mut message =
+                LinkMessageBuilder::<LinkUnspec>::new().index(index.0).alias(&spec.alias).up().build();
             message.attributes.extend(segmentation(spec.gso_max_size, spec.gro_max_size));
             devices.change(name, "set up, and set alias, GSO and GRO sizes", message).await?;
         }
