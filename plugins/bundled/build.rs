@@ -24,7 +24,9 @@ fn main() -> ExitCode {
 fn embed() -> Result<(), Box<dyn std::error::Error>> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    for source in ["..", "../../sdk/rust", "../../sdk/macros", "../../wit", "../../Cargo.lock"] {
+    for source in
+        ["..", "../../sdk/rust", "../../sdk/macros", "../../wit", "../../Cargo.toml", "../../Cargo.lock"]
+    {
         println!("cargo::rerun-if-changed={}", here.join(source).display());
     }
 

@@ -18,8 +18,8 @@ pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 pub struct Toolchain {
     /// Cargo.
     pub cargo: PathBuf,
-    /// The compiler; none leaves it to Cargo.
-    pub rustc: Option<PathBuf>,
+    /// The compiler.
+    pub rustc: PathBuf,
     /// Set if the target's standard library is not installed and is built from these sources with this linker.
     pub build_std: Option<BuildStd>,
 }
@@ -40,12 +40,16 @@ impl Toolchain {
     /// # Errors
     /// [`BuildError::NoToolchain`] names both ways to install one.
     pub fn find() -> Result<Self, BuildError> {
-        let in_use = env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
-        if has_target(&in_use) {
-            let cargo = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-            return Ok(Self { cargo, rustc: None, build_std: None });
+        let in_use =
+            |variable, program| env::var_os(variable).map_or_else(|| PathBuf::from(program), PathBuf::from);
+        Self::choose(in_use("CARGO", "cargo"), in_use("RUSTC", "rustc"), Path::new("/usr/bin"))
+    }
+
+    fn choose(cargo: PathBuf, rustc: PathBuf, system: &Path) -> Result<Self, BuildError> {
+        if has_target(&rustc) {
+            return Ok(Self { cargo, rustc, build_std: None });
         }
-        Self::of_the_system(Path::new("/usr/bin"))
+        Self::of_the_system(system)
     }
 
     fn of_the_system(bin: &Path) -> Result<Self, BuildError> {
@@ -53,7 +57,7 @@ impl Toolchain {
         if !cargo.exists() || !rustc.exists() {
             return Err(BuildError::NoToolchain { missing: String::new() });
         }
-        let mut toolchain = Self { cargo, rustc: Some(rustc.clone()), build_std: None };
+        let mut toolchain = Self { cargo, rustc: rustc.clone(), build_std: None };
         if has_target(&rustc) {
             return Ok(toolchain);
         }
@@ -86,9 +90,7 @@ impl Toolchain {
                 command.env_remove(name);
             }
         }
-        if let Some(rustc) = &self.rustc {
-            command.env("RUSTC", rustc).env_remove("RUSTUP_TOOLCHAIN");
-        }
+        command.env("RUSTC", &self.rustc);
         // An empty name is no wrapper, whatever the configuration files say: the bytes must not depend on one.
         command.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
         if let Some(build_std) = &self.build_std {
@@ -145,6 +147,8 @@ fn find_linker() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -162,6 +166,22 @@ mod tests {
         for name in ["PATH", "HOME", "CARGO_HOME", "CARGO_HTTP_PROXY", "CARGO_MAKEFLAGS", "RUST_BACKTRACE"] {
             assert!(!is_of_an_outer_build(&name.into()), "{name}");
         }
+    }
+
+    #[test]
+    fn a_compiler_with_the_target_is_taken_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let [rustc, cargo] = ["rustc", "cargo"].map(|name| dir.path().join(name));
+        fs::write(&rustc, format!("#!/bin/sh\necho {}\n", dir.path().display())).unwrap();
+        fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).unwrap();
+        let choose = || Toolchain::choose(cargo.clone(), rustc.clone(), Path::new("/nowhere"));
+
+        assert!(matches!(choose(), Err(BuildError::NoToolchain { .. })));
+        fs::write(dir.path().join("libstd-0123.rlib"), "").unwrap();
+        assert_eq!(
+            choose().unwrap(),
+            Toolchain { cargo: cargo.clone(), rustc: rustc.clone(), build_std: None }
+        );
     }
 
     #[test]
