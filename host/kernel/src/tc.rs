@@ -158,13 +158,12 @@ impl<'a> Tc<'a> {
 
     /// Whether the chain still is what the snapshot says.
     fn check(&self, snapshot: &Chain, filters: &[Filter]) -> Result<(), LinkError> {
-        let key = |entry: &ChainEntry| (entry.filter, entry.program);
-        let now = chain(self.hook, filters);
-        if now.entries.iter().map(key).eq(snapshot.entries.iter().map(key)) {
-            Ok(())
-        } else {
-            Err(LinkError::Stale { hook: self.hook.clone() })
-        }
+        let then = snapshot.entries.iter().map(|entry| (entry.filter, entry.program));
+        let now = filters.iter().filter_map(|filter| {
+            let program = filter.program.as_ref()?;
+            Some((Some((filter.priority, filter.handle)), program.id))
+        });
+        if now.eq(then) { Ok(()) } else { Err(LinkError::Stale { hook: self.hook.clone() }) }
     }
 
     fn put(&self, priority: u16, handle: u32, program: &Program, flags: u16) -> Result<(), LinkError> {

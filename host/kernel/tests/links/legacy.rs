@@ -201,7 +201,7 @@ fn a_long_chain_is_read_whole() {
     for point in legacy_points() {
         let scratch = Scratch::new();
         let hook = scratch.hook(point);
-        let programs: Vec<Program> = (0..150).map(|number| program(&format!("p{number}"))).collect();
+        let programs: Vec<Program> = (0..100).map(|number| program(&format!("p{number}"))).collect();
         let names: Vec<_> = programs.iter().map(Program::name).collect();
         for program in &programs {
             let Attached::Filter { .. } = scratch.attach(&hook, program, Placement::Tail) else { panic!() };
