@@ -3,9 +3,9 @@
 //! A change is always made against a snapshot. tcx and netkit check its revision in the kernel; legacy tc has no
 //! revision, so there the chain is read again just before the change and compared.
 //!
-//! - [`link`]: one tcx or netkit link
-//! - [`error`]: what can go wrong, and the way out
-//! - [`probe`]: what this kernel can do
+//! - `link`: one tcx or netkit link
+//! - `error`: what can go wrong, and the way out
+//! - `probe`: what this kernel can do
 
 mod error;
 mod link;

@@ -1,7 +1,7 @@
 //! BPF programs: loading one out of any ELF object, pins, programs that are already in the kernel.
 //!
-//! - [`error`]: what can go wrong with an object, and the way out
-//! - [`elf`]: the names of program sections, so that objects written for other loaders load too
+//! - `error`: what can go wrong with an object, and the way out
+//! - `elf`: the names of program sections, so that objects written for other loaders load too
 
 mod elf;
 mod error;

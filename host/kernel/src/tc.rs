@@ -9,9 +9,9 @@
 //! The qdisc is shared with everybody. One that we made carries a mark, an empty filter chain that nothing jumps to,
 //! so that whoever comes after a crash knows; only a marked one is removed, when its last filter goes.
 //!
-//! - [`message`]: requests and answers
-//! - [`priority`]: a priority between two filters
-//! - [`socket`]: a blocking rtnetlink socket in the thread's namespace
+//! - `message`: requests and answers
+//! - `priority`: a priority between two filters
+//! - `socket`: a blocking rtnetlink socket in the thread's namespace
 
 mod message;
 mod priority;

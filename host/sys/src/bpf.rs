@@ -1,14 +1,14 @@
 //! bpf(2): links with revisions, chain queries, iterators, cgroup links, pins, objects by id.
 //!
-//! Every command goes through [`call`], the one place that enters the kernel. Each function is one command; its
+//! Every command goes through `call`, the one place that enters the kernel. Each function is one command; its
 //! error is the plain errno, because its meaning depends on the caller's intent, and the caller names the command
 //! with the constants in [`command`].
 //!
 //! An interface index means a device in the *calling thread's* network namespace.
 //!
-//! - [`attr`]: the commands' arguments, laid out as the kernel has them
-//! - [`object`]: pins, ids and descriptions of programs and links
-//! - [`position`]: where in a chain a program goes
+//! - `attr`: the commands' arguments, laid out as the kernel has them
+//! - `object`: pins, ids and descriptions of programs and links
+//! - `position`: where in a chain a program goes
 
 mod attr;
 mod object;
