@@ -6,15 +6,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::error::HostError;
+use crate::{error::HostError, limits::TICK};
 
-/// How often running guests look at the clock.
-const TICK: Duration = Duration::from_millis(1);
 const STACK_BYTES: usize = 512 << 10;
 
 /// The engine with its ticker. Whoever may run a guest holds it, so the ticker outlives every guest.

@@ -230,6 +230,9 @@ fn cause(error: &wasmtime::Error) -> String {
     if let Some(trap) = error.downcast_ref::<Trap>() {
         let what = match trap {
             Trap::StackOverflow => "its call stack is exhausted (endless recursion?)".to_owned(),
+            Trap::MemoryOutOfBounds => {
+                "it reached outside its memory (endless recursion, or a stray pointer?)".to_owned()
+            }
             Trap::UnreachableCodeReached => "it panicked or aborted (unreachable code)".to_owned(),
             other => other.to_string(),
         };

@@ -20,7 +20,7 @@ use crate::{
     error::Failure,
     hook::Hook,
     kv::KvStore,
-    limits::{Limits, Meter},
+    limits::{Limits, Meter, longest},
     log::{self, LogGate},
     metrics::PluginMetrics,
     settings::Settings,
@@ -190,7 +190,7 @@ fn arm(store: &mut Store<State>, deadline: Duration) {
 
 /// When to give up on a guest that is not running but waiting in the host, where no epoch reaches it.
 pub(crate) fn slack(deadline: Duration) -> Duration {
-    deadline + Duration::from_millis(5)
+    longest(deadline) + Duration::from_millis(5)
 }
 
 /// Microseconds since then.

@@ -2,8 +2,22 @@ use std::time::{Duration, Instant};
 
 use wasmtime::ResourceLimiter;
 
+/// How often a running guest is interrupted to look at the clock.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// How many times its deadline a guest that hardly got to run may take.
+const PATIENCE: u32 = 4;
+
+/// The longest that a call with this deadline may take, waiting in the host included.
+pub(crate) fn longest(deadline: Duration) -> Duration {
+    deadline.saturating_mul(PATIENCE)
+}
+
 /// What one plugin may use. The defaults suit plugins written in Rust or C; one that carries a language runtime
 /// (Python, JavaScript) needs more memory and table elements.
+///
+/// Deadlines are wall-clock time. On a node so busy that the plugin hardly got to run, it is given up to four times
+/// as long: a slow node is not the plugin's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Wall-clock time of one decision: `place`, `rebalance`, `choose`, `plan` and `health`. 50 ms.
@@ -79,23 +93,48 @@ pub(crate) struct Meter {
     elements: usize,
     host_calls: u32,
     deadline: Instant,
+    /// When it ends, whether it got to run or not.
+    end: Instant,
+    /// Ticks it ran into, and how many are its fair share until the deadline.
+    ticks: u32,
+    share: u32,
     breach: Option<Breach>,
 }
 
 impl Meter {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, memory: 0, elements: 0, host_calls: 0, deadline: Instant::now(), breach: None }
+        let now = Instant::now();
+        Self {
+            limits,
+            memory: 0,
+            elements: 0,
+            host_calls: 0,
+            deadline: now,
+            end: now,
+            ticks: 0,
+            share: 0,
+            breach: None,
+        }
     }
 
     /// Starts the account of one call.
     pub(crate) fn start(&mut self, deadline: Duration) {
         self.host_calls = 0;
         self.breach = None;
-        self.deadline = Instant::now() + deadline;
+        let now = Instant::now();
+        self.deadline = now + deadline;
+        self.end = now + longest(deadline);
+        self.ticks = 0;
+        let ticks = deadline.as_millis() / TICK.as_millis().max(1);
+        self.share = u32::try_from(ticks).unwrap_or(u32::MAX) / PATIENCE;
     }
 
+    /// Called at each tick the guest runs into.
     pub(crate) fn check_deadline(&mut self) -> Result<(), Breach> {
-        if Instant::now() < self.deadline { Ok(()) } else { Err(self.note(Breach::Deadline)) }
+        let now = Instant::now();
+        self.ticks = self.ticks.saturating_add(1);
+        let over = now >= self.end || (now >= self.deadline && self.ticks >= self.share);
+        if over { Err(self.note(Breach::Deadline)) } else { Ok(()) }
     }
 
     pub(crate) fn count_host_call(&mut self) -> Result<(), Breach> {
@@ -157,5 +196,43 @@ impl ResourceLimiter for Meter {
 
     fn memories(&self) -> usize {
         self.limits.parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(deadline_ms: u64, ago_ms: u64, ticks: u32) -> Meter {
+        let mut meter = Meter::new(Limits::default());
+        meter.start(Duration::from_millis(deadline_ms));
+        let ago = Duration::from_millis(ago_ms);
+        meter.deadline -= ago;
+        meter.end -= ago;
+        meter.ticks = ticks;
+        meter
+    }
+
+    #[test]
+    fn a_guest_that_ran_is_cut_off_at_its_deadline() {
+        assert_eq!(meter(50_000, 49_000, 49_000).check_deadline(), Ok(()));
+        assert_eq!(meter(50_000, 50_000, 49_000).check_deadline(), Err(Breach::Deadline));
+    }
+
+    #[test]
+    fn a_guest_that_hardly_got_to_run_has_four_times_as_long() {
+        assert_eq!(meter(50_000, 199_000, 3).check_deadline(), Ok(()));
+        assert_eq!(meter(50_000, 200_000, 3).check_deadline(), Err(Breach::Deadline));
+    }
+
+    #[test]
+    fn memories_and_tables_are_counted_together() {
+        let mut meter = Meter::new(Limits { memory_bytes: 100, table_elements: 10, ..Limits::default() });
+        assert!(meter.memory_growing(0, 60, None).unwrap());
+        assert!(!meter.memory_growing(0, 60, None).unwrap(), "a second memory");
+        assert_eq!(meter.breach(), Some(Breach::Memory(100)));
+        assert!(meter.memory_growing(60, 100, None).unwrap());
+        assert!(meter.table_growing(0, 10, None).unwrap());
+        assert!(!meter.table_growing(10, 11, None).unwrap());
     }
 }

@@ -17,9 +17,9 @@ use netloom_core::{
 };
 use netloom_plugin_build::Options;
 use netloom_runtime::{
-    Breach, EndpointFacts, Failure, Health, LoadError, LoadRequest, Plugin, PluginHost, Refusal,
+    Breach, EndpointFacts, Failure, Health, HostConfig, LoadError, LoadRequest, Plugin, PluginHost, Refusal,
 };
-use support::{candidate, capabilities, chain, event, name, node, socket, suspects};
+use support::{candidate, capabilities, chain, event, name, node, patient, socket, suspects};
 
 /// The guests written in Rust, by name. They are built once a run, in the target directory of this test.
 fn built() -> &'static BTreeMap<String, Vec<u8>> {
@@ -42,7 +42,13 @@ fn guest(which: &str) -> Vec<u8> {
 }
 
 async fn refusal(component: Vec<u8>) -> Refusal {
-    support::host().load(support::request("guest", component)).await.expect_err("it is refused").reason
+    host().load(support::request("guest", component)).await.expect_err("it is refused").reason
+}
+
+/// Compiles each guest once.
+fn host() -> PluginHost {
+    let cache_dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache");
+    PluginHost::new(HostConfig { cache_dir: Some(cache_dir), ..patient() }).unwrap()
 }
 
 /// The misbehaving guest, told what to do.
@@ -123,7 +129,7 @@ const HOOKS: [&str; 7] = ["health", "place", "rebalance", "choose", "plan", "jud
 
 /// Told to do this in each hook, the plugin fails there with these words; the others go on.
 async fn fails_everywhere(what: &str, words: &[&str]) {
-    let host = support::host();
+    let host = host();
     let good = told(&host, "place", "nothing").await.unwrap();
     for hook in HOOKS.into_iter().skip(1) {
         let bad = told(&host, hook, what).await.unwrap();
@@ -141,7 +147,7 @@ async fn fails_everywhere(what: &str, words: &[&str]) {
 
 #[tokio::test]
 async fn told_to_do_nothing_it_has_no_opinion() {
-    let plugin = told(&support::host(), "place", "nothing").await.unwrap();
+    let plugin = told(&host(), "place", "nothing").await.unwrap();
     for hook in ["place", "rebalance", "choose", "plan"] {
         assert_eq!(ask(&plugin, hook).await.as_deref(), Ok("Abstain"), "{hook}");
     }
@@ -162,7 +168,7 @@ async fn traps_and_panics_are_named() {
 
 #[tokio::test]
 async fn recursion_ends_in_the_guest() {
-    fails_everywhere("recurse", &["call stack is exhausted"]).await;
+    fails_everywhere("recurse", &["endless recursion"]).await;
 }
 
 #[tokio::test]
@@ -178,7 +184,7 @@ async fn floods_of_host_calls_end_at_the_limit() {
 
 #[tokio::test]
 async fn what_stays_within_the_limits_is_answered() {
-    let host = support::host();
+    let host = host();
     for what in ["hoard", "log-long-line"] {
         let plugin = told(&host, "place", what).await.unwrap();
         assert_eq!(ask(&plugin, "place").await.as_deref(), Ok("Abstain"), "{what}");
@@ -192,7 +198,7 @@ async fn what_stays_within_the_limits_is_answered() {
 
 #[tokio::test]
 async fn answers_that_are_none_are_refused() {
-    let host = support::host();
+    let host = host();
     for (hook, what, words) in [
         ("place", "unknown-entry", "names entry 4294967295"),
         ("place", "replace-foreign", "belongs to another program"),
@@ -214,7 +220,7 @@ async fn answers_that_are_none_are_refused() {
 
 #[tokio::test]
 async fn a_long_veto_is_cut() {
-    let host = support::host();
+    let host = host();
     for hook in ["place", "choose", "plan"] {
         let plugin = told(&host, hook, "long-veto").await.unwrap();
         let answer = ask(&plugin, hook).await.unwrap();
@@ -224,7 +230,7 @@ async fn a_long_veto_is_cut() {
 
 #[tokio::test]
 async fn init_and_health_that_fail_keep_the_plugin_out() {
-    let host = support::host();
+    let host = host();
     let refused = told(&host, "init", "fail").await.unwrap_err();
     assert_eq!(refused.reason, Refusal::Init("init was told to fail".into()));
     let refused = told(&host, "health", "fail").await.unwrap_err();
