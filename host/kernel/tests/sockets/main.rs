@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test fails by panicking"
 )]
 
@@ -13,7 +14,7 @@ mod world;
 use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read},
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -109,6 +110,37 @@ fn a_blocked_read_is_woken_with_econnaborted() {
         assert_eq!(tcp.join().unwrap(), ErrorKind::ConnectionAborted);
         assert_eq!(udp.join().unwrap(), ErrorKind::ConnectionAborted);
     });
+}
+
+#[test]
+fn a_connection_that_is_still_being_made_is_broken_off() {
+    let Some(mut world) = world() else { return };
+    world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
+    let room = Room::new();
+    // The server's queue holds one connection; the kernel drops the next one's SYN.
+    let server = room.run(|| {
+        let server = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        server.bind(&address(DEAD).into()).unwrap();
+        server.listen(0).unwrap();
+        server
+    });
+    let _queued = room.run(|| TcpStream::connect(DEAD_VIP).unwrap());
+    let sockets = world.sockets(Finder::SkStorage);
+    let filter = SocketFilter { states: vec![SocketState::SynSent], ..bound_to(&[DEAD]) };
+
+    thread::scope(|scope| {
+        let connecting = scope.spawn(|| room.run(|| TcpStream::connect(DEAD_VIP).unwrap_err().kind()));
+        let found = loop {
+            let found = sockets.find(&filter).unwrap();
+            if !found.is_empty() || connecting.is_finished() {
+                break found;
+            }
+        };
+        assert_eq!(found.len(), 1);
+        assert!(all_destroyed(&sockets.destroy(&found).unwrap()));
+        assert_eq!(connecting.join().unwrap(), ErrorKind::ConnectionAborted);
+    });
+    drop(server);
 }
 
 #[test]
@@ -361,36 +393,37 @@ fn thousands_of_sockets_of_many_backends_are_each_found_once() {
     for n in 0..BACKENDS {
         world.serve(&format!("10.97.{}.{}:80", n / 250, n % 250 + 1), Protocol::Udp, &backend(n));
     }
-    let rooms: Vec<Room> = (0..4).map(|_| Room::new()).collect();
-    let connected: Vec<UdpSocket> = rooms
-        .iter()
-        .flat_map(|room| {
-            room.run(|| {
-                (0..BACKENDS)
-                    .map(|n| {
-                        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-                        socket.connect(format!("10.97.{}.{}:80", n / 250, n % 250 + 1)).unwrap();
-                        socket
-                    })
-                    .collect::<Vec<_>>()
-            })
+    let connect = |room: &Room, backends: &mut dyn Iterator<Item = u16>| -> Vec<UdpSocket> {
+        let vips: Vec<String> = backends.map(|n| format!("10.97.{}.{}:80", n / 250, n % 250 + 1)).collect();
+        room.run(|| {
+            let connect = |vip: &String| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect(vip).unwrap();
+                socket
+            };
+            vips.iter().map(connect).collect()
         })
-        .collect();
+    };
+    // One socket of each backend, and so many of one of them that its shard takes several reads.
+    let (one_each, many) = (Room::new(), Room::new());
+    let mut connected = connect(&one_each, &mut (0..BACKENDS));
+    connected.extend(connect(&many, &mut std::iter::repeat_n(1, usize::from(BACKENDS))));
     let everything: BTreeSet<_> = connected.iter().map(cookie).collect();
-    // All but one socket in each namespace are of dead backends.
+    let spared = BTreeSet::from([cookie(&connected[0])]);
     let dead: Vec<String> = (1..BACKENDS).map(backend).collect();
     let dead: Vec<&str> = dead.iter().map(String::as_str).collect();
 
     for finder in Finder::ALL {
         let sockets = world.sockets(finder);
         let found = sockets.find(&bound_to(&dead)).unwrap();
-        assert_eq!(cookies(&found).len(), everything.len() - rooms.len(), "{finder}");
+        assert_eq!(cookies(&found), &everything - &spared, "{finder}");
         assert_eq!(cookies(&sockets.find(&SocketFilter::default()).unwrap()), everything, "{finder}");
     }
     let sockets = world.sockets(Finder::SkStorage);
     let found = sockets.find(&bound_to(&dead)).unwrap();
     assert!(all_destroyed(&sockets.destroy(&found).unwrap()));
-    assert_eq!(sockets.find(&SocketFilter { connected_only: true, ..Default::default() }).unwrap().len(), 4);
+    let left = SocketFilter { connected_only: true, ..SocketFilter::default() };
+    assert_eq!(cookies(&sockets.find(&left).unwrap()), spared);
 }
 
 #[test]

@@ -3,14 +3,14 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     path::PathBuf,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aya::{
@@ -45,6 +45,7 @@ pub(crate) fn world() -> Option<World> {
         eprintln!("skipped: these tests take root");
         return None;
     }
+    allow_open_files(20_000);
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let root = mounts::ensure_cgroup2("/sys/fs/cgroup/unified".as_ref()).unwrap();
     let bpffs = PathBuf::from("/sys/fs/bpf");
@@ -66,6 +67,13 @@ pub(crate) fn world() -> Option<World> {
         program.attach(&directory, CgroupAttachMode::Single).unwrap();
     }
     Some(World { pins, cgroup, before, object, services: 0, _turn: turn })
+}
+
+/// Thousands of sockets take more descriptors than a shell's default allows.
+fn allow_open_files(count: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum.map(|maximum| maximum.max(count));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum }).unwrap();
 }
 
 impl Drop for World {
@@ -111,9 +119,14 @@ impl Room {
         room.ip("link set lo up");
         for host in 1..=3 {
             room.ip(&format!("-6 address add fd00::{host}/128 dev lo nodad"));
-            // The kernel makes the address's route some time later.
-            let reachable = || room.run(|| UdpSocket::bind("[::]:0")?.connect(format!("[fd00::{host}]:9")));
-            assert!((0..1000).any(|_| reachable().inspect_err(|_| sleep(Duration::from_millis(5))).is_ok()));
+            // The kernel makes the address's route some time later; then a port without a server refuses.
+            let connect = || room.run(|| TcpStream::connect(format!("[fd00::{host}]:9")).map(drop));
+            let is_reachable = || connect().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !is_reachable() {
+                assert!(Instant::now() < deadline, "fd00::{host} is not reachable");
+                sleep(Duration::from_millis(2));
+            }
         }
         room
     }
@@ -149,7 +162,7 @@ impl Room {
     pub(crate) fn udp_at(&self, local: &str, vip: &str) -> UdpSocket {
         self.run(|| {
             let socket = UdpSocket::bind(local).unwrap();
-            socket.connect(vip).unwrap();
+            socket.connect(vip).unwrap_or_else(|error| panic!("connecting to {vip}: {error}"));
             socket
         })
     }
