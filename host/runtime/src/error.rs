@@ -244,7 +244,7 @@ fn cause(error: &wasmtime::Error) -> String {
     if let Some(breach) = error.downcast_ref::<Breach>() {
         return breach.to_string();
     }
-    format!("{:#}", error).lines().next().unwrap_or_default().to_owned()
+    format!("{error:#}").lines().next().unwrap_or_default().to_owned()
 }
 
 fn innermost(error: &wasmtime::Error) -> Option<String> {

@@ -186,6 +186,8 @@ impl ResourceLimiter for Meter {
         Ok(true)
     }
 
+    // wasmtime means the core instances in one component instance; `Limits::instances` counts the latter.
+    #[allow(clippy::misnamed_getters)]
     fn instances(&self) -> usize {
         self.limits.parts
     }

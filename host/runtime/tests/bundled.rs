@@ -1,5 +1,8 @@
 //! The bundled plugins, as operators run them: loaded like any other, within the same limits.
 
+// Clippy's exception for tests does not reach the functions beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 
 use std::{sync::Arc, time::Instant};

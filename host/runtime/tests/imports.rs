@@ -1,5 +1,8 @@
 //! What every plugin may import does what `wit/kernel/ambient.wit` says.
 
+// Clippy's exception for tests does not reach the functions beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,8 @@
 //! Sockets are judged in batches, and no socket is destroyed on an answer that does not fit the question.
 
+// Clippy's exception for tests does not reach the functions beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 
 use netloom_runtime::{Failure, Hook};
