@@ -56,7 +56,7 @@ pub(crate) fn plugins() -> Result<PathBuf> {
     let dir = workspace::target().join("plugins");
     // A program of its own, because the encoder of components would make this one slow to compile.
     let mut command = workspace::cargo();
-    command.args(["run", "--quiet", "--package", "netloom-plugin-build", "--example", "build_all", "--"]);
+    command.args(["run", "--package", "netloom-plugin-build", "--example", "build_all", "--"]);
     run(command.arg(workspace::root()).arg(&dir))?;
     Ok(dir)
 }

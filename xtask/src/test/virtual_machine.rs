@@ -14,6 +14,9 @@ use crate::{
 /// Marks where a program's output ends, with its exit code. No test writes such a line.
 const END: &str = "\u{1}end ";
 
+/// How long one program of tests may take: emulated, on a busy machine.
+const PATIENCE_SECONDS: u32 = 600;
+
 /// What is run.
 pub(crate) struct Job<'a> {
     /// The programs of tests.
@@ -40,7 +43,7 @@ pub(crate) fn run(kernel: Kernel, job: &Job<'_>, progress: &mut Progress) -> Res
     machine.copies.extend(job.tests.iter().copied().chain(own).map(|program| same_path(&program.executable)));
 
     let mut reader = Reader { tests: job.tests, done: 0, pending: Vec::new(), output: String::new() };
-    let options = Options { memory: 4096, timeout: Duration::from_secs(1200), ..Options::default() };
+    let options = Options { memory: 4096, timeout: Duration::from_secs(2400), ..Options::default() };
     let ended = vm::run(kernel, &machine, &options, |output| match output {
         Output::Stdout(bytes) => reader.take(&bytes, progress),
         Output::Stderr(bytes) => reader.output.push_str(&String::from_utf8_lossy(&bytes)),
@@ -65,7 +68,7 @@ fn text(job: &Job<'_>) -> String {
     let mut script = String::new();
     for program in job.tests {
         script.push_str(&format!(
-            "timeout -k 5 300 {} --show-output {} 2>/tmp/stderr; code=$?\ncat /tmp/stderr\nprintf '\\n\\001end %s\\n' \"$code\"\n",
+            "timeout -k 5 {PATIENCE_SECONDS} {} --show-output {} 2>/tmp/stderr; code=$?\ncat /tmp/stderr\nprintf '\\n\\001end %s\\n' \"$code\"\n",
             quote(&program.executable.display().to_string()),
             filter.join(" "),
         ));
@@ -96,7 +99,7 @@ impl Reader<'_> {
         };
         let ended = match code.trim() {
             "0" => Ok(()),
-            "124" | "137" | "143" => Err("no end within 300 s; it was killed".to_owned()),
+            "124" | "137" | "143" => Err(format!("no end within {PATIENCE_SECONDS} s; it was killed")),
             code => Err(format!("exit code {code}")),
         };
         let name = self.tests.get(self.done).map_or("?", |program| &program.name);
