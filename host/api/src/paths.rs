@@ -28,7 +28,8 @@ impl Paths {
             socket: run.join("netloomd.sock"),
             run,
             state: PathBuf::from("/var/lib").join(&name),
-            bpffs: PathBuf::from("/sys/fs/bpf").join(&name),
+            // bpffs takes no dots in names.
+            bpffs: PathBuf::from("/sys/fs/bpf").join(name.replace('.', "~")),
             config: PathBuf::from("/etc").join(&name).join("netloom.toml"),
         }
     }

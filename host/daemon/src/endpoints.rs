@@ -6,10 +6,10 @@ use ipnet::IpNet;
 use netloom_api::types::{Done, EndpointView};
 use netloom_core::{
     model::{
-        Attachment, AttachmentKind, Candidate, DeviceMode, Endpoint, EndpointMode, EndpointSpec, HookPoint, IfIndex,
-        Labels, Name, Owner, PairSpec,
+        Attachment, AttachmentKind, Candidate, DeviceMode, Endpoint, EndpointMode, EndpointSpec, HookPoint,
+        IfIndex, Labels, Name, Owner, PairSpec, ProgramSource,
     },
-    plan::{Op, Plan, ProgramSource, Target},
+    plan::{Op, Plan, Target},
 };
 use netloom_kernel::netns::Netns;
 
@@ -27,7 +27,8 @@ impl Node {
         let name = spec.name.clone();
         check_interface(&spec.interface)?;
         let netns = Netns::open(&spec.netns).map_err(|error| {
-            Failure::invalid(error).hint("name a network namespace, such as /run/netns/NAME or /proc/PID/ns/net")
+            Failure::invalid(error)
+                .hint("name a network namespace, such as /run/netns/NAME or /proc/PID/ns/net")
         })?;
         if netns.id() == self.netns.id() {
             return Err(Failure::invalid(anyhow::anyhow!(
@@ -53,9 +54,11 @@ impl Node {
             // The kernel gives these when the pair is made.
             host_ifindex: IfIndex(0),
             peer_ifindex: IfIndex(0),
-            mac: mode.answer.device.has_mac().then(|| {
-                spec.mac.unwrap_or_else(|| naming::mac(&self.instance, &name, false))
-            }),
+            mac: mode
+                .answer
+                .device
+                .has_mac()
+                .then(|| spec.mac.unwrap_or_else(|| naming::mac(&self.instance, &name, false))),
             host_mac: mode.answer.device.has_mac().then(|| naming::mac(&self.instance, &name, true)),
             attachments: ["from", "to"].map(|direction| naming::endpoint_attachment(&name, direction)).into(),
             addresses,
@@ -126,9 +129,9 @@ impl Node {
     }
 
     fn endpoint_record(&self, name: &Name) -> Result<Endpoint, Failure> {
-        self.store
-            .get::<Endpoint>(name.as_str())?
-            .ok_or_else(|| Failure::not_found(format!("there is no endpoint {name}")).hint("see `netloom endpoint list`"))
+        self.store.get::<Endpoint>(name.as_str())?.ok_or_else(|| {
+            Failure::not_found(format!("there is no endpoint {name}")).hint("see `netloom endpoint list`")
+        })
     }
 
     async fn view(&self, endpoint: Endpoint) -> Result<EndpointView, Failure> {
@@ -146,10 +149,13 @@ impl Node {
         if !spec.addresses.is_empty() {
             for (index, address) in spec.addresses.iter().enumerate() {
                 if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-                    return Err(Failure::invalid(anyhow::anyhow!("{address} cannot be an endpoint's address")));
+                    return Err(Failure::invalid(anyhow::anyhow!(
+                        "{address} cannot be an endpoint's address"
+                    )));
                 }
-                if let Some((_, other)) =
-                    existing.iter().find(|(_, other)| other.addresses.iter().any(|net| net.addr() == *address))
+                if let Some((_, other)) = existing
+                    .iter()
+                    .find(|(_, other)| other.addresses.iter().any(|net| net.addr() == *address))
                 {
                     return Err(Failure::conflict(format!(
                         "the address {address} belongs to endpoint {}",
@@ -176,15 +182,18 @@ impl Node {
             addresses.push(address.into());
         }
         if addresses.is_empty() {
-            return Err(Failure::invalid(anyhow::anyhow!("the endpoint brings no address, and no pool is configured"))
-                .hint("give it an address, or set endpoints.ipv4_pool"));
+            return Err(Failure::invalid(anyhow::anyhow!(
+                "the endpoint brings no address, and no pool is configured"
+            ))
+            .hint("give it an address, or set endpoints.ipv4_pool"));
         }
         Ok(addresses.into_iter().map(IpNet::from).collect())
     }
 
     fn pair(&self, endpoint: &Endpoint) -> PairSpec {
-        let EndpointMode { device, primary_policy, peer_policy, scrub, peer_scrub, headroom, tailroom, .. } =
-            endpoint.mode;
+        let EndpointMode {
+            device, primary_policy, peer_policy, scrub, peer_scrub, headroom, tailroom, ..
+        } = endpoint.mode;
         PairSpec {
             mode: device,
             host_name: endpoint.host_interface.clone(),

@@ -1,11 +1,197 @@
 //! netloomd, the node's network agent.
+//!
+//! [`node`] holds everything that is open; each other module adds one concern's operations to it, and [`executor`]
+//! is the one place that changes the kernel.
 
+mod adopt;
+mod api;
+mod attachments;
 mod config;
 mod decisions;
+mod doctor;
+mod endpoints;
+mod executor;
 mod failure;
+mod kv;
 mod lock;
+mod locks;
 mod metrics;
 mod naming;
+mod node;
+mod plugins;
+mod policy;
+mod reap;
+mod services;
 mod store;
 
-fn main() {}
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use netloom_api::Paths;
+use netloom_core::model::Name;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{Config, LogFormat},
+    lock::InstanceLock,
+    node::Node,
+};
+
+/// Netloom's node agent: Wasm plugins decide, it acts on the kernel.
+///
+/// It needs no configuration. Attached programs and connections go on when it stops; it takes them up again when
+/// it starts.
+#[derive(Parser)]
+#[command(version, name = "netloomd")]
+struct Arguments {
+    /// Run beside the node's netloomd, with paths of its own: /run/netloom-NAME and so on
+    #[arg(long, value_name = "NAME", env = "NETLOOM_INSTANCE", global = true)]
+    instance: Option<Name>,
+
+    /// The configuration file [default: /etc/netloom/netloom.toml, if it is there]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    /// The API's unix socket [default: /run/netloom/netloomd.sock]
+    #[arg(long, value_name = "PATH", env = "NETLOOM_SOCKET", global = true)]
+    socket: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (the default)
+    Run,
+    /// Remove everything this instance has on the node: endpoints, programs, services, files
+    Cleanup,
+    /// Print the configuration in force, complete with defaults
+    Config,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut paths = Paths::of(arguments.instance.as_ref());
+    if let Some(socket) = arguments.socket {
+        paths.socket = socket;
+    }
+    let config =
+        Config::read(arguments.config.as_ref().unwrap_or(&paths.config), arguments.config.is_some())?;
+    if matches!(arguments.command, Some(Command::Config)) {
+        print!("{}", config.to_toml()?);
+        return Ok(());
+    }
+    start_log(&config)?;
+    check_rights()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("netloomd")
+        .build()
+        .context("the async runtime cannot be started")?;
+    let lock = InstanceLock::take(&paths)?;
+    let instance = arguments.instance;
+    match arguments.command {
+        Some(Command::Cleanup) => runtime.block_on(cleanup(instance.as_ref(), paths, config)),
+        _ => runtime.block_on(serve(instance.as_ref(), paths, config, &lock)),
+    }
+}
+
+async fn serve(
+    instance: Option<&Name>,
+    paths: Paths,
+    config: Config,
+    lock: &InstanceLock,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
+    let socket = paths.socket.clone();
+    let node = Arc::new(Node::open(instance, paths, config).await?);
+    node.start().await?;
+    // The socket appears when everything is adopted: who can connect finds the node as it is.
+    let listener = lock::listen(&socket, lock)?;
+    tracing::info!(socket = %socket.display(), kernel = node.capabilities.kernel, "ready");
+    axum::serve(listener, api::router(node))
+        .with_graceful_shutdown(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping; programs and connections go on");
+        })
+        .await
+        .context("serving the API failed")?;
+    std::fs::remove_file(&socket).ok();
+    Ok(())
+}
+
+async fn cleanup(instance: Option<&Name>, paths: Paths, config: Config) -> anyhow::Result<()> {
+    let node = Arc::new(Node::open(instance, paths.clone(), config).await?);
+    let warnings = node.remove_everything().await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    for warning in &warnings {
+        eprintln!("warning: {warning}");
+    }
+    drop(node);
+    for folder in [&paths.bpffs, &paths.state, &paths.run] {
+        remove_folder(folder)?;
+    }
+    println!("everything of {} is gone", paths.socket.display());
+    Ok(())
+}
+
+fn remove_folder(folder: &std::path::Path) -> anyhow::Result<()> {
+    let cgroup = folder.join("cgroup2");
+    if cgroup.exists() {
+        rustix::mount::unmount(&cgroup, rustix::mount::UnmountFlags::DETACH).ok();
+    }
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log.filter)
+        .with_context(|| format!("log.filter {:?} is not understood", config.log.filter))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// Root, and the capabilities that a container's root may lack.
+fn check_rights() -> anyhow::Result<()> {
+    const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")];
+    let status = std::fs::read_to_string("/proc/self/status").context("/proc is not mounted")?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .context("/proc/self/status has no CapEff")?;
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(bit, _)| effective >> bit & 1 == 0).map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "netloomd needs {}: run it as root, or with these capabilities. Without them `netloomd config` and \
+         `netloom plugin` still work",
+        missing.join(", ")
+    )
+}

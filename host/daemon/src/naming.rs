@@ -62,6 +62,30 @@ pub(crate) fn pin(bpffs: &Path, attachment: &str) -> PathBuf {
     bpffs.join(folder.replace('.', "~")).join(file.replace('.', "~"))
 }
 
+/// Where the maps are pinned that an attachment's object wants pinned by name.
+pub(crate) fn map_folder(bpffs: &Path, attachment: &str) -> PathBuf {
+    bpffs.join("objects").join(attachment.replace('.', "~"))
+}
+
+/// Every pin of ours that is there, of endpoints and of attachments.
+pub(crate) fn pins(bpffs: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut folders = vec![bpffs.join("attachments")];
+    folders.extend(entries(&bpffs.join("endpoints"))?);
+    let mut pins = Vec::new();
+    for folder in folders {
+        pins.extend(entries(&folder)?);
+    }
+    Ok(pins)
+}
+
+fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// The first free address of a pool; the network's own address and its first host are left out, and the
 /// broadcast address.
 pub(crate) fn free_ipv4(pool: Ipv4Net, taken: &HashSet<IpAddr>) -> Option<Ipv4Addr> {

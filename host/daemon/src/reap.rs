@@ -10,12 +10,9 @@ use std::{
 };
 
 use netloom_api::types::{Fate, ReapReport, ReapRequest, ReapedSocket, SocketView};
-use netloom_core::{
-    model::{
-        Backend, BoundSocket, DestroyOutcome, Endpoint, Name, NetnsCookie, Protocol, ReapAction, ReapEvent, ReapPlan,
-        ReapReason, ServiceId, SocketFilter,
-    },
-    validate,
+use netloom_core::model::{
+    Backend, BoundSocket, DestroyOutcome, Endpoint, Name, NetnsCookie, Protocol, ReapAction, ReapEvent,
+    ReapPlan, ReapReason, ServiceId, SocketFilter,
 };
 
 use crate::{
@@ -41,7 +38,7 @@ pub(crate) enum Mode {
 
 impl Node {
     /// Reaps for one event. A grace period that policy asks for is waited out in the background.
-    pub(crate) async fn reap(&self, event: ReapEvent, mode: Mode) -> Result<ReapReport, Failure> {
+    pub(crate) async fn reap(self: &Arc<Self>, event: ReapEvent, mode: Mode) -> Result<ReapReport, Failure> {
         let start = Instant::now();
         let dry_run = matches!(mode, Mode::DryRun);
         let decided = self.policy.plan_reap(self, &event).await;
@@ -61,7 +58,7 @@ impl Node {
             return Ok(ReapReport { decided_by: by, ..report? });
         }
         let reason = format!("sockets are looked for after a grace period of {} ms", plan.grace.as_millis());
-        let node = self.shared();
+        let node = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(plan.grace).await;
             let result = node.carry_out(&event, plan, &reaper, false, Instant::now()).await;
@@ -73,7 +70,7 @@ impl Node {
     }
 
     /// Carries out what an operator asked for.
-    pub(crate) async fn reap_request(&self, request: ReapRequest) -> Result<ReapReport, Failure> {
+    pub(crate) async fn reap_request(self: &Arc<Self>, request: ReapRequest) -> Result<ReapReport, Failure> {
         let services = match &request.service {
             Some(name) => vec![self.service_record(name)?],
             None => self.store.all::<ServiceRecord>()?.into_iter().map(|(_, record)| record).collect(),
@@ -96,7 +93,7 @@ impl Node {
     }
 
     /// Reaps that an earlier daemon owed when it ended.
-    pub(crate) async fn pay_reaps(&self) -> Result<usize, Failure> {
+    pub(crate) async fn pay_reaps(self: &Arc<Self>) -> Result<usize, Failure> {
         let owed = self.store.all::<ReapEvent>()?;
         let count = owed.len();
         for (key, event) in owed {
@@ -173,7 +170,9 @@ impl Node {
         let mut fates = Vec::with_capacity(sockets.len());
         for batch in sockets.chunks(BATCH) {
             match reaper.judge(self, event, action, batch, names).await {
-                Ok(verdicts) => fates.extend(verdicts.into_iter().map(|destroy| (!destroy).then_some(Fate::Spared))),
+                Ok(verdicts) => {
+                    fates.extend(verdicts.into_iter().map(|destroy| (!destroy).then_some(Fate::Spared)))
+                }
                 Err(reason) => {
                     tracing::error!(plugin = %reaper.name(), %reason, "sockets were spared, as they could not be judged");
                     fates.extend(batch.iter().map(|_| Some(Fate::Spared)));
@@ -214,13 +213,16 @@ impl Node {
 
     /// Which of the sockets bound to the event's addresses the event is about.
     fn scope(&self, event: &ReapEvent, plan: &ReapPlan) -> Result<Scope, Failure> {
-        let services: HashMap<String, ServiceRecord> = self.store.all::<ServiceRecord>()?.into_iter().collect();
+        let services: HashMap<String, ServiceRecord> =
+            self.store.all::<ServiceRecord>()?.into_iter().collect();
         let mut known = HashMap::new();
         let mut live = HashSet::new();
         for record in services.values() {
             known.insert(record.id, record.service.name.clone());
             let backends = record.service.backends.iter();
-            live.extend(backends.map(|address| (record.service.name.clone(), *address, record.service.protocol)));
+            live.extend(
+                backends.map(|address| (record.service.name.clone(), *address, record.service.protocol)),
+            );
         }
         if event.reason == ReapReason::Requested {
             live.clear();
@@ -269,7 +271,8 @@ impl Scope {
         if self.host == Some(socket.netns_cookie) {
             return false;
         }
-        let bound_to = |service: &Name| self.about.contains(&(service.clone(), socket.backend, socket.protocol));
+        let bound_to =
+            |service: &Name| self.about.contains(&(service.clone(), socket.backend, socket.protocol));
         match self.known.get(&socket.service) {
             Some(service) => bound_to(service),
             // Its service was removed: it is one of the event's if the address is.

@@ -1,6 +1,9 @@
 //! Services and their backends: the datapath's tables follow the store, and a backend that goes makes a reap due.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use netloom_api::types::ReapReport;
 use netloom_core::model::{Name, ReapEvent, ReapReason, Service, ServiceId};
@@ -41,11 +44,13 @@ impl Node {
                 )));
             }
         }
-        let id = free_id(&existing);
+        // Never given twice: sockets bound through a removed service keep its number.
+        let id = self.store.commit(|changes| changes.next("service"))?;
+        let id = ServiceId(u32::try_from(id)?);
         self.datapath.set_service(id, &service)?;
         let record = ServiceRecord { id, service };
         if let Err(error) = self.store.commit(|changes| changes.put(record.service.name.as_str(), &record)) {
-            self.datapath.remove_service(&record.service)?;
+            self.datapath.remove_service(record.id, record.service.vip, record.service.protocol)?;
             return Err(error.into());
         }
         Ok(record.service)
@@ -66,7 +71,11 @@ impl Node {
     }
 
     /// Removes a backend, and has the sockets bound to it reaped as policy says.
-    pub(crate) async fn remove_backend(&self, name: &Name, backend: SocketAddr) -> Result<ReapReport, Failure> {
+    pub(crate) async fn remove_backend(
+        self: &Arc<Self>,
+        name: &Name,
+        backend: SocketAddr,
+    ) -> Result<ReapReport, Failure> {
         let (event, pending) = {
             let _guard = self.locks.services().await;
             let record = self.service_record(name)?;
@@ -83,11 +92,11 @@ impl Node {
     }
 
     /// Removes a service, and has the sockets bound to its backends reaped as policy says.
-    pub(crate) async fn remove_service(&self, name: &Name) -> Result<ReapReport, Failure> {
+    pub(crate) async fn remove_service(self: &Arc<Self>, name: &Name) -> Result<ReapReport, Failure> {
         let (event, pending) = {
             let _guard = self.locks.services().await;
             let record = self.service_record(name)?;
-            self.datapath.remove_service(&record.service)?;
+            self.datapath.remove_service(record.id, record.service.vip, record.service.protocol)?;
             self.store.commit(|changes| changes.remove::<ServiceRecord>(name.as_str()))?;
             if record.service.backends.is_empty() {
                 return Ok(ReapReport { finder: self.finder(), ..ReapReport::default() });
@@ -98,9 +107,9 @@ impl Node {
     }
 
     pub(crate) fn service_record(&self, name: &Name) -> Result<ServiceRecord, Failure> {
-        self.store
-            .get::<ServiceRecord>(name.as_str())?
-            .ok_or_else(|| Failure::not_found(format!("there is no service {name}")).hint("see `netloom service list`"))
+        self.store.get::<ServiceRecord>(name.as_str())?.ok_or_else(|| {
+            Failure::not_found(format!("there is no service {name}")).hint("see `netloom service list`")
+        })
     }
 
     /// Changes the datapath, then the store; takes the change back if it cannot be kept.
@@ -126,11 +135,6 @@ impl Node {
     }
 }
 
-fn free_id(existing: &[(String, ServiceRecord)]) -> ServiceId {
-    let taken: std::collections::HashSet<u32> = existing.iter().map(|(_, record)| record.id.0).collect();
-    ServiceId((1..=u32::MAX).find(|id| !taken.contains(id)).unwrap_or(u32::MAX))
-}
-
 fn check_vip(service: &Service) -> Result<(), Failure> {
     let ip = service.vip.ip();
     if ip.is_unspecified() || ip.is_multicast() || service.vip.port() == 0 {
@@ -141,7 +145,9 @@ fn check_vip(service: &Service) -> Result<(), Failure> {
 }
 
 fn check_backend(service: &Service, backend: SocketAddr) -> Result<(), Failure> {
-    let refused = |why: &str| Err(Failure::invalid(anyhow::anyhow!("{backend} cannot be a backend of {}: {why}", service.name)));
+    let refused = |why: &str| {
+        Err(Failure::invalid(anyhow::anyhow!("{backend} cannot be a backend of {}: {why}", service.name)))
+    };
     if backend == service.vip {
         return refused("it is the service's own address");
     }

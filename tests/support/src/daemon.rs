@@ -1,6 +1,7 @@
 use std::{
     env,
     fs::File,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -23,6 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How a daemon is started.
 #[derive(Clone, Debug, Default)]
 pub struct DaemonOptions {
+    /// Its instance's name; none takes a fresh one.
+    pub instance: Option<Name>,
+    /// A path of the network namespace that is its node; none takes the caller's.
+    pub node: Option<PathBuf>,
+    /// The program; none takes the one that cargo built next to the test.
+    pub binary: Option<PathBuf>,
     /// Its configuration file's text; none means none.
     pub config: Option<String>,
     /// More arguments for its command line.
@@ -50,10 +57,7 @@ impl Daemon {
     /// If it is not built, ends, or does not answer; shows what it wrote.
     #[must_use]
     pub fn start(options: DaemonOptions) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let instance =
-            Name::new(format!("nlt-{}-{number}", process::id())).expect("the name has no odd letter");
+        let instance = options.instance.clone().unwrap_or_else(fresh_instance);
         let scratch = tempfile::tempdir().expect("a folder can be made");
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
         let client = Client::new(Paths::of(Some(&instance)).socket);
@@ -158,11 +162,36 @@ impl Daemon {
         self.launch();
     }
 
+    /// Starts it anew after it ended by itself, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not end within a while; as [`Self::start`].
+    pub fn restart_after_crash(&mut self) {
+        let mut child = self.child.take().expect("the daemon was started");
+        let started = Instant::now();
+        while matches!(child.try_wait(), Ok(None)) {
+            assert!(started.elapsed() < PATIENCE, "netloomd did not crash");
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.launch();
+    }
+
+    /// Sets a variable of its environment for the starts that follow.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.options.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Starts it without further variables from now on.
+    pub fn forget_environment(&mut self) {
+        self.options.env.clear();
+    }
+
     fn launch(&mut self) {
         let log =
             File::options().create(true).append(true).open(self.log_file()).expect("a log can be opened");
-        let mut command = Command::new(binary("netloomd"));
-        command.arg("--instance").arg(self.instance.as_str());
+        let mut command = self.netloomd();
+        // Ctrl-C at a terminal is for the test alone, which ends the daemon itself.
+        command.process_group(0);
         if let Some(config) = &self.options.config {
             let path = self.scratch.path().join("netloom.toml");
             std::fs::write(&path, config).expect("a configuration can be written");
@@ -193,6 +222,22 @@ impl Daemon {
         }
     }
 
+    /// netloomd's command line up to its own arguments, in the namespace that is its node.
+    fn netloomd(&self) -> Command {
+        let program = self.options.binary.clone().unwrap_or_else(|| binary("netloomd"));
+        let mut command = match &self.options.node {
+            None => Command::new(program),
+            Some(node) => {
+                // `ip netns exec` would hide bpffs behind a fresh /sys.
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", node.display())).arg("--").arg(program);
+                command
+            }
+        };
+        command.arg("--instance").arg(self.instance.as_str());
+        command
+    }
+
     fn log_file(&self) -> PathBuf {
         self.scratch.path().join("netloomd.log")
     }
@@ -208,13 +253,17 @@ impl Drop for Daemon {
         {
             eprintln!("netloomd did not end on SIGTERM and was killed");
         }
-        let cleanup = output(
-            Command::new(binary("netloomd")).arg("--instance").arg(self.instance.as_str()).arg("cleanup"),
-        );
+        let cleanup = output(self.netloomd().arg("cleanup"));
         if !cleanup.ok() {
             eprintln!("`netloomd --instance {} cleanup` failed: {}", self.instance, cleanup.stderr.trim());
         }
     }
+}
+
+fn fresh_instance() -> Name {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    Name::new(format!("nlt-{}-{number}", process::id())).expect("the name has no odd letter")
 }
 
 /// Ends a process with SIGTERM, or if it takes too long with SIGKILL: whether the former was enough.

@@ -1,0 +1,250 @@
+//! Starting on a node where a daemon ran before: the kernel is the truth, the records are checked against it.
+//!
+//! What is in place is adopted and goes on running, never touched. What lost its device is dropped; what lost its
+//! link is attached anew; what nobody has a record of, under our names, is removed.
+
+use std::{collections::HashSet, path::Path, sync::Arc};
+
+use netloom_api::types::Adoption;
+use netloom_core::{
+    model::{Attachment, Endpoint, IfIndex, Owner},
+    plan::{Op, Plan},
+};
+use netloom_kernel::{
+    datapath::EndpointConfig,
+    links::{self, Link},
+    netns::Netns,
+    programs::Program,
+};
+
+use crate::{
+    executor::Progress,
+    failure::Failure,
+    naming,
+    node::Node,
+    store::{ServiceRecord, StoreError},
+};
+
+/// What became of an attachment's link or filter.
+enum Found {
+    InPlace,
+    Lost(&'static str),
+}
+
+impl Node {
+    /// Takes up what an earlier daemon left.
+    pub(crate) async fn adopt(self: &Arc<Self>) -> Result<Adoption, Failure> {
+        let mut adoption = Adoption { recovered: self.recover().await?, ..Adoption::default() };
+        self.adopt_endpoints(&mut adoption).await?;
+        self.adopt_attachments(&mut adoption).await?;
+        self.remove_orphans(&mut adoption).await?;
+        self.adopt_services(&mut adoption)?;
+        let reaps = self.pay_reaps().await?;
+        if reaps > 0 {
+            adoption.recovered.push(format!("{reaps} reaps that were due"));
+        }
+        Ok(adoption)
+    }
+
+    async fn adopt_endpoints(&self, adoption: &mut Adoption) -> Result<(), Failure> {
+        for (key, mut endpoint) in self.store.all::<Endpoint>()? {
+            let alias = naming::alias(&self.instance, &endpoint.spec.name);
+            let device = self.devices.get(&endpoint.host_interface).await?;
+            let Some(device) = device.filter(|device| device.alias.as_deref() == Some(&alias)) else {
+                self.drop_endpoint(&key, &endpoint, alias).await?;
+                adoption
+                    .dropped
+                    .push(format!("endpoint {key}: its device {} is gone", endpoint.host_interface));
+                continue;
+            };
+            if device.ifindex != endpoint.host_ifindex {
+                endpoint.host_ifindex = device.ifindex;
+                endpoint.peer_ifindex = device.peer_ifindex.unwrap_or(IfIndex(0));
+                self.store.commit(|changes| changes.put(&key, &endpoint))?;
+            }
+            self.datapath.set_endpoint(&EndpointConfig::from(&endpoint))?;
+            adoption.endpoints += 1;
+        }
+        Ok(())
+    }
+
+    async fn drop_endpoint(&self, key: &str, endpoint: &Endpoint, alias: String) -> Result<(), Failure> {
+        let attachments: Vec<Attachment> = self
+            .store
+            .all::<Attachment>()?
+            .into_iter()
+            .map(|(_, attachment)| attachment)
+            .filter(|attachment| attachment.endpoint.as_ref() == Some(&endpoint.spec.name))
+            .collect();
+        let plan = Plan::delete_endpoint(endpoint, &attachments, alias);
+        let journal = self.begin(&plan)?;
+        let warnings = self
+            .finish(plan, journal, |changes| {
+                for attachment in &attachments {
+                    changes.remove::<Attachment>(&attachment.id)?;
+                }
+                changes.remove::<Endpoint>(key)
+            })
+            .await?;
+        for warning in warnings {
+            tracing::warn!(endpoint = key, "{warning}");
+        }
+        Ok(())
+    }
+
+    async fn adopt_attachments(&self, adoption: &mut Adoption) -> Result<(), Failure> {
+        for (key, attachment) in self.store.all::<Attachment>()? {
+            let why = match self.look(&attachment).await {
+                Ok(Found::InPlace) => {
+                    adoption.attachments += 1;
+                    continue;
+                }
+                Ok(Found::Lost(why)) => why.to_owned(),
+                Err(failure) => failure.to_string(),
+            };
+            match self.reattach(&attachment).await {
+                Ok(anew) => {
+                    self.store.commit(|changes| changes.put(&key, &anew))?;
+                    tracing::warn!(attachment = key, why, "attached anew");
+                    adoption.reattached += 1;
+                }
+                Err(failure) => {
+                    links::unpin(&naming::pin(&self.paths.bpffs, &key)).ok();
+                    self.store.commit(|changes| changes.remove::<Attachment>(&key))?;
+                    adoption.dropped.push(format!("attachment {key}: {why}; {failure}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&self, attachment: &Attachment) -> Result<Found, Failure> {
+        let pin = naming::pin(&self.paths.bpffs, &attachment.id);
+        if !pin.exists() {
+            return Ok(Found::Lost("its pin is gone"));
+        }
+        if !attachment.hook.point.is_legacy() {
+            let info = Link::open_pinned(&pin)?.info()?;
+            return Ok(if info.ifindex.is_some() {
+                Found::InPlace
+            } else {
+                Found::Lost("its device is gone")
+            });
+        }
+        let program = Program::open_pinned(&pin)?;
+        let Op::Detach { target, .. } = Op::detach(attachment) else {
+            return Ok(Found::Lost("its record is bad"));
+        };
+        let Ok((hook, netns)) = self.hook(&target).await else {
+            return Ok(Found::Lost("its device is gone"));
+        };
+        let present = links::query(&hook, &netns)?.entries.iter().any(|entry| entry.program == program.id());
+        Ok(if present { self.check_maps(attachment, &program) } else { Found::Lost("its filter is gone") })
+    }
+
+    /// An endpoint's program that runs on maps whose pins were lost knows nothing of the others.
+    fn check_maps(&self, attachment: &Attachment, program: &Program) -> Found {
+        let datapath = attachment.candidate.owner.as_str() == Owner::DATAPATH;
+        if datapath && !self.datapath.runs_on_these_maps(program) {
+            return Found::Lost("its maps are gone");
+        }
+        Found::InPlace
+    }
+
+    async fn reattach(&self, attachment: &Attachment) -> Result<Attachment, Failure> {
+        let pin = naming::pin(&self.paths.bpffs, &attachment.id);
+        if pin.exists() {
+            links::unpin(&pin)?;
+        }
+        let Op::Detach { id, target } = Op::detach(attachment) else {
+            return Err(Failure::conflict("its record is bad"));
+        };
+        let mut progress = Progress::default();
+        if let Some(endpoint) = &attachment.endpoint {
+            progress.endpoint = self.store.get::<Endpoint>(endpoint.as_str())?;
+        }
+        self.attach_program(&id, &target, &attachment.candidate, &attachment.source, &mut progress).await
+    }
+
+    /// Removes what carries our names but has no record: pins, devices, entries of the datapath's maps.
+    async fn remove_orphans(&self, adoption: &mut Adoption) -> Result<(), Failure> {
+        let attachments = self.store.all::<Attachment>()?;
+        let known: HashSet<_> =
+            attachments.iter().map(|(id, _)| naming::pin(&self.paths.bpffs, id)).collect();
+        for pin in naming::pins(&self.paths.bpffs)? {
+            if !known.contains(&pin) {
+                remove_pin(&pin)?;
+                adoption.recovered.push(format!("pin {} had no record: removed", pin.display()));
+            }
+        }
+        let endpoints = self.store.all::<Endpoint>()?;
+        let prefix = naming::alias_prefix(&self.instance);
+        for device in self.devices.list().await? {
+            let ours = device.alias.as_deref().is_some_and(|alias| alias.starts_with(&prefix));
+            if ours && !endpoints.iter().any(|(_, endpoint)| endpoint.host_interface == device.name) {
+                self.devices.delete(device.ifindex).await?;
+                adoption.recovered.push(format!("device {} had no record: deleted", device.name));
+            }
+        }
+        let ids: HashSet<u32> = endpoints.iter().map(|(_, endpoint)| endpoint.id).collect();
+        for entry in self.datapath.addresses()? {
+            if !ids.contains(&entry.id) {
+                self.datapath.remove_endpoint(entry.id, &[entry.address])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt_services(&self, adoption: &mut Adoption) -> Result<(), Failure> {
+        let records = self.store.all::<ServiceRecord>()?;
+        for entry in self.datapath.services()? {
+            let known = records.iter().any(|(_, record)| {
+                (record.service.vip, record.service.protocol) == (entry.vip, entry.protocol)
+            });
+            if !known {
+                self.datapath.remove_service(entry.id, entry.vip, entry.protocol)?;
+                adoption
+                    .recovered
+                    .push(format!("service {}/{} had no record: removed", entry.vip, entry.protocol));
+            }
+        }
+        for (_, record) in records {
+            self.datapath.set_service(record.id, &record.service)?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything this instance has on the node: for `netloomd cleanup`.
+    pub(crate) async fn remove_everything(&self) -> Result<Vec<String>, Failure> {
+        let mut warnings = self.recover().await?;
+        for (_, endpoint) in self.store.all::<Endpoint>()? {
+            warnings.extend(self.delete_endpoint(&endpoint.spec.name).await?.warnings);
+        }
+        for (id, _) in self.store.all::<Attachment>()? {
+            warnings.extend(self.detach(&id).await?.warnings);
+        }
+        for (_, record) in self.store.all::<ServiceRecord>()? {
+            self.datapath.remove_service(record.id, record.service.vip, record.service.protocol)?;
+            self.store.commit(|changes| -> Result<(), StoreError> {
+                changes.remove::<ServiceRecord>(record.service.name.as_str())?;
+                Ok(())
+            })?;
+        }
+        self.datapath.detach_socket_lb()?;
+        Ok(warnings)
+    }
+}
+
+/// Unpins a link, which detaches it, or a program, whose filter goes with its device.
+fn remove_pin(pin: &Path) -> Result<(), Failure> {
+    if let Ok(link) = Link::open_pinned(pin) {
+        link.detach()?;
+    }
+    links::unpin(pin)?;
+    Ok(())
+}
+
+/// The namespaces of endpoints that no longer exist at their path.
+pub(crate) fn namespace_gone(endpoint: &Endpoint) -> bool {
+    Netns::open(&endpoint.spec.netns).map_or(true, |netns| netns.id() != endpoint.netns)
+}

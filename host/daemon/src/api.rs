@@ -1,0 +1,193 @@
+//! The HTTP API: each route calls one operation of the node.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, Query, State},
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::{delete, get, post},
+};
+use netloom_api::types::{
+    AttachAnswer, AttachRequest, Attachment, BackendRequest, Chain, Decision, Doctor, Done, EndpointSpec,
+    EndpointView, Name, PluginInspection, PluginLoad, PluginView, ReapReport, ReapRequest, Service,
+    SocketView, Status,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{failure::Failure, node::Node};
+
+type Shared = State<Arc<Node>>;
+type Answer<T> = Result<Json<T>, Failure>;
+
+/// A request is at most so large.
+const BODY_BYTES: usize = 4 << 20;
+
+pub(crate) fn router(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/doctor", get(doctor))
+        .route("/v1/endpoints", get(endpoints).post(add_endpoint))
+        .route("/v1/endpoints/{name}", get(endpoint).delete(delete_endpoint))
+        .route("/v1/chains", get(chains))
+        .route("/v1/attachments", get(attachments).post(attach))
+        .route("/v1/attachments/{id}", delete(detach))
+        .route("/v1/services", get(services).post(add_service))
+        .route("/v1/services/{name}", delete(remove_service))
+        .route("/v1/services/{name}/backends", post(add_backend))
+        .route("/v1/services/{name}/backends/{address}", delete(remove_backend))
+        .route("/v1/reap", post(reap))
+        .route("/v1/sockets", get(sockets))
+        .route("/v1/plugins", get(plugins).post(load_plugin))
+        .route("/v1/plugins/inspect", post(inspect_plugin))
+        .route("/v1/plugins/{name}", get(plugin).delete(unload_plugin))
+        .route("/v1/decisions", get(decisions))
+        .route("/metrics", get(metrics))
+        .fallback(unknown)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(node)
+}
+
+/// A body as JSON, whatever the request's headers say of it; what is wrong with it is said in an [`ErrorBody`].
+///
+/// [`ErrorBody`]: netloom_api::types::ErrorBody
+fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::invalid(anyhow::anyhow!("the request is not understood: {error}")))
+}
+
+fn name(text: &str) -> Result<Name, Failure> {
+    Name::new(text).map_err(Failure::invalid)
+}
+
+async fn unknown(uri: axum::http::Uri) -> Failure {
+    Failure::not_found(format!("there is no route {uri}")).hint("is the client of another version?")
+}
+
+async fn status(State(node): Shared) -> Answer<Status> {
+    Ok(Json(node.status().await?))
+}
+
+async fn doctor(State(node): Shared) -> Answer<Doctor> {
+    Ok(Json(node.doctor().await?))
+}
+
+async fn endpoints(State(node): Shared) -> Answer<Vec<EndpointView>> {
+    Ok(Json(node.endpoints().await?))
+}
+
+async fn add_endpoint(State(node): Shared, body: Bytes) -> Answer<EndpointView> {
+    let spec = parse::<EndpointSpec>(&body)?;
+    to_the_end(async move { node.add_endpoint(spec).await }).await
+}
+
+async fn endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<EndpointView> {
+    Ok(Json(node.endpoint(&name(&text)?).await?))
+}
+
+async fn delete_endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<Done> {
+    let name = name(&text)?;
+    to_the_end(async move { node.delete_endpoint(&name).await }).await
+}
+
+#[derive(Deserialize)]
+struct ChainQuery {
+    device: Option<String>,
+    netns: Option<PathBuf>,
+    endpoint: Option<Name>,
+}
+
+async fn chains(State(node): Shared, Query(query): Query<ChainQuery>) -> Answer<Vec<Chain>> {
+    let ChainQuery { device, netns, endpoint } = query;
+    Ok(Json(node.chains(device.as_deref(), netns.as_deref(), endpoint.as_ref()).await?))
+}
+
+async fn attachments(State(node): Shared) -> Answer<Vec<Attachment>> {
+    Ok(Json(node.attachments()?))
+}
+
+async fn attach(State(node): Shared, body: Bytes) -> Answer<AttachAnswer> {
+    let request = parse::<AttachRequest>(&body)?;
+    to_the_end(async move { node.attach(request).await }).await
+}
+
+async fn detach(State(node): Shared, Path(id): Path<String>) -> Answer<Done> {
+    to_the_end(async move { node.detach(&id).await }).await
+}
+
+async fn services(State(node): Shared) -> Answer<Vec<Service>> {
+    Ok(Json(node.services()?))
+}
+
+async fn add_service(State(node): Shared, body: Bytes) -> Answer<Service> {
+    let service = parse::<Service>(&body)?;
+    to_the_end(async move { node.add_service(service).await }).await
+}
+
+async fn remove_service(State(node): Shared, Path(text): Path<String>) -> Answer<ReapReport> {
+    let name = name(&text)?;
+    to_the_end(async move { node.remove_service(&name).await }).await
+}
+
+async fn add_backend(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<Service> {
+    let (name, request) = (name(&text)?, parse::<BackendRequest>(&body)?);
+    to_the_end(async move { node.add_backend(&name, request.address).await }).await
+}
+
+async fn remove_backend(
+    State(node): Shared,
+    Path((text, address)): Path<(String, SocketAddr)>,
+) -> Answer<ReapReport> {
+    let name = name(&text)?;
+    to_the_end(async move { node.remove_backend(&name, address).await }).await
+}
+
+async fn reap(State(node): Shared, body: Bytes) -> Answer<ReapReport> {
+    let request = parse::<ReapRequest>(&body)?;
+    to_the_end(async move { node.reap_request(request).await }).await
+}
+
+async fn sockets(State(node): Shared) -> Answer<Vec<SocketView>> {
+    Ok(Json(node.bound_sockets().await?))
+}
+
+async fn plugins(State(node): Shared) -> Answer<Vec<PluginView>> {
+    Ok(Json(node.plugins()))
+}
+
+async fn load_plugin(State(node): Shared, body: Bytes) -> Answer<PluginView> {
+    let load = parse::<PluginLoad>(&body)?;
+    to_the_end(async move { node.load_plugin(load).await }).await
+}
+
+async fn inspect_plugin(State(node): Shared, body: Bytes) -> Answer<PluginInspection> {
+    Ok(Json(node.inspect_plugin(&parse::<PluginLoad>(&body)?).await?))
+}
+
+async fn plugin(State(node): Shared, Path(text): Path<String>) -> Answer<PluginView> {
+    Ok(Json(node.plugin(&name(&text)?)?))
+}
+
+async fn unload_plugin(State(node): Shared, Path(text): Path<String>) -> Answer<Done> {
+    let name = name(&text)?;
+    to_the_end(async move { node.unload_plugin(&name).await }).await
+}
+
+async fn decisions(State(node): Shared) -> Json<Vec<Decision>> {
+    Json(node.policy.decisions.all())
+}
+
+async fn metrics(State(node): Shared) -> Result<impl IntoResponse, Failure> {
+    let text = node.metrics_text()?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, kind)], text))
+}
+
+/// Runs a change as a task of its own: a client that goes away in the middle does not stop it half way.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Answer<T> {
+    tokio::spawn(change).await?.map(Json)
+}

@@ -1,0 +1,177 @@
+//! What is wrong on the node, and the way out.
+
+use netloom_api::types::{Attachment, Doctor, Endpoint, Finding, Owner};
+use netloom_core::model::{ChainEntry, Feature, HookPoint};
+use netloom_kernel::{
+    links::{self, Link},
+    netns::Netns,
+};
+
+use crate::{adopt::namespace_gone, failure::Failure, naming, node::Node};
+
+impl Node {
+    /// Looks at everything once.
+    pub(crate) async fn doctor(&self) -> Result<Doctor, Failure> {
+        let mut findings = self.capability_findings();
+        findings.extend(self.plugin_findings());
+        for (_, endpoint) in self.store.all::<Endpoint>()? {
+            findings.extend(self.endpoint_findings(&endpoint).await?);
+        }
+        for (_, attachment) in self.store.all::<Attachment>()? {
+            findings.extend(self.attachment_findings(&attachment));
+        }
+        findings.extend(self.adoption().dropped.into_iter().map(|dropped| {
+            finding("note", "start", dropped, "nothing: it was cleaned up when netloomd started")
+        }));
+        Ok(Doctor { capabilities: self.capabilities.clone(), findings })
+    }
+
+    fn capability_findings(&self) -> Vec<Finding> {
+        let missing = |feature: Feature, severity: &str, means: &str, hint: &str| {
+            let support = self.capabilities.features.get(&feature)?;
+            let message = format!("{means} ({})", support.detail);
+            (!support.available).then(|| finding(severity, feature.as_str(), message, hint))
+        };
+        let newer = "run a newer kernel, if you want it";
+        [
+            missing(
+                Feature::Btf,
+                "error",
+                "no program can be loaded",
+                "use a kernel with CONFIG_DEBUG_INFO_BTF",
+            ),
+            missing(Feature::SocketLb, "error", "services are not translated", "mount a cgroup2 file system"),
+            missing(
+                Feature::SocketDestroy,
+                "error",
+                "no socket can be reaped",
+                "use a kernel with CONFIG_INET_DIAG_DESTROY",
+            ),
+            missing(Feature::Netkit, "note", "endpoints get veth pairs", newer),
+            missing(Feature::Tcx, "note", "programs attach through legacy tc", newer),
+            missing(
+                Feature::SocketStorageIterator,
+                "warning",
+                "sockets are found namespace by namespace, which takes longer",
+                newer,
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn plugin_findings(&self) -> Vec<Finding> {
+        self.plugins()
+            .into_iter()
+            .filter(|plugin| plugin.state != "active" || plugin.reason.is_some())
+            .map(|plugin| {
+                let reason = plugin.reason.unwrap_or_else(|| "no reason is known".into());
+                let message = format!("it is {}: {reason}", plugin.state);
+                let hint = format!(
+                    "see `netloom explain`; load a mended version, or `netloom plugin unload {}`",
+                    plugin.name
+                );
+                finding("error", &format!("plugin {}", plugin.name), message, &hint)
+            })
+            .collect()
+    }
+
+    async fn endpoint_findings(&self, endpoint: &Endpoint) -> Result<Vec<Finding>, Failure> {
+        let name = &endpoint.spec.name;
+        let subject = format!("endpoint {name}");
+        let delete = format!("netloom endpoint delete {name}");
+        let device = self.devices.get(&endpoint.host_interface).await?;
+        Ok(match device {
+            None => {
+                let message = format!("its device {} is gone", endpoint.host_interface);
+                vec![finding("error", &subject, message, &delete)]
+            }
+            Some(device) if !device.up => {
+                let message = format!("its device {} is down", device.name);
+                vec![finding("warning", &subject, message, &format!("ip link set {} up", device.name))]
+            }
+            Some(_) if namespace_gone(endpoint) => {
+                let message = format!("{} no longer names its namespace", endpoint.spec.netns.display());
+                vec![finding("warning", &subject, message, &delete)]
+            }
+            Some(_) => Vec::new(),
+        })
+    }
+
+    fn attachment_findings(&self, attachment: &Attachment) -> Vec<Finding> {
+        let subject = format!("attachment {}", attachment.id);
+        if !attachment.hook.point.is_legacy() {
+            let pin = naming::pin(&self.paths.bpffs, &attachment.id);
+            let attached = Link::open_pinned(&pin).and_then(|link| link.info());
+            let trouble = match attached {
+                Ok(info) if info.ifindex.is_some() => None,
+                Ok(_) => Some(format!("its device {} is gone", attachment.hook.device)),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(message) = trouble {
+                return vec![finding(
+                    "error",
+                    &subject,
+                    message,
+                    "restart netloomd, which adopts or drops it",
+                )];
+            }
+        }
+        self.shadowed(attachment).into_iter().collect()
+    }
+
+    /// The datapath sends packets for another endpoint straight to its device: programs behind it on the hook, and
+    /// legacy filters behind a tcx datapath, never see them.
+    fn shadowed(&self, attachment: &Attachment) -> Option<Finding> {
+        if attachment.candidate.owner.as_str() != Owner::DATAPATH {
+            return None;
+        }
+        let netns = match attachment.netns.as_deref() {
+            None => self.netns.clone(),
+            Some(path) => Netns::open(path).ok()?,
+        };
+        let chain = links::query(&attachment.hook, &netns).ok()?;
+        let ours = chain.entries.iter().position(|entry| is(entry, attachment))?;
+        let mut hidden: Vec<String> =
+            chain.entries.iter().skip(ours + 1).map(|entry| entry.name.clone()).collect();
+        let legacy = match attachment.hook.point {
+            HookPoint::TcxIngress => Some(HookPoint::TcIngress),
+            HookPoint::TcxEgress => Some(HookPoint::TcEgress),
+            _ => None,
+        };
+        if let Some(point) = legacy {
+            let hook = netloom_core::model::Hook { point, ..attachment.hook.clone() };
+            if let Ok(chain) = links::query(&hook, &netns) {
+                hidden.extend(chain.entries.into_iter().map(|entry| entry.name));
+            }
+        }
+        (!hidden.is_empty()).then(|| {
+            finding(
+                "warning",
+                &attachment.hook.to_string(),
+                format!(
+                    "no packet of an endpoint reaches {}: the datapath in front of it decides",
+                    hidden.join(", ")
+                ),
+                "attach it with `netloom attach`, which places it in front",
+            )
+        })
+    }
+}
+
+fn is(entry: &ChainEntry, attachment: &Attachment) -> bool {
+    match attachment.link {
+        Some(link) => entry.link == Some(link),
+        None => entry.program == attachment.program && entry.filter == attachment.filter,
+    }
+}
+
+fn finding(severity: &str, subject: &str, message: impl Into<String>, hint: &str) -> Finding {
+    Finding {
+        severity: severity.to_owned(),
+        subject: subject.to_owned(),
+        message: message.into(),
+        hint: hint.to_owned(),
+    }
+}

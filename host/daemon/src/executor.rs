@@ -1,0 +1,402 @@
+//! The one place where plans are carried out: a match over [`Op`], each arm a kernel operation.
+//!
+//! A plan is in the store from before its first step until the commit of what it made. So a daemon that was
+//! killed finds it, and undoes or finishes it with the same code.
+
+use netloom_core::{
+    model::{Attachment, AttachmentKind, Candidate, Chain, Endpoint, Hook, HookPoint, ProgramSource},
+    plan::{Op, Plan, Recovery, Target},
+};
+use netloom_kernel::{
+    datapath::{EndpointConfig, EndpointPrograms},
+    devices::{Devices, Pair},
+    links::{self, Attached, Link, LinkError},
+    netns::Netns,
+    programs::{self, LoadOptions, Program},
+};
+
+use crate::{
+    failure::Failure,
+    naming,
+    node::Node,
+    store::{Changes, StoreError, number_key},
+};
+
+/// A plan's key in the store.
+pub(crate) struct Journal(String);
+
+/// What the steps done so far made, for the steps after them and for the record.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) pair: Option<Pair>,
+    pub(crate) attachments: Vec<Attachment>,
+    pub(crate) endpoint: Option<Endpoint>,
+    /// An endpoint's programs that are loaded and not yet attached: from it, and to it.
+    programs: Option<(Option<Program>, Option<Program>)>,
+}
+
+impl Node {
+    /// Writes a plan down.
+    pub(crate) fn begin(&self, plan: &Plan) -> Result<Journal, StoreError> {
+        self.store.commit(|changes| {
+            let key = number_key(changes.next("plan")?);
+            changes.put(&key, plan)?;
+            Ok(Journal(key))
+        })
+    }
+
+    /// Carries a plan out, and commits what it made together with its end. If a step or the commit fails, what
+    /// was done is undone.
+    pub(crate) async fn execute<T>(
+        &self,
+        plan: Plan,
+        journal: Journal,
+        commit: impl FnOnce(&Progress, &Changes) -> Result<T, StoreError>,
+    ) -> Result<T, Failure> {
+        let mut progress = Progress::default();
+        let mut failed = None;
+        for (done, op) in plan.ops.iter().enumerate() {
+            if let Err(failure) = self.apply(op, &mut progress).await {
+                failed = Some((done, failure));
+                break;
+            }
+            self.crash_point();
+        }
+        if failed.is_none() {
+            let committed = self.store.commit(|changes| {
+                let made = commit(&progress, changes)?;
+                changes.remove::<Plan>(&journal.0)?;
+                Ok(made)
+            });
+            match committed {
+                Ok(made) => return Ok(made),
+                Err(error) => failed = Some((plan.ops.len(), error.into())),
+            }
+        }
+        let (done, failure) =
+            failed.unwrap_or_else(|| (plan.ops.len(), Failure::conflict("the plan had no end")));
+        let left = self.undo(&plan, done).await;
+        if left.is_empty() {
+            self.store.commit(|changes| changes.remove::<Plan>(&journal.0))?;
+            return Err(failure);
+        }
+        // The plan stays in the store: the next start tries again.
+        Err(failure.context(format!("and undoing it left: {}", left.join("; "))))
+    }
+
+    /// Carries out a plan that takes something away: every step, also after one failed, then the commit.
+    pub(crate) async fn finish<T>(
+        &self,
+        plan: Plan,
+        journal: Journal,
+        commit: impl FnOnce(&Changes) -> Result<T, StoreError>,
+    ) -> Result<Vec<String>, Failure> {
+        let warnings = self.apply_all(&plan.ops).await;
+        self.store.commit(|changes| {
+            commit(changes)?;
+            changes.remove::<Plan>(&journal.0)
+        })?;
+        Ok(warnings)
+    }
+
+    /// Undoes or finishes what an earlier daemon was at when it ended.
+    pub(crate) async fn recover(&self) -> Result<Vec<String>, Failure> {
+        let mut recovered = Vec::new();
+        for (key, plan) in self.store.all::<Plan>()? {
+            let (done, left) = match plan.recovery {
+                Recovery::Undo => ("undone", self.undo(&plan, usize::MAX).await),
+                Recovery::Finish => ("finished", self.apply_all(&plan.ops).await),
+            };
+            if left.is_empty() {
+                self.store.commit(|changes| changes.remove::<Plan>(&key))?;
+                recovered.push(format!("{}: {done}", plan.what));
+            } else {
+                tracing::error!(
+                    plan = plan.what,
+                    left = left.join("; "),
+                    "a crash left what cannot be cleaned up"
+                );
+                recovered.push(format!("{}: not {done}: {}", plan.what, left.join("; ")));
+            }
+        }
+        Ok(recovered)
+    }
+
+    async fn undo(&self, plan: &Plan, done: usize) -> Vec<String> {
+        self.metrics.undone_plans.inc();
+        self.apply_all(&plan.undo(done)).await
+    }
+
+    async fn apply_all(&self, ops: &[Op]) -> Vec<String> {
+        let mut failures = Vec::new();
+        let mut progress = Progress::default();
+        for op in ops {
+            if let Err(failure) = self.apply(op, &mut progress).await {
+                tracing::error!(%failure, ?op, "a clean-up step failed");
+                failures.push(failure.to_string());
+            }
+            self.crash_point();
+        }
+        failures
+    }
+
+    async fn apply(&self, op: &Op, progress: &mut Progress) -> Result<(), Failure> {
+        tracing::debug!(?op, "step");
+        match op {
+            Op::CreatePair { netns, pair } => {
+                progress.pair = Some(self.devices.create_pair(pair, &Netns::open(netns)?).await?);
+            }
+            Op::Wire { netns, addresses } => {
+                let pair =
+                    progress.pair.as_ref().ok_or_else(|| Failure::conflict("there is no pair to wire"))?;
+                let connected = self.devices.connect_endpoint(pair, &Netns::open(netns)?, addresses).await?;
+                for warning in connected.warnings {
+                    tracing::warn!(device = pair.host.name, "{warning}");
+                }
+            }
+            Op::Publish { endpoint } => {
+                let mut endpoint = endpoint.as_ref().clone();
+                if let Some(pair) = &progress.pair {
+                    endpoint.host_ifindex = pair.host.ifindex;
+                    endpoint.peer_ifindex = pair.peer.ifindex;
+                }
+                self.datapath.set_endpoint(&EndpointConfig::from(&endpoint))?;
+                progress.endpoint = Some(endpoint);
+            }
+            Op::Withdraw { id, addresses } => self.datapath.remove_endpoint(*id, addresses)?,
+            Op::Attach { id, target, candidate, program } => {
+                let attachment = self.attach_program(id, target, candidate, program, progress).await?;
+                progress.attachments.push(attachment);
+            }
+            Op::Detach { id, target } => self.detach_program(id, target).await?,
+            Op::DeleteDevice { name, alias } => self.delete_device(name, alias).await?,
+        }
+        Ok(())
+    }
+
+    async fn delete_device(&self, name: &str, alias: &str) -> Result<(), Failure> {
+        match self.devices.get(name).await? {
+            // The kernel gives a device its alias just after its birth: a pair of ours without one was born as the
+            // daemon was killed.
+            Some(device)
+                if device.alias.as_deref() == Some(alias)
+                    || (device.alias.is_none() && device.mode.is_some()) =>
+            {
+                self.devices.delete(device.ifindex).await?;
+            }
+            Some(_) => tracing::warn!(device = name, "is not ours, and stays"),
+            None => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn attach_program(
+        &self,
+        id: &str,
+        target: &Target,
+        candidate: &Candidate,
+        source: &ProgramSource,
+        progress: &mut Progress,
+    ) -> Result<Attachment, Failure> {
+        let (hook, netns) = self.hook(target).await?;
+        let program = self.program(id, source, target, progress)?;
+        let candidate =
+            Candidate { name: program.name().to_owned(), tag: program.tag().to_owned(), ..candidate.clone() };
+        let pin = naming::pin(&self.paths.bpffs, id);
+        make_parent(&pin)?;
+        if hook.point.is_legacy() {
+            // A filter has no pin; its program's pin is how a later daemon tells it from others.
+            program.pin(&pin)?;
+        }
+        let (attached, decided_by) = match self.place_and_attach(&hook, &netns, &program, &candidate).await {
+            Ok(attached) => attached,
+            Err(failure) => {
+                links::unpin(&pin).ok();
+                return Err(failure);
+            }
+        };
+        let link = match &attached {
+            Attached::Link(link) => {
+                if let Err(error) = link.pin(&pin) {
+                    link.detach()?;
+                    return Err(error.into());
+                }
+                Some(link.id())
+            }
+            Attached::Filter { .. } => None,
+        };
+        Ok(Attachment {
+            id: id.to_owned(),
+            kind: kind(hook.point),
+            netns: target.netns.clone(),
+            hook,
+            candidate,
+            program: program.id(),
+            link,
+            filter: attached.filter(),
+            endpoint: target.endpoint.clone(),
+            decided_by,
+            source: source.clone(),
+        })
+    }
+
+    /// Policy decides on a snapshot; if the chain changed meanwhile, on a new one.
+    async fn place_and_attach(
+        &self,
+        hook: &Hook,
+        netns: &Netns,
+        program: &Program,
+        candidate: &Candidate,
+    ) -> Result<(Attached, String), Failure> {
+        let mut attempts = self.config.attachments.attempts;
+        loop {
+            let chain = self.annotated(links::query(hook, netns)?)?;
+            let decided = self.policy.place(self, &chain, candidate).await?;
+            match links::attach(&chain, netns, program, decided.answer) {
+                Ok(attached) => return Ok((attached, decided.decided_by)),
+                Err(LinkError::Stale { .. } | LinkError::AnchorGone { .. }) if attempts > 1 => {
+                    attempts -= 1;
+                    self.metrics.stale_retries.inc();
+                }
+                Err(error) => return Err(Failure::refused(error)),
+            }
+        }
+    }
+
+    fn program(
+        &self,
+        id: &str,
+        source: &ProgramSource,
+        target: &Target,
+        progress: &mut Progress,
+    ) -> Result<Program, Failure> {
+        if let ProgramSource::Object { path, program } = source {
+            let pin_maps = Some(naming::map_folder(&self.paths.bpffs, id));
+            let options = LoadOptions { program: program.clone(), pin_maps, ..LoadOptions::default() };
+            return programs::load_file(path, &options).map_err(Failure::refused);
+        }
+        // An endpoint's two programs are loaded together; its second attachment finds its own.
+        let (from, to) = match progress.programs.take() {
+            Some(loaded) => loaded,
+            None => {
+                let endpoint = progress.endpoint.as_ref().ok_or_else(|| {
+                    Failure::conflict(format!("{} is not known to the datapath", target.device))
+                })?;
+                let EndpointPrograms { from_endpoint, to_endpoint } =
+                    self.datapath.endpoint_programs(&EndpointConfig::from(endpoint))?;
+                (Some(from_endpoint), Some(to_endpoint))
+            }
+        };
+        let (program, left) = match source {
+            ProgramSource::ToEndpoint => (to, (from, None)),
+            _ => (from, (None, to)),
+        };
+        progress.programs = Some(left);
+        program.ok_or_else(|| Failure::conflict(format!("{} has this program already", target.device)))
+    }
+
+    /// A hook by its target, with the namespace to reach it through.
+    pub(crate) async fn hook(&self, target: &Target) -> Result<(Hook, Netns), Failure> {
+        let missing = || {
+            let netns =
+                target.netns.as_ref().map_or_else(String::new, |path| format!(" in {}", path.display()));
+            Failure::not_found(format!("there is no device {}{netns}", target.device)).hint("see `ip link`")
+        };
+        let (netns, device) = match &target.netns {
+            None => (self.netns.clone(), self.devices.get(&target.device).await?),
+            Some(path) => {
+                let netns = Netns::open(path).map_err(Failure::invalid)?;
+                let device = Devices::open(&netns)?.get(&target.device).await?;
+                (netns, device)
+            }
+        };
+        let device = device.ok_or_else(missing)?;
+        let hook =
+            Hook { netns: netns.id(), device: device.name, ifindex: device.ifindex, point: target.point };
+        Ok((hook, netns))
+    }
+
+    /// Detaches what is pinned under an attachment's name, and nothing else. What is gone already is no error.
+    async fn detach_program(&self, id: &str, target: &Target) -> Result<(), Failure> {
+        let pin = naming::pin(&self.paths.bpffs, id);
+        if pin.exists() {
+            if target.point.is_legacy() {
+                self.detach_filter(&Program::open_pinned(&pin)?, target).await?;
+            } else {
+                Link::open_pinned(&pin)?.detach()?;
+            }
+            links::unpin(&pin)?;
+        }
+        if let Some(folder) = pin.parent().filter(|_| id.contains(':')) {
+            // The endpoint's folder goes with its last pin.
+            std::fs::remove_dir(folder).ok();
+        }
+        remove_folder(&naming::map_folder(&self.paths.bpffs, id))
+    }
+
+    async fn detach_filter(&self, program: &Program, target: &Target) -> Result<(), Failure> {
+        let Ok((hook, netns)) = self.hook(target).await else {
+            // The device is gone, and its filters with it.
+            return Ok(());
+        };
+        let chain = links::query(&hook, &netns)?;
+        for entry in chain.entries.iter().filter(|entry| entry.program == program.id()) {
+            if let Some((priority, handle)) = entry.filter {
+                Attached::Filter { priority, handle }.detach(&hook, &netns, program.id())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A chain as the kernel has it, with what the records say of our own entries.
+    pub(crate) fn annotated(&self, mut chain: Chain) -> Result<Chain, StoreError> {
+        let records = self.store.all::<Attachment>()?;
+        for entry in &mut chain.entries {
+            let ours = records.iter().find(|(_, record)| match (record.link, entry.link) {
+                (Some(link), Some(present)) => link == present,
+                (None, None) => record.filter == entry.filter && record.program == entry.program,
+                _ => false,
+            });
+            if let Some((id, record)) = ours {
+                entry.attachment = Some(id.clone());
+                entry.owner = Some(record.candidate.owner.clone());
+                entry.priority = Some(record.candidate.priority);
+                entry.labels = record.candidate.labels.clone();
+            }
+        }
+        Ok(chain)
+    }
+
+    /// For tests of recovery: `NETLOOM_CRASH_AFTER=n` ends the process, as SIGKILL would, after n steps.
+    fn crash_point(&self) {
+        if let Some(steps) = &self.crash_after
+            && steps.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1
+        {
+            std::process::abort();
+        }
+    }
+}
+
+fn kind(point: HookPoint) -> AttachmentKind {
+    match point {
+        HookPoint::NetkitPrimary | HookPoint::NetkitPeer => AttachmentKind::Netkit,
+        HookPoint::TcxIngress | HookPoint::TcxEgress => AttachmentKind::Tcx,
+        HookPoint::TcIngress | HookPoint::TcEgress => AttachmentKind::Tc,
+    }
+}
+
+fn remove_folder(folder: &std::path::Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(anyhow::anyhow!("the maps pinned in {} cannot be removed: {error}", folder.display()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn make_parent(pin: &std::path::Path) -> Result<(), Failure> {
+    let Some(folder) = pin.parent() else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|error| {
+        anyhow::anyhow!("the folder {} cannot be made in bpffs: {error}", folder.display()).into()
+    })
+}

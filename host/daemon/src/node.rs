@@ -1,0 +1,217 @@
+//! The node: everything a request needs, opened once at start.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use netloom_api::{
+    Paths,
+    types::{Adoption, Endpoint, EndpointCounters, Status},
+};
+use netloom_core::model::{Capabilities, Name};
+use netloom_kernel::{
+    capabilities,
+    datapath::{Datapath, MapSizes},
+    devices::Devices,
+    mounts::{self, MountError},
+    netns::Netns,
+    sockets::Sockets,
+};
+use netloom_runtime::{HostConfig, Limits, Metric, PluginHost, PluginMetrics};
+
+use crate::{
+    config::Config, failure::Failure, kv::PluginData, locks::Locks, metrics::Metrics, policy::Policy,
+    store::Store,
+};
+
+pub(crate) struct Node {
+    /// The instance's name, as it stands in paths and aliases.
+    pub(crate) instance: String,
+    pub(crate) paths: Paths,
+    pub(crate) config: Config,
+    pub(crate) name: String,
+    pub(crate) store: Arc<Store>,
+    pub(crate) netns: Netns,
+    pub(crate) devices: Devices,
+    pub(crate) datapath: Datapath,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) policy: Policy,
+    pub(crate) plugin_host: PluginHost,
+    pub(crate) locks: Locks,
+    pub(crate) metrics: Metrics,
+    pub(crate) crash_after: Option<AtomicUsize>,
+    /// Where socket-LB attaches.
+    cgroup: Result<PathBuf, Arc<MountError>>,
+    socket_lb: Mutex<SocketLb>,
+    adoption: Mutex<Adoption>,
+    started: Instant,
+}
+
+#[derive(Clone, Default)]
+struct SocketLb {
+    cgroup: Option<PathBuf>,
+    links: Vec<u32>,
+}
+
+impl Node {
+    /// Opens everything. Nothing on the node is changed but the bpffs folder and its maps.
+    pub(crate) async fn open(instance: Option<&Name>, paths: Paths, config: Config) -> anyhow::Result<Self> {
+        mounts::ensure_bpffs(std::path::Path::new("/sys/fs/bpf"))?;
+        let cgroup = match &config.datapath.cgroup {
+            Some(cgroup) => Ok(cgroup.clone()),
+            None => mounts::ensure_cgroup2(&paths.run.join("cgroup2")),
+        };
+        let netns = Netns::current()?;
+        let capabilities = capabilities::probe().await;
+        let store = Arc::new(Store::open(&paths.state.join("store.redb"))?);
+        let sizes = MapSizes {
+            endpoints: config.datapath.max_endpoints,
+            services: config.datapath.max_services,
+            backends: config.datapath.max_backends,
+        };
+        let datapath = Datapath::open(&paths.bpffs, sizes)?;
+        let sockets = Arc::new(Sockets::open(&datapath.maps_dir())?);
+        let plugin_host = PluginHost::new(HostConfig {
+            cache_dir: Some(paths.state.join("compiled")),
+            limits: Limits {
+                deadline: config.deadline(),
+                memory_bytes: config.plugins.memory_mib << 20,
+                ..Limits::default()
+            },
+            kv: Arc::new(PluginData(Arc::clone(&store))),
+            metrics: Arc::new(PluginMetrics::default()),
+            ..HostConfig::default()
+        })?;
+        let name = match &config.node.name {
+            Some(name) => name.clone(),
+            None => read_hostname()?,
+        };
+        Ok(Self {
+            instance: instance.map_or_else(|| "netloom".to_owned(), |name| format!("netloom-{name}")),
+            devices: Devices::open(&netns)?,
+            paths,
+            config,
+            name,
+            store,
+            netns,
+            datapath,
+            sockets,
+            capabilities,
+            policy: Policy::default(),
+            plugin_host,
+            locks: Locks::default(),
+            metrics: Metrics::new(),
+            crash_after: crash_after()?,
+            cgroup: cgroup.map_err(Arc::new),
+            socket_lb: Mutex::default(),
+            adoption: Mutex::default(),
+            started: Instant::now(),
+        })
+    }
+
+    /// Attaches socket-LB, loads the plugins, takes up what an earlier daemon left.
+    pub(crate) async fn start(self: &Arc<Self>) -> anyhow::Result<()> {
+        self.load_plugins().await?;
+        if let Err(error) = self.attach_socket_lb() {
+            tracing::error!(error = format!("{error:#}"), "services are not translated");
+        }
+        let adoption = self.adopt().await.map_err(|failure| anyhow::anyhow!("adoption failed: {failure}"))?;
+        tracing::info!(?adoption, "adopted");
+        *self.adoption.lock().unwrap_or_else(PoisonError::into_inner) = adoption;
+        Ok(())
+    }
+
+    fn attach_socket_lb(&self) -> anyhow::Result<()> {
+        let cgroup = self.cgroup.clone()?;
+        let links = self
+            .datapath
+            .attach_socket_lb(&cgroup)
+            .with_context(|| format!("socket-LB cannot be attached to {}", cgroup.display()))?;
+        let mut state = self.socket_lb.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = SocketLb { cgroup: Some(cgroup), links: links.into_iter().map(|link| link.0).collect() };
+        Ok(())
+    }
+
+    /// The daemon at a glance.
+    pub(crate) async fn status(&self) -> Result<Status, Failure> {
+        let socket_lb = self.socket_lb.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            node: self.name.clone(),
+            kernel: self.capabilities.kernel.clone(),
+            socket_finder: self.finder(),
+            socket_lb: socket_lb.cgroup,
+            endpoints: self.endpoints().await?,
+            attachments: self.attachments()?,
+            socket_lb_links: socket_lb.links,
+            services: self.services()?,
+            plugins: self.plugins(),
+            adoption: self.adoption(),
+        })
+    }
+
+    pub(crate) fn adoption(&self) -> Adoption {
+        self.adoption.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn finder(&self) -> String {
+        self.sockets.finder().as_str().to_owned()
+    }
+
+    pub(crate) fn has_ipv6(&self) -> bool {
+        std::path::Path::new("/proc/sys/net/ipv6").exists()
+    }
+
+    pub(crate) fn counters(&self, endpoint: &Endpoint) -> Result<EndpointCounters, Failure> {
+        let counters = self.datapath.counters(endpoint.id)?;
+        Ok(EndpointCounters {
+            sent_packets: counters.sent_packets,
+            sent_bytes: counters.sent_bytes,
+            received_packets: counters.received_packets,
+            received_bytes: counters.received_bytes,
+            dropped_spoofed: counters.dropped_spoofed,
+            dropped_other: counters.dropped_malformed + counters.dropped_unsupported,
+        })
+    }
+
+    /// The daemon's metrics, then those of the plugins.
+    pub(crate) fn metrics_text(&self) -> Result<String, Failure> {
+        self.metrics.set_objects("endpoints", self.store.all::<Endpoint>()?.len());
+        self.metrics.set_objects("attachments", self.attachments()?.len());
+        self.metrics.set_objects("services", self.services()?.len());
+        let own = self.metrics.text()?;
+        let mut lines: Vec<String> = Vec::new();
+        for (plugin, name, metric) in self.plugin_host.metrics().snapshot() {
+            lines.push(match metric {
+                Metric::Counter(value) => {
+                    format!("netloom_plugin_{name}_total{{plugin=\"{plugin}\"}} {value}")
+                }
+                Metric::Gauge(value) => format!("netloom_plugin_{name}{{plugin=\"{plugin}\"}} {value}"),
+            });
+        }
+        let body = own.strip_suffix("# EOF\n").unwrap_or(&own);
+        let plugins: String = lines.into_iter().map(|line| line + "\n").collect();
+        Ok(format!("{body}{plugins}# EOF\n"))
+    }
+}
+
+fn crash_after() -> anyhow::Result<Option<AtomicUsize>> {
+    match std::env::var("NETLOOM_CRASH_AFTER") {
+        Ok(text) => {
+            let steps = text.parse().context("NETLOOM_CRASH_AFTER is no number")?;
+            Ok(Some(AtomicUsize::new(steps)))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+fn read_hostname() -> anyhow::Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("/proc is not mounted")?;
+    Ok(name.trim().to_owned())
+}

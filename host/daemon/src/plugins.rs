@@ -1,0 +1,229 @@
+//! Plugins: the bundled ones, those of the configuration, and those loaded at run time, which survive restarts.
+
+use std::{
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, anyhow};
+use netloom_api::types::{Done, PluginInspection, PluginLoad, PluginView};
+use netloom_core::model::Name;
+use netloom_runtime::{Grants, Inspection, LoadRequest, Plugin, Position};
+
+use crate::{
+    config::{Config, Load},
+    failure::Failure,
+    node::Node,
+    store::PluginRecord,
+};
+
+impl Node {
+    /// Loads the plugins of this start. A bundled plugin that fails is an error, as something is wrong with this
+    /// build or its configuration; any other is reported, and the node goes on without it.
+    pub(crate) async fn load_plugins(&self) -> anyhow::Result<()> {
+        let Config { plugins, .. } = &self.config;
+        if plugins.bundled {
+            for bundled in netloom_bundled::PLUGINS {
+                let name = Name::new(bundled.name)?;
+                let config = plugins.config.get(&name).map(json_table).transpose()?.unwrap_or_default();
+                let request =
+                    LoadRequest { config, bundled: true, ..LoadRequest::new(name, bundled.component) };
+                let plugin = self.plugin_host.load(request).await?;
+                self.policy.registry.insert(Arc::new(plugin), Some(Position::Last));
+            }
+        }
+        // The first of the configuration is asked first: so it is put in front last.
+        for load in plugins.load.iter().rev() {
+            if let Err(error) = self.load_configured(load).await {
+                tracing::error!(plugin = %load.name, error = format!("{error:#}"), "a configured plugin was not loaded");
+            }
+        }
+        let mut records = self.store.all::<PluginRecord>()?;
+        records.sort_by_key(|(_, record)| record.order);
+        for (name, record) in records {
+            if let Err(error) = self.load_recorded(&record).await {
+                tracing::error!(
+                    plugin = name,
+                    error = format!("{error:#}"),
+                    "a plugin of before was not loaded"
+                );
+            }
+        }
+        self.count_plugins();
+        Ok(())
+    }
+
+    async fn load_configured(&self, load: &Load) -> anyhow::Result<()> {
+        let component = read_component(&load.path).await?;
+        let request = LoadRequest {
+            config: json_table(&load.config)?,
+            grants: Grants::parse(&load.grants)?,
+            ..LoadRequest::new(load.name.clone(), component)
+        };
+        let plugin = self.plugin_host.load(request).await?;
+        self.policy.registry.insert(Arc::new(plugin), Some(Position::First));
+        Ok(())
+    }
+
+    async fn load_recorded(&self, record: &PluginRecord) -> anyhow::Result<()> {
+        let component = read_component(&self.kept_component(&record.digest)).await?;
+        let plugin = self.plugin_host.load(request(&record.load, component)?).await?;
+        self.policy.registry.insert(Arc::new(plugin), Some(position(&record.load)));
+        Ok(())
+    }
+
+    /// Loads a plugin, or replaces the one of the same name. The old one serves until the new one is ready.
+    pub(crate) async fn load_plugin(&self, mut load: PluginLoad) -> Result<PluginView, Failure> {
+        let _guard = self.locks.plugins().await;
+        let component = read_component(&load.path).await.map_err(Failure::invalid)?;
+        let name = plugin_name(&load)?;
+        if netloom_bundled::PLUGINS.iter().any(|bundled| bundled.name == name.as_str()) {
+            return Err(Failure::conflict(format!("{name} is a bundled plugin's name"))
+                .hint("give yours another with --name; it decides before the bundled ones"));
+        }
+        load.name = Some(name.clone());
+        let plugin = self
+            .plugin_host
+            .load(request(&load, component.clone()).map_err(Failure::invalid)?)
+            .await
+            .map_err(Failure::refused)?;
+        let digest = plugin.inspection().digest.clone();
+        self.keep_component(&digest, &component)?;
+        self.store.commit(|changes| {
+            let order = changes.next("plugin")?;
+            changes.put(name.as_str(), &PluginRecord { load: load.clone(), digest, order })
+        })?;
+        let plugin = Arc::new(plugin);
+        self.policy.registry.insert(Arc::clone(&plugin), Some(position(&load)));
+        self.count_plugins();
+        Ok(view(&plugin))
+    }
+
+    /// Unloads a plugin: the others, or the hooks' fallbacks, decide from now on.
+    pub(crate) async fn unload_plugin(&self, name: &Name) -> Result<Done, Failure> {
+        let _guard = self.locks.plugins().await;
+        let plugin = self.registered(name)?;
+        if plugin.status().bundled {
+            return Err(Failure::conflict(format!("{name} came with netloomd"))
+                .hint("load a plugin in front of it, or set plugins.bundled = false"));
+        }
+        let recorded = self.store.commit(|changes| changes.remove::<PluginRecord>(name.as_str()))?;
+        self.policy.registry.remove(name);
+        self.plugin_host.metrics().forget(name);
+        self.count_plugins();
+        let warning =
+            (!recorded).then(|| format!("{name} is in the configuration, and comes back with a restart"));
+        Ok(Done { warnings: warning.into_iter().collect() })
+    }
+
+    /// Every plugin, in the order in which they are asked.
+    pub(crate) fn plugins(&self) -> Vec<PluginView> {
+        self.policy.registry.plugins().iter().map(|plugin| view(plugin)).collect()
+    }
+
+    /// One plugin.
+    pub(crate) fn plugin(&self, name: &Name) -> Result<PluginView, Failure> {
+        Ok(view(&*self.registered(name)?))
+    }
+
+    /// What a component is, without loading it as a plugin.
+    pub(crate) async fn inspect_plugin(&self, load: &PluginLoad) -> Result<PluginInspection, Failure> {
+        let component = read_component(&load.path).await.map_err(Failure::invalid)?;
+        let inspection: Inspection = self
+            .plugin_host
+            .inspect(component)
+            .await
+            .map_err(|refusal| Failure::refused(anyhow!("{}: {refusal}", load.path.display())))?;
+        Ok(PluginInspection {
+            digest: inspection.digest,
+            size: inspection.size,
+            hooks: inspection.hooks.iter().map(ToString::to_string).collect(),
+            imports: inspection.imports,
+            grants: inspection.grants.iter().map(|grant| grant.as_str().to_owned()).collect(),
+        })
+    }
+
+    fn registered(&self, name: &Name) -> Result<Arc<Plugin>, Failure> {
+        self.policy.registry.get(name).ok_or_else(|| {
+            Failure::not_found(format!("there is no plugin {name}")).hint("see `netloom plugin list`")
+        })
+    }
+
+    fn kept_component(&self, digest: &str) -> PathBuf {
+        self.paths.state.join("plugins").join(format!("{digest}.wasm"))
+    }
+
+    /// Keeps a copy of a component, so that a restart does not depend on the file it came from.
+    fn keep_component(&self, digest: &str, component: &[u8]) -> anyhow::Result<()> {
+        let path = self.kept_component(digest);
+        if path.exists() {
+            return Ok(());
+        }
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
+        let partial = path.with_extension("partial");
+        std::fs::write(&partial, component)
+            .and_then(|()| std::fs::rename(&partial, &path))
+            .with_context(|| format!("the component cannot be kept as {}", path.display()))
+    }
+
+    fn count_plugins(&self) {
+        self.metrics.set_objects("plugins", self.policy.registry.plugins().len());
+    }
+}
+
+fn request(load: &PluginLoad, component: Arc<[u8]>) -> anyhow::Result<LoadRequest> {
+    let name = load.name.clone().context("the plugin has no name")?;
+    Ok(LoadRequest {
+        config: load.config.clone().into_iter().collect(),
+        grants: Grants::parse(&load.grants)?,
+        ..LoadRequest::new(name, component)
+    })
+}
+
+const fn position(load: &PluginLoad) -> Position {
+    if load.last { Position::Last } else { Position::First }
+}
+
+/// The name asked for, or the file's.
+fn plugin_name(load: &PluginLoad) -> Result<Name, Failure> {
+    if let Some(name) = &load.name {
+        return Ok(name.clone());
+    }
+    let stem = load.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    Name::new(stem.to_ascii_lowercase())
+        .map_err(|error| Failure::invalid(error).hint("name the plugin with --name"))
+}
+
+async fn read_component(path: &Path) -> anyhow::Result<Arc<[u8]>> {
+    let bytes = tokio::fs::read(path)
+        .await
+        .with_context(|| format!("the component {} cannot be read", path.display()))?;
+    Ok(bytes.into())
+}
+
+fn json_table(table: &toml::Table) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
+    match serde_json::to_value(table)? {
+        serde_json::Value::Object(map) => Ok(map),
+        other => Err(anyhow!("a plugin's configuration is not a table: {other}")),
+    }
+}
+
+fn view(plugin: &Plugin) -> PluginView {
+    let status = plugin.status();
+    PluginView {
+        name: status.name,
+        bundled: status.bundled,
+        digest: status.digest,
+        hooks: status.hooks.iter().map(ToString::to_string).collect(),
+        state: status.state.as_str().to_owned(),
+        reason: status.reason,
+        calls: status.calls,
+        failures: status.failures,
+    }
+}

@@ -1,0 +1,272 @@
+//! Asking the plugins, with the fallback of each hook when none decides. Every decision is kept with its trace.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ipnet::IpNet;
+use netloom_api::types::DecisionStep;
+use netloom_core::{
+    model::{
+        BoundSocket, Candidate, Chain, EndpointMode, EndpointSpec, Name, NetnsCookie, NetnsId, Placement,
+        ReapAction, ReapEvent, ReapPlan,
+    },
+    validate::{self, ModeDefaults},
+};
+use netloom_runtime::{
+    EndpointFacts, Hook, NodeFacts, Outcome, Plugin, Registry, StepAnswer, Suspect, Verdict,
+};
+
+use crate::{
+    decisions::Decisions,
+    failure::Failure,
+    metrics::{Decided as DecidedLabels, Metrics, OfPlugin},
+    node::Node,
+};
+
+/// A decision that may be carried out, and who made it.
+pub(crate) struct Decided<T> {
+    pub(crate) answer: T,
+    pub(crate) decided_by: String,
+}
+
+/// The plugins, and what they decided.
+#[derive(Default)]
+pub(crate) struct Policy {
+    pub(crate) registry: Registry,
+    pub(crate) decisions: Decisions,
+    last_good: Mutex<HashMap<Shape, EndpointMode>>,
+}
+
+/// What makes endpoints alike to policy.
+#[derive(PartialEq, Eq, Hash)]
+struct Shape {
+    mac: bool,
+    virtual_machine: bool,
+    runtime_class: Option<String>,
+    ipv6: bool,
+}
+
+impl Policy {
+    /// Where does this program go? Without a plugin: where the configuration says.
+    pub(crate) async fn place(
+        &self,
+        node: &Node,
+        chain: &Chain,
+        candidate: &Candidate,
+    ) -> Result<Decided<Placement>, Failure> {
+        let check = |raw| validate::placement(chain, candidate, raw);
+        let outcome = self.registry.place(facts(node), chain, candidate, check).await;
+        let (verdict, steps) = taken_apart(outcome, &node.metrics);
+        let decided = match verdict {
+            Verdict::Decided { plugin, value } => {
+                Decided { answer: value, decided_by: plugin.name().to_string() }
+            }
+            Verdict::Undecided => Decided {
+                answer: node.config.attachments.default_placement.place(chain, candidate),
+                decided_by: "configuration".into(),
+            },
+            Verdict::Vetoed { plugin, reason } => {
+                let subject = format!("{} at {}", candidate.owner, chain.hook);
+                return Err(self.vetoed(node, Hook::AttachOrder, subject, steps, &plugin, &reason));
+            }
+        };
+        let outcome = describe(chain, decided.answer);
+        let subject = format!("{} ({}) at {}", candidate.owner, candidate.name, chain.hook);
+        self.keep(node, Hook::AttachOrder, subject, steps, outcome, &decided.decided_by);
+        Ok(decided)
+    }
+
+    /// Which datapath does this endpoint get? When a plugin fails: the last good answer for an endpoint of the same
+    /// shape. When none has an opinion: the built-in default.
+    pub(crate) async fn choose_mode(
+        &self,
+        node: &Node,
+        spec: &EndpointSpec,
+        netns: NetnsId,
+        addresses: &[IpNet],
+    ) -> Result<Decided<EndpointMode>, Failure> {
+        let defaults =
+            ModeDefaults { attachment: node.config.attachments.mode, mtu: node.config.endpoints.mtu };
+        let ipv6 = addresses.iter().any(|address| address.addr().is_ipv6());
+        let check = |raw| validate::mode(&raw, spec, ipv6, &node.capabilities, &defaults);
+        let endpoint = EndpointFacts { spec, netns, addresses };
+        let outcome = self.registry.choose(facts(node), endpoint, check).await;
+        let failed = outcome
+            .steps
+            .iter()
+            .any(|step| matches!(step.answer, StepAnswer::Failed(_) | StepAnswer::Skipped(_)));
+        let shape = Shape {
+            mac: spec.mac.is_some(),
+            virtual_machine: spec.virtual_machine,
+            runtime_class: spec.runtime_class.clone(),
+            ipv6,
+        };
+        let (verdict, steps) = taken_apart(outcome, &node.metrics);
+        let decided = match verdict {
+            Verdict::Decided { plugin, value } => {
+                self.last_good().insert(shape, value.clone());
+                Decided { answer: value, decided_by: plugin.name().to_string() }
+            }
+            Verdict::Undecided if failed && let Some(mode) = self.last_good().get(&shape) => {
+                Decided { answer: mode.clone(), decided_by: "last good answer".into() }
+            }
+            Verdict::Undecided => {
+                let raw = validate::built_in_mode(spec, &node.capabilities);
+                let mode = check(raw).map_err(|error| {
+                    Failure::refused(anyhow::anyhow!(
+                        "no plugin chose a mode, and the built-in one cannot be: {error}"
+                    ))
+                })?;
+                Decided { answer: mode, decided_by: "built-in".into() }
+            }
+            Verdict::Vetoed { plugin, reason } => {
+                let subject = spec.name.to_string();
+                return Err(self.vetoed(node, Hook::DatapathMode, subject, steps, &plugin, &reason));
+            }
+        };
+        let outcome = format!("{} by {}", decided.answer.device, decided.answer.attachment);
+        self.keep(node, Hook::DatapathMode, spec.name.to_string(), steps, outcome, &decided.decided_by);
+        Ok(decided)
+    }
+
+    /// What is looked for after this event? Without a plugin, or when all fail, nothing is: the error says why.
+    pub(crate) async fn plan_reap(
+        &self,
+        node: &Node,
+        event: &ReapEvent,
+    ) -> Result<(ReapPlan, Reaper), String> {
+        let outcome = self.registry.plan(facts(node), event, |raw| validate::reap_plan(event, raw)).await;
+        let (verdict, steps) = taken_apart(outcome, &node.metrics);
+        let subject = event
+            .backends
+            .iter()
+            .map(|backend| format!("{}/{} of {}", backend.address, backend.protocol, backend.service))
+            .collect::<Vec<_>>()
+            .join(", ");
+        match verdict {
+            Verdict::Decided { plugin, value } => {
+                let outcome = format!("{:?}", value.action).to_lowercase();
+                self.keep(node, Hook::SocketReap, subject, steps, outcome, plugin.name().as_str());
+                Ok((value, Reaper(plugin)))
+            }
+            Verdict::Vetoed { plugin, reason } => {
+                let outcome = format!("vetoed: {reason}");
+                self.keep(node, Hook::SocketReap, subject, steps, outcome, plugin.as_str());
+                Err(format!("plugin {plugin} forbade it: {reason}"))
+            }
+            Verdict::Undecided => {
+                let failed: Vec<String> =
+                    steps.iter().map(|step| format!("{}: {}", step.plugin, step.answer)).collect();
+                let reason = if failed.is_empty() {
+                    "no plugin decides about reaping".to_owned()
+                } else {
+                    format!("no plugin decided ({})", failed.join("; "))
+                };
+                self.keep(node, Hook::SocketReap, subject, steps, "reap nothing".into(), "fallback");
+                Err(reason)
+            }
+        }
+    }
+
+    fn last_good(&self) -> MutexGuard<'_, HashMap<Shape, EndpointMode>> {
+        self.last_good.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn vetoed(
+        &self,
+        node: &Node,
+        hook: Hook,
+        subject: String,
+        steps: Vec<DecisionStep>,
+        plugin: &Name,
+        reason: &str,
+    ) -> Failure {
+        self.keep(node, hook, subject, steps, format!("vetoed: {reason}"), plugin.as_str());
+        Failure::refused(anyhow::anyhow!("plugin {plugin} forbids it: {reason}"))
+            .hint(format!("see `netloom explain`, or unload it: netloom plugin unload {plugin}"))
+    }
+
+    fn keep(
+        &self,
+        node: &Node,
+        hook: Hook,
+        subject: String,
+        steps: Vec<DecisionStep>,
+        outcome: String,
+        decided_by: &str,
+    ) {
+        let labels = DecidedLabels { hook: hook.as_str(), by: decided_by.to_owned() };
+        node.metrics.decisions.get_or_create(&labels).inc();
+        self.decisions.add(hook.as_str(), subject, steps, outcome, decided_by.to_owned());
+    }
+}
+
+/// The plugin that decided on a reap, and judges its sockets.
+pub(crate) struct Reaper(Arc<Plugin>);
+
+impl Reaper {
+    pub(crate) fn name(&self) -> &Name {
+        self.0.name()
+    }
+
+    /// Which of these sockets are to be destroyed?
+    pub(crate) async fn judge(
+        &self,
+        node: &Node,
+        event: &ReapEvent,
+        action: ReapAction,
+        sockets: &[BoundSocket],
+        names: &HashMap<NetnsCookie, Name>,
+    ) -> Result<Vec<bool>, String> {
+        let suspects: Vec<Suspect<'_>> = sockets
+            .iter()
+            .map(|socket| Suspect { socket, endpoint: names.get(&socket.netns_cookie) })
+            .collect();
+        let verdicts = match action {
+            ReapAction::JudgePacked => self.0.judge_packed(event, &suspects).await,
+            _ => self.0.judge(event, &suspects).await,
+        };
+        let checked = verdicts
+            .map_err(|error| error.to_string())
+            .and_then(|given| validate::judgements(sockets.len(), given).map_err(|error| error.to_string()));
+        if checked.is_err() {
+            let labels = OfPlugin { plugin: self.name().to_string() };
+            node.metrics.plugin_failures.get_or_create(&labels).inc();
+        }
+        checked
+    }
+}
+
+fn facts(node: &Node) -> NodeFacts<'_> {
+    NodeFacts { name: &node.name, capabilities: &node.capabilities }
+}
+
+/// Splits an outcome, and counts the plugins that failed in it.
+fn taken_apart<V>(outcome: Outcome<V>, metrics: &Metrics) -> (Verdict<V>, Vec<DecisionStep>) {
+    let steps = outcome.steps.into_iter().map(|step| {
+        if let StepAnswer::Failed(why) = &step.answer {
+            tracing::error!(plugin = %step.plugin, why, "a plugin failed; the others go on");
+            metrics.plugin_failures.get_or_create(&OfPlugin { plugin: step.plugin.to_string() }).inc();
+        }
+        DecisionStep { answer: step.answer.to_string(), plugin: step.plugin, micros: step.micros }
+    });
+    (outcome.verdict, steps.collect())
+}
+
+fn describe(chain: &Chain, placement: Placement) -> String {
+    let entry = |id| {
+        chain.entry(id).map_or_else(String::new, |entry| {
+            let owner = entry.owner.as_ref().map_or("foreign", |owner| owner.as_str());
+            format!("{} ({owner})", entry.name)
+        })
+    };
+    match placement {
+        Placement::Head => "head".to_owned(),
+        Placement::Tail => "tail".to_owned(),
+        Placement::Before(id) => format!("before {}", entry(id)),
+        Placement::After(id) => format!("after {}", entry(id)),
+        Placement::Replace(id) => format!("replace {}", entry(id)),
+    }
+}

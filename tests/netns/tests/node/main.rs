@@ -1,0 +1,11 @@
+//! netloomd as its users meet it: each test runs a real one, on a node that is a network namespace of its own.
+#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unwrap_used, missing_docs)]
+
+mod attachments;
+mod crashes;
+mod endpoints;
+mod plugins;
+mod reaping;
+mod refusals;
+mod restarts;
+mod world;

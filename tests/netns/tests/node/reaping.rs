@@ -1,0 +1,127 @@
+use std::{io::ErrorKind, time::Duration};
+
+use netloom_api::types::{Fate, ReapReport, Service, SocketView};
+use serde_json::json;
+
+use crate::world::{Node, refusal};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn sockets_of_a_dead_backend_are_cut_in_every_endpoint_and_others_live() {
+    let node = Node::start();
+    let server = node.endpoint("server");
+    let clients: Vec<_> = ["one", "two", "three"].map(|name| node.endpoint(name)).into();
+    let doomed = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
+    let lasting = server.netns.tcp_echo(&format!("{}:9090", server.v4()));
+    let backend = doomed.address();
+    node.service("web", "10.96.1.1:80", "tcp", &[backend.to_string()]);
+    let stale: Vec<_> =
+        clients.iter().map(|client| client.netns.blocked_reader("10.96.1.1:80".parse().unwrap())).collect();
+    let mut direct = clients[0].netns.connect_tcp(backend);
+    let mut other = clients[1].netns.connect_tcp(lasting.address());
+
+    let dry: ReapReport =
+        node.daemon.post("/v1/reap", &json!({ "backend": backend, "dry_run": true })).unwrap();
+    assert_eq!(dry.sockets.len(), 3);
+    assert!(dry.sockets.iter().all(|socket| socket.fate == Fate::WouldDestroy), "{dry:?}");
+
+    let report: ReapReport = node.daemon.delete(&format!("/v1/services/web/backends/{backend}")).unwrap();
+    assert_eq!(report.decided_by.as_deref(), Some("socket-reap"));
+    assert!(report.sockets.iter().all(|socket| socket.fate == Fate::Destroyed), "{report:?}");
+    let mut endpoints: Vec<_> = report
+        .sockets
+        .iter()
+        .filter_map(|socket| socket.view.endpoint.as_ref().map(ToString::to_string))
+        .collect();
+    endpoints.sort();
+    assert_eq!(endpoints, ["one", "three", "two"]);
+    for reader in &stale {
+        assert_eq!(reader.error_within(SOON).kind(), ErrorKind::ConnectionAborted);
+    }
+    assert_eq!(direct.exchange("direct"), "direct", "a connection that no service made was cut");
+    assert_eq!(other.exchange("other"), "other");
+    let left: Vec<SocketView> = node.daemon.get("/v1/sockets").unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn connected_udp_is_cut_and_v6_as_well() {
+    let node = Node::start();
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let echo = server.netns.udp_echo(&format!("[{}]:5353", server.v6()));
+    node.service("dns", "[fd00:96::2]:53", "udp", &[echo.address().to_string()]);
+    let mut query = client.netns.connect_udp("[fd00:96::2]:53".parse().unwrap());
+    assert_eq!(query.exchange("query"), "query");
+    let report: ReapReport = node.daemon.delete("/v1/services/dns").unwrap();
+    assert_eq!(report.sockets.len(), 1, "{report:?}");
+    assert_eq!(report.sockets[0].fate, Fate::Destroyed);
+    assert!(query.try_exchange("more").is_err());
+}
+
+#[test]
+fn a_backend_shared_by_two_services_loses_only_the_sockets_of_one() {
+    let node = Node::start();
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
+    let backend = echo.address().to_string();
+    node.service("blue", "10.96.3.1:80", "tcp", std::slice::from_ref(&backend));
+    node.service("green", "10.96.3.2:80", "tcp", std::slice::from_ref(&backend));
+    let blue = client.netns.blocked_reader("10.96.3.1:80".parse().unwrap());
+    let mut green = client.netns.connect_tcp("10.96.3.2:80".parse().unwrap());
+    let report: ReapReport = node.daemon.delete(&format!("/v1/services/blue/backends/{backend}")).unwrap();
+    assert_eq!(report.sockets.len(), 1, "{report:?}");
+    assert_eq!(blue.error_within(SOON).kind(), ErrorKind::ConnectionAborted);
+    assert_eq!(green.exchange("green"), "green");
+}
+
+#[test]
+fn without_a_deciding_plugin_nothing_is_reaped_and_the_report_says_so() {
+    let node = Node::configured("[plugins]\nbundled = false\n");
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
+    node.service("web", "10.96.4.1:80", "tcp", &[echo.address().to_string()]);
+    let mut connection = client.netns.connect_tcp("10.96.4.1:80".parse().unwrap());
+    let report: ReapReport = node.daemon.delete("/v1/services/web").unwrap();
+    assert_eq!(report.decided_by, None);
+    assert!(report.reason.unwrap().contains("no plugin"));
+    assert_eq!(connection.exchange("alive"), "alive");
+}
+
+#[test]
+fn services_that_cannot_be_are_refused() {
+    let node = Node::start();
+    node.service("web", "10.96.5.1:80", "tcp", &["10.0.0.1:8080".into()]);
+    for (body, word) in [
+        (json!({ "name": "web", "vip": "10.96.5.2:80", "protocol": "tcp" }), "web"),
+        (json!({ "name": "two", "vip": "10.96.5.1:80", "protocol": "tcp" }), "service web"),
+        (json!({ "name": "two", "vip": "10.96.5.2:0", "protocol": "tcp" }), "10.96.5.2:0"),
+        (json!({ "name": "two", "vip": "10.96.5.2:80", "protocol": "sctp" }), "sctp"),
+        (
+            json!({ "name": "two", "vip": "10.96.5.2:80", "protocol": "tcp", "backends": ["10.96.5.2:80"] }),
+            "own address",
+        ),
+        (
+            json!({ "name": "two", "vip": "10.96.5.2:80", "protocol": "tcp", "backends": ["[fd00::1]:80"] }),
+            "family",
+        ),
+    ] {
+        let (_, error, _) = refusal(node.daemon.post::<Service>("/v1/services", &body));
+        assert!(error.contains(word), "{body}: {error}");
+    }
+    let (status, error, _) = refusal(node.daemon.delete::<ReapReport>("/v1/services/nosuch"));
+    assert!(status == 404 && error.contains("nosuch"), "{error}");
+    let missing = node.daemon.delete::<ReapReport>("/v1/services/web/backends/10.9.9.9:1");
+    assert!(refusal(missing).1.contains("10.9.9.9:1"));
+    assert_eq!(node.status().services.len(), 1);
+}
+
+#[test]
+fn a_service_without_backends_refuses_fast() {
+    let node = Node::start();
+    let client = node.endpoint("client");
+    node.service("empty", "10.96.6.1:80", "tcp", &[]);
+    let start = std::time::Instant::now();
+    assert!(client.netns.try_connect_tcp("10.96.6.1:80".parse().unwrap()).is_err());
+    assert!(start.elapsed() < Duration::from_secs(2), "the client hung");
+}

@@ -1,0 +1,98 @@
+//! Requests that are no requests, and configurations that are none.
+
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use netloom_test_support::command;
+
+use crate::world::Node;
+
+fn send(node: &Node, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(node.daemon.paths().socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(bytes).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    // A server that hangs up on garbage has answered as well.
+    stream.read_to_end(&mut answer).ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn garbage_on_the_socket_costs_nothing() {
+    let node = Node::start();
+    for garbage in [&b"\0\xff\xfe garbage \r\n\r\n"[..], b"", b"GET", &[0x16; 4096]] {
+        send(&node, garbage);
+    }
+    let unknown = send(&node, b"GET /v1/nonsense HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert!(unknown.starts_with("HTTP/1.1 404") && unknown.contains("/v1/nonsense"), "{unknown}");
+    let half = b"POST /v1/services HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nconnection: close\r\n\r\n{\"a";
+    assert!(send(&node, half).starts_with("HTTP/1.1 400"));
+    assert_eq!(node.status().services.len(), 0);
+}
+
+#[test]
+fn the_socket_is_for_root_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let node = Node::start();
+    let mode = std::fs::metadata(node.daemon.paths().socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_wrong_configuration_names_the_key_and_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("netloom.toml");
+    std::fs::write(&file, "[endpoints]\nmut = 1\n").unwrap();
+    let output = command(&[&netloomd(), "--instance", "nlt-config", "--config", file.to_str().unwrap()]);
+    assert!(!output.ok());
+    assert!(
+        output.stderr.contains("mut") && output.stderr.contains(file.to_str().unwrap()),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn without_rights_it_says_which_are_missing_and_what_still_works() {
+    let netloomd = netloomd();
+    let output = command(&[
+        "setpriv",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        "--reuid=65534",
+        "--clear-groups",
+        &netloomd,
+    ]);
+    assert!(!output.ok());
+    assert!(
+        output.stderr.contains("CAP_NET_ADMIN") && output.stderr.contains("netloomd config"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn metrics_are_openmetrics_and_count() {
+    let node = Node::start();
+    let _web = node.endpoint("web");
+    let metrics = node.daemon.netloom(&["metrics"]).expect_ok();
+    assert!(metrics.contains("netloom_objects{what=\"endpoints\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("netloom_decisions_total{hook=\"datapath-mode\",by=\"datapath-mode\"} 1"),
+        "{metrics}"
+    );
+    assert!(metrics.trim_end().ends_with("# EOF"), "{metrics}");
+}
+
+pub(crate) fn netloomd() -> String {
+    if let Ok(path) = std::env::var("NETLOOM_NETLOOMD") {
+        return path;
+    }
+    let test = std::env::current_exe().unwrap();
+    let found = test.ancestors().map(|dir| dir.join("netloomd")).find(|path| path.is_file());
+    found.expect("netloomd is built").to_str().unwrap().to_owned()
+}
