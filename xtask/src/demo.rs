@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    artifacts, build,
+    build,
     process::{describe, line},
     progress::step,
     setup::{self, Need},
@@ -36,9 +36,6 @@ struct Pieces {
     demo: PathBuf,
     netloomd: PathBuf,
     netloom: PathBuf,
-    plugin: PathBuf,
-    observer: PathBuf,
-    firewall: PathBuf,
 }
 
 /// `cargo xtask demo`.
@@ -61,22 +58,16 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 
 fn build() -> Result<Pieces> {
     step("building netloomd, netloom and the demo");
-    let packages = ["netloom-daemon", "netloom-cli", "netloom-demo"].map(str::to_owned);
-    let programs = build::programs(&packages)?;
+    // The whole workspace, as the tests do: another selection would compile the dependencies with other features.
+    let programs = build::programs(&[])?;
     let program = |name: &str| {
         let found = programs.iter().find(|program| program.executable.ends_with(name));
         found.map(|program| program.executable.clone()).with_context(|| format!("cargo built no {name}"))
     };
-    let (netloomd, netloom, demo) = (program("netloomd")?, program("netloom")?, program("netloom-demo")?);
-    let plugins = artifacts::plugins()?;
-    let objects = artifacts::ebpf()?;
     Ok(Pieces {
-        demo,
-        netloomd,
-        netloom,
-        plugin: plugins.join("netloom-example-custom-policy.wasm"),
-        observer: objects.join("observer.bpf.o"),
-        firewall: objects.join("pass.bpf.o"),
+        demo: program("netloom-demo")?,
+        netloomd: program("netloomd")?,
+        netloom: program("netloom")?,
     })
 }
 
@@ -84,13 +75,7 @@ impl Pieces {
     /// The command line.
     fn words(&self, args: &Args) -> Vec<String> {
         let mut words = vec![self.demo.display().to_string()];
-        for (option, path) in [
-            ("--netloomd", &self.netloomd),
-            ("--netloom", &self.netloom),
-            ("--plugin", &self.plugin),
-            ("--observer", &self.observer),
-            ("--firewall", &self.firewall),
-        ] {
+        for (option, path) in [("--netloomd", &self.netloomd), ("--netloom", &self.netloom)] {
             words.extend([option.to_owned(), path.display().to_string()]);
         }
         words.extend(args.json.then(|| "--json".to_owned()));
@@ -110,8 +95,7 @@ fn here(pieces: &Pieces, args: &Args) -> Result<ExitCode> {
 }
 
 fn there(pieces: &Pieces, args: &Args, kernel: Kernel) -> Result<ExitCode> {
-    let files =
-        [&pieces.demo, &pieces.netloomd, &pieces.netloom, &pieces.plugin, &pieces.observer, &pieces.firewall];
+    let files = [&pieces.demo, &pieces.netloomd, &pieces.netloom];
     let job = Job {
         command: pieces.words(args),
         copies: files.into_iter().map(|path| same_path(path)).collect(),

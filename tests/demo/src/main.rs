@@ -30,15 +30,6 @@ struct Arguments {
     /// The netloom command that belongs to it
     #[arg(long, env = "NETLOOM_NETLOOM")]
     netloom: PathBuf,
-    /// The component of examples/custom-policy
-    #[arg(long)]
-    plugin: PathBuf,
-    /// The object of tests/programs/observer.bpf.c
-    #[arg(long)]
-    observer: PathBuf,
-    /// The object of tests/programs/pass.bpf.c, which plays a firewall
-    #[arg(long)]
-    firewall: PathBuf,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -73,7 +64,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
         anyhow::anyhow!("{text}")
     })?;
-    let mut stage = Stage::new(arguments, daemon);
+    let mut stage = Stage::new(daemon)?;
     play(&mut report, &mut stage, &interrupted);
     if arguments.hold && !interrupted.load(Ordering::Relaxed) {
         hold(&report, arguments);
@@ -93,8 +84,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The steps before the clean-up. Without endpoints nothing else can be shown; any other step can fail alone.
-fn play(report: &mut Report, stage: &mut Stage<'_>, interrupted: &AtomicBool) {
-    type Act = fn(&mut Stage<'_>) -> anyhow::Result<serde_json::Value>;
+fn play(report: &mut Report, stage: &mut Stage, interrupted: &AtomicBool) {
+    type Act = fn(&mut Stage) -> anyhow::Result<serde_json::Value>;
     let acts: [(&'static str, &str, Act); 7] = [
         ("endpoints", "two endpoints, each in a namespace of its own", |stage| stage.endpoints()),
         ("ping", "they reach each other through the datapath", |stage| stage.ping()),

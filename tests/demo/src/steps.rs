@@ -15,32 +15,46 @@ use netloom_core::model::Owner;
 use netloom_kernel::{links, programs::Program};
 use netloom_test_support::{BlockedReader, Daemon, Netns, command};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::Arguments;
-
+/// A program that only looks: `tests/programs/observer.bpf.c`.
+const OBSERVER: &str = "observer.bpf.o";
+/// A program that plays a firewall: `tests/programs/pass.bpf.c`.
+const FIREWALL: &str = "firewall.bpf.o";
+/// The plugin: `examples/custom-policy`.
+const PLUGIN: &str = "custom-policy.wasm";
 const VIP: &str = "10.96.0.10:80";
 const SPARED_VIP: &str = "10.96.0.11:80";
 /// A reap is done within milliseconds; an emulated machine under load takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the steps share.
-pub(crate) struct Stage<'a> {
-    arguments: &'a Arguments,
+pub(crate) struct Stage {
+    files: TempDir,
     pub(crate) daemon: Daemon,
     client: Netns,
     server: Netns,
     endpoints: Vec<EndpointView>,
 }
 
-impl<'a> Stage<'a> {
-    pub(crate) fn new(arguments: &'a Arguments, daemon: Daemon) -> Self {
-        Self {
-            arguments,
+impl Stage {
+    pub(crate) fn new(daemon: Daemon) -> anyhow::Result<Self> {
+        let files = tempfile::tempdir().context("no folder can be made")?;
+        for (name, bytes) in [
+            (OBSERVER, netloom_test_programs::OBSERVER),
+            (FIREWALL, netloom_test_programs::PASS),
+            (PLUGIN, netloom_test_components::CUSTOM_POLICY),
+        ] {
+            std::fs::write(files.path().join(name), bytes)
+                .with_context(|| format!("{name} cannot be written"))?;
+        }
+        Ok(Self {
+            files,
             daemon,
             client: Netns::new("client"),
             server: Netns::new("server"),
             endpoints: Vec::new(),
-        }
+        })
     }
 
     /// The device mode the endpoints got.
@@ -91,7 +105,7 @@ impl<'a> Stage<'a> {
     }
 
     pub(crate) fn order(&self) -> anyhow::Result<Value> {
-        let answer = self.attach(&self.arguments.observer, "acme/observer", &[("role", "observer")])?;
+        let answer = self.attach(OBSERVER, "acme/observer", &[("role", "observer")])?;
         let kernel = self.kernel_order(&answer.chain)?;
         ensure!(
             kernel.first() == Some(&answer.attachment.program.0),
@@ -117,12 +131,13 @@ impl<'a> Stage<'a> {
         let vip: SocketAddr = VIP.parse()?;
         let mut connection = self.client.connect_tcp(vip);
         ensure!(connection.exchange("hello") == "hello", "the backend does not answer");
-        ensure!(connection.peer() == vip, "getpeername gives {}", connection.peer());
+        let peer = connection.peer();
+        ensure!(peer == vip, "getpeername gives {peer}");
         let sockets: Vec<Value> = self.daemon.get("/v1/sockets")?;
         let bound = sockets.iter().any(|socket| socket.get("backend") == Some(&json!(backend)));
         ensure!(bound, "the connection is not bound to {backend}: {sockets:?}");
         self.remove_service("web")?;
-        Ok(json!({ "connected to": VIP, "landed on": backend, "getpeername": connection.peer() }))
+        Ok(json!({ "connected to": VIP, "landed on": backend, "getpeername": peer }))
     }
 
     pub(crate) fn reap(&self) -> anyhow::Result<Value> {
@@ -156,19 +171,18 @@ impl<'a> Stage<'a> {
     }
 
     pub(crate) fn custom_plugin(&self) -> anyhow::Result<Value> {
-        let firewall = &self.arguments.firewall;
-        let before = self.attach(firewall, "acme/firewall", &[])?;
+        let before = self.attach(FIREWALL, "acme/firewall", &[])?;
         self.detach(&before.attachment)?;
         let place_before = place(&before)?;
         ensure!(place_before > 0, "without the plugin the firewall is in front of the observer");
 
         let body = json!({
             "name": "custom-policy",
-            "path": self.arguments.plugin,
+            "path": self.files.path().join(PLUGIN),
             "config": { "first": "acme/firewall", "spare_ports": [8082] },
         });
         let plugin: PluginView = self.daemon.post("/v1/plugins", &body)?;
-        let after = self.attach(firewall, "acme/firewall", &[])?;
+        let after = self.attach(FIREWALL, "acme/firewall", &[])?;
         let place_after = place(&after)?;
         let kernel = self.kernel_order(&after.chain)?;
         ensure!(place_after == 0, "with the plugin the firewall is number {place_after} in the chain");
@@ -294,17 +308,12 @@ impl<'a> Stage<'a> {
         self.addresses(name)?.into_iter().find(IpAddr::is_ipv4).context("the endpoint has no IPv4 address")
     }
 
-    fn attach(
-        &self,
-        object: &std::path::Path,
-        owner: &str,
-        labels: &[(&str, &str)],
-    ) -> anyhow::Result<AttachAnswer> {
+    fn attach(&self, object: &str, owner: &str, labels: &[(&str, &str)]) -> anyhow::Result<AttachAnswer> {
         let labels: serde_json::Map<String, Value> =
             labels.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
         let from = self.datapath_point("client")?;
         let body = json!({
-            "device": "", "endpoint": "client", "point": from, "object": object, "owner": owner, "labels": labels,
+            "device": "", "endpoint": "client", "point": from, "object": self.files.path().join(object), "owner": owner, "labels": labels,
         });
         Ok(self.daemon.post("/v1/attachments", &body)?)
     }

@@ -1,7 +1,168 @@
-//! Components for the tests in `tests/node`, built with this crate so that they run where there is no toolchain.
+//! A node for tests: a network namespace with a netloomd of its own, and endpoints on it. The tests are in
+//! `tests/node`.
 
-/// `examples/custom-policy`.
-pub const CUSTOM_POLICY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/custom-policy.wasm"));
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a test fails by panicking"
+)]
 
-/// `tests/guests/misbehaving`.
-pub const MISBEHAVING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/misbehaving.wasm"));
+use std::{net::IpAddr, path::PathBuf};
+
+use netloom_api::{
+    ClientError,
+    types::{AttachAnswer, Chain, Done, EndpointView, Service, Status},
+};
+use netloom_test_support::{Daemon, DaemonOptions, Netns, command};
+use serde_json::{Value, json};
+
+/// A node: a namespace with a netloomd of its own.
+pub struct Node {
+    /// Its daemon.
+    pub daemon: Daemon,
+    /// The namespace that is the node.
+    pub netns: Netns,
+}
+
+impl Node {
+    /// A node without configuration.
+    pub fn start() -> Self {
+        Self::with(DaemonOptions::default())
+    }
+
+    /// A node with a configuration.
+    pub fn configured(config: &str) -> Self {
+        Self::with(DaemonOptions { config: Some(config.to_owned()), ..DaemonOptions::default() })
+    }
+
+    /// A node with a daemon started as told.
+    pub fn with(options: DaemonOptions) -> Self {
+        let netns = Netns::new("node");
+        let daemon = Daemon::start(DaemonOptions { node: Some(netns.path()), ..options });
+        Self { daemon, netns }
+    }
+
+    /// An endpoint with addresses of the pool.
+    pub fn endpoint(&self, name: &str) -> Endpoint {
+        let netns = Netns::new(name);
+        let view =
+            self.add(json!({ "name": name, "netns": netns.path() })).expect("an endpoint can be added");
+        Endpoint { netns, view }
+    }
+
+    /// Asks for an endpoint.
+    pub fn add(&self, spec: Value) -> Result<EndpointView, ClientError> {
+        self.daemon.post("/v1/endpoints", &spec)
+    }
+
+    /// Asks for an endpoint's deletion.
+    pub fn delete(&self, name: &str) -> Result<Done, ClientError> {
+        self.daemon.delete(&format!("/v1/endpoints/{name}"))
+    }
+
+    /// Every endpoint.
+    pub fn endpoints(&self) -> Vec<EndpointView> {
+        self.daemon.get("/v1/endpoints").expect("endpoints are listed")
+    }
+
+    /// The daemon at a glance.
+    pub fn status(&self) -> Status {
+        self.daemon.status()
+    }
+
+    /// Asks for an attachment.
+    pub fn attach(&self, request: Value) -> Result<AttachAnswer, ClientError> {
+        self.daemon.post("/v1/attachments", &request)
+    }
+
+    /// The chains of a device.
+    pub fn chains(&self, device: &str) -> Vec<Chain> {
+        self.daemon.get(&format!("/v1/chains?device={device}")).expect("chains are listed")
+    }
+
+    /// A service with these backends.
+    pub fn service(&self, name: &str, vip: &str, protocol: &str, backends: &[String]) -> Service {
+        let body = json!({ "name": name, "vip": vip, "protocol": protocol, "backends": backends });
+        self.daemon.post("/v1/services", &body).expect("a service can be added")
+    }
+
+    /// What the kernel has under this instance's names: devices, pins. Empty on a clean node.
+    pub fn traces(&self) -> Vec<String> {
+        let mut traces = Vec::new();
+        let shown = self.netns.ip(&["-o", "link", "show"]);
+        traces.extend(shown.lines().filter(|line| line.contains(": nl")).map(str::to_owned));
+        for folder in ["endpoints", "attachments"] {
+            let folder = self.daemon.paths().bpffs.join(folder);
+            let entries = std::fs::read_dir(&folder).map(|entries| entries.flatten().collect::<Vec<_>>());
+            traces.extend(entries.unwrap_or_default().iter().map(|entry| entry.path().display().to_string()));
+        }
+        traces
+    }
+}
+
+/// An endpoint and its namespace.
+pub struct Endpoint {
+    /// Its namespace.
+    pub netns: Netns,
+    /// What the daemon said of it.
+    pub view: EndpointView,
+}
+
+impl Endpoint {
+    /// Its IPv4 address.
+    pub fn v4(&self) -> IpAddr {
+        self.address(IpAddr::is_ipv4)
+    }
+
+    /// Its IPv6 address.
+    pub fn v6(&self) -> IpAddr {
+        self.address(IpAddr::is_ipv6)
+    }
+
+    fn address(&self, family: fn(&IpAddr) -> bool) -> IpAddr {
+        let addresses = self.view.endpoint.addresses.iter().map(|net| net.addr());
+        addresses.into_iter().find(family).expect("the pools have both families")
+    }
+
+    /// The node's end of its pair.
+    pub fn device(&self) -> &str {
+        &self.view.endpoint.host_interface
+    }
+}
+
+/// An object of `tests/programs`, as a file.
+pub struct ObjectFile {
+    folder: tempfile::TempDir,
+}
+
+impl ObjectFile {
+    /// A file with these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        std::fs::write(folder.path().join("object.bpf.o"), bytes).expect("a file can be written");
+        Self { folder }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("object.bpf.o")
+    }
+}
+
+/// A refusal's text and hint.
+pub fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (u16, String, String) {
+    match result {
+        Err(ClientError::Refused { status, body }) => {
+            (status.as_u16(), body.error, body.hint.unwrap_or_default())
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// The ids of all BPF links of the kernel, as bpftool lists them.
+pub fn bpftool_links() -> Vec<u32> {
+    let text = command(&["bpftool", "--json", "link", "list"]).expect_ok();
+    let links: Vec<Value> = serde_json::from_str(&text).expect("bpftool writes JSON");
+    links.iter().filter_map(|link| u32::try_from(link["id"].as_u64()?).ok()).collect()
+}

@@ -3,7 +3,7 @@ use netloom_core::model::Feature;
 use netloom_test_support::require;
 use serde_json::{Value, json};
 
-use crate::world::{Endpoint, Node, ObjectFile, refusal};
+use netloom_netns_tests::{Endpoint, Node, ObjectFile, refusal};
 
 fn on(endpoint: &Endpoint, object: &ObjectFile, owner: &str, more: Value) -> Value {
     let mut request = json!({ "device": endpoint.device(), "object": object.path(), "owner": owner });

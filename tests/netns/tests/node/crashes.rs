@@ -3,7 +3,7 @@
 use netloom_test_support::{DaemonOptions, Netns};
 use serde_json::json;
 
-use crate::world::Node;
+use netloom_netns_tests::Node;
 
 /// More than any plan has.
 const STEPS: usize = 8;

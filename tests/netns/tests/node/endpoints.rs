@@ -2,7 +2,7 @@ use netloom_core::model::{DeviceMode, Feature};
 use netloom_test_support::{Netns, require};
 use serde_json::json;
 
-use crate::world::{Node, bpftool_links, refusal};
+use netloom_netns_tests::{Node, bpftool_links, refusal};
 
 #[test]
 fn two_endpoints_reach_each_other_and_the_node_through_the_datapath() {

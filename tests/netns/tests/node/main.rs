@@ -8,4 +8,3 @@ mod plugins;
 mod reaping;
 mod refusals;
 mod restarts;
-mod world;

@@ -1,7 +1,7 @@
 use netloom_api::types::{AttachAnswer, Decision, Done, PluginInspection, PluginView};
 use serde_json::{Value, json};
 
-use crate::world::{Endpoint, Node, ObjectFile, refusal};
+use netloom_netns_tests::{Endpoint, Node, ObjectFile, refusal};
 
 /// A file of a folder of its own.
 struct Component {
@@ -34,7 +34,7 @@ fn attach(node: &Node, to: &Endpoint, owner: &str) -> AttachAnswer {
 fn a_plugin_loaded_at_run_time_decides_first_survives_a_restart_and_can_be_unloaded() {
     let mut node = Node::start();
     let web = node.endpoint("web");
-    let component = Component::of("policy.wasm", netloom_netns_tests::CUSTOM_POLICY);
+    let component = Component::of("policy.wasm", netloom_test_components::CUSTOM_POLICY);
     let body = json!({ "name": "policy", "path": component.path(), "config": { "first": "acme/firewall" } });
     assert_eq!(load(&node, body).unwrap().state, "active");
     drop(component);
@@ -56,7 +56,7 @@ fn a_plugin_loaded_at_run_time_decides_first_survives_a_restart_and_can_be_unloa
 #[test]
 fn what_is_no_plugin_is_refused_in_words_and_the_others_go_on() {
     let node = Node::start();
-    let whole = netloom_netns_tests::CUSTOM_POLICY;
+    let whole = netloom_test_components::CUSTOM_POLICY;
     for (name, bytes, word) in [
         ("truncated.wasm", &whole[..whole.len() / 2], "truncated"),
         ("core.wasm", b"\0asm\x01\0\0\0".as_slice(), "core Wasm module"),
@@ -85,7 +85,7 @@ fn what_is_no_plugin_is_refused_in_words_and_the_others_go_on() {
 fn a_plugin_that_traps_is_passed_over_quarantined_and_explained() {
     let node = Node::start();
     let web = node.endpoint("web");
-    let component = Component::of("bad.wasm", netloom_netns_tests::MISBEHAVING);
+    let component = Component::of("bad.wasm", netloom_test_components::MISBEHAVING);
     for what in ["trap", "loop", "memory-bomb", "recurse", "unknown-entry"] {
         let body =
             json!({ "name": "bad", "path": component.path(), "config": { "in": "place", "do": what } });
@@ -108,7 +108,7 @@ fn a_plugin_that_traps_is_passed_over_quarantined_and_explained() {
 #[test]
 fn a_component_can_be_inspected_without_loading_it() {
     let node = Node::start();
-    let component = Component::of("policy.wasm", netloom_netns_tests::CUSTOM_POLICY);
+    let component = Component::of("policy.wasm", netloom_test_components::CUSTOM_POLICY);
     let seen: PluginInspection =
         node.daemon.post("/v1/plugins/inspect", &json!({ "path": component.path() })).unwrap();
     assert_eq!(seen.hooks, ["attach-order", "socket-reap", "lifecycle"]);

@@ -3,7 +3,7 @@ use std::{io::ErrorKind, time::Duration};
 use netloom_api::types::{Fate, ReapReport, Service, SocketView};
 use serde_json::json;
 
-use crate::world::{Node, refusal};
+use netloom_netns_tests::{Node, refusal};
 
 const SOON: Duration = Duration::from_secs(10);
 

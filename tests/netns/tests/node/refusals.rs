@@ -8,7 +8,7 @@ use std::{
 
 use netloom_test_support::command;
 
-use crate::world::Node;
+use netloom_netns_tests::Node;
 
 fn send(node: &Node, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(node.daemon.paths().socket).unwrap();

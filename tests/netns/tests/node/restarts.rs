@@ -1,12 +1,10 @@
 use std::time::Duration;
 
+use netloom_netns_tests::{Node, ObjectFile};
 use netloom_test_support::{Netns, command};
 use serde_json::json;
 
-use crate::{
-    refusals::netloomd,
-    world::{Node, ObjectFile},
-};
+use crate::refusals::netloomd;
 
 #[test]
 fn a_killed_daemon_loses_no_datagram_and_the_next_adopts_everything() {

@@ -1,4 +1,4 @@
-//! Builds the components that the tests load.
+//! Builds the components.
 
 use std::{env, error::Error, fs, path::PathBuf, process::ExitCode};
 

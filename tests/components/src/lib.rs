@@ -1,0 +1,8 @@
+//! Plugins as a third party would write them, compiled: for tests, also where there is no toolchain, and for the
+//! demo.
+
+/// `examples/custom-policy`.
+pub const CUSTOM_POLICY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/custom-policy.wasm"));
+
+/// `tests/guests/misbehaving`.
+pub const MISBEHAVING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/misbehaving.wasm"));
