@@ -87,7 +87,9 @@ impl Node {
 
     /// Every bound socket of the node.
     pub(crate) async fn bound_sockets(&self) -> Result<Vec<SocketView>, Failure> {
-        let sockets = self.find(SocketFilter::default()).await?;
+        // A destroyed socket keeps its binding until its application closes it.
+        let filter = SocketFilter { connected_only: true, ..SocketFilter::default() };
+        let sockets = self.find(filter).await?;
         let names = self.endpoints_by_cookie()?;
         Ok(sockets.into_iter().map(|socket| view(socket, &names)).collect())
     }

@@ -39,6 +39,8 @@ impl Node {
     /// A node with a daemon started as told.
     pub fn with(options: DaemonOptions) -> Self {
         let netns = Netns::new("node");
+        netns.add_address("lo", "192.0.2.1/32");
+        netns.add_address("lo", "2001:db8::1/128");
         let daemon = Daemon::start(DaemonOptions { node: Some(netns.path()), ..options });
         Self { daemon, netns }
     }

@@ -49,7 +49,7 @@ fn legacy_tc_has_the_same_order_and_foreign_filters_stay() {
     let node = Node::configured("[attachments]\nmode = \"tc\"\n[plugins.config.datapath-mode]\n");
     let web = node.endpoint("web");
     let object = ObjectFile::of(netloom_test_programs::OBSERVER);
-    node.netns.ip(&["link", "add", "d0", "type", "dummy"]);
+    node.netns.ip(&["link", "add", "d0", "type", "veth", "peer", "name", "d1"]);
     node.netns.tc(&["qdisc", "add", "dev", "d0", "clsact"]);
     node.netns.tc(&[
         "filter",

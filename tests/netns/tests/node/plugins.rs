@@ -63,7 +63,7 @@ fn what_is_no_plugin_is_refused_in_words_and_the_others_go_on() {
         ("empty.wasm", b"", "empty"),
         ("text.wasm", b"(component)", "text"),
         ("other.wasm", b"\x7fELF\x02\x01\x01\0\0\0\0\0", "not WebAssembly"),
-        ("hookless.wasm", b"\0asm\x0d\0\x01\0", "no policy hook"),
+        ("hookless.wasm", b"\0asm\x0d\0\x01\0", "exports no hook"),
     ] {
         let component = Component::of(name, bytes);
         let (status, error, _) = refusal(load(&node, json!({ "path": component.path() })));

@@ -10,11 +10,14 @@ use netloom_test_support::command;
 
 use netloom_netns_tests::Node;
 
-fn send(node: &Node, bytes: &[u8]) -> String {
+/// The answer to some bytes, after which the connection stays open or not.
+fn send(node: &Node, bytes: &[u8], hang_up: bool) -> String {
     let mut stream = UnixStream::connect(node.daemon.paths().socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     stream.write_all(bytes).unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    if hang_up {
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
     let mut answer = Vec::new();
     // A server that hangs up on garbage has answered as well.
     stream.read_to_end(&mut answer).ok();
@@ -25,12 +28,12 @@ fn send(node: &Node, bytes: &[u8]) -> String {
 fn garbage_on_the_socket_costs_nothing() {
     let node = Node::start();
     for garbage in [&b"\0\xff\xfe garbage \r\n\r\n"[..], b"", b"GET", &[0x16; 4096]] {
-        send(&node, garbage);
+        send(&node, garbage, true);
     }
-    let unknown = send(&node, b"GET /v1/nonsense HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let unknown = send(&node, b"GET /v1/nonsense HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", false);
     assert!(unknown.starts_with("HTTP/1.1 404") && unknown.contains("/v1/nonsense"), "{unknown}");
     let half = b"POST /v1/services HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nconnection: close\r\n\r\n{\"a";
-    assert!(send(&node, half).starts_with("HTTP/1.1 400"));
+    assert!(send(&node, half, false).starts_with("HTTP/1.1 400"));
     assert_eq!(node.status().services.len(), 0);
 }
 

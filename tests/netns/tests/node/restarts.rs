@@ -64,9 +64,9 @@ fn orphans_under_our_names_are_removed_and_others_stay() {
     let mut node = Node::start();
     node.daemon.stop();
     let alias = format!("netloom-{}: endpoint ghost", node.daemon.instance());
-    node.netns.ip(&["link", "add", "ghost0", "type", "dummy"]);
+    node.netns.ip(&["link", "add", "ghost0", "type", "veth", "peer", "name", "ghost1"]);
     node.netns.ip(&["link", "set", "ghost0", "alias", &alias]);
-    node.netns.ip(&["link", "add", "other0", "type", "dummy"]);
+    node.netns.ip(&["link", "add", "other0", "type", "veth", "peer", "name", "other1"]);
     node.daemon.restart();
     let links = node.netns.ip(&["-o", "link"]);
     assert!(!links.contains("ghost0") && links.contains("other0"), "{links}");
