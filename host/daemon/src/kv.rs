@@ -16,15 +16,17 @@ fn full_key(plugin: &Name, key: &str) -> String {
     format!("{plugin}/{key}")
 }
 
-fn trouble(error: StoreError) -> KvError {
-    KvError::Store(error.to_string())
+impl From<StoreError> for KvError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
 }
 
 impl PluginData {
     /// The keys and the sizes of a plugin's values.
     fn entries(&self, plugin: &Name) -> Result<Vec<(String, u64)>, KvError> {
         let space = full_key(plugin, "");
-        let records = self.0.all::<KvRecord>().map_err(trouble)?;
+        let records = self.0.all::<KvRecord>()?;
         let own = records.into_iter().filter_map(|(full, KvRecord(value))| {
             let key = full.strip_prefix(&space)?.to_owned();
             let bytes = u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
@@ -37,7 +39,7 @@ impl PluginData {
 #[async_trait]
 impl KvStore for PluginData {
     async fn get(&self, plugin: &Name, key: &str) -> Result<Option<Vec<u8>>, KvError> {
-        let record = self.0.get::<KvRecord>(&full_key(plugin, key)).map_err(trouble)?;
+        let record = self.0.get::<KvRecord>(&full_key(plugin, key))?;
         Ok(record.map(|KvRecord(value)| value))
     }
 
@@ -48,11 +50,11 @@ impl KvStore for PluginData {
         if used.saturating_add(wanted) > quota {
             return Err(KvError::Full { used, quota, wanted });
         }
-        self.0.commit(|changes| changes.put(&full_key(plugin, key), &KvRecord(value))).map_err(trouble)
+        self.0.commit(|changes| changes.put(&full_key(plugin, key), &KvRecord(value))).map_err(KvError::from)
     }
 
     async fn delete(&self, plugin: &Name, key: &str) -> Result<bool, KvError> {
-        self.0.commit(|changes| changes.remove::<KvRecord>(&full_key(plugin, key))).map_err(trouble)
+        self.0.commit(|changes| changes.remove::<KvRecord>(&full_key(plugin, key))).map_err(KvError::from)
     }
 
     async fn keys(&self, plugin: &Name, prefix: &str) -> Result<Vec<String>, KvError> {

@@ -58,7 +58,7 @@ fn private_directory(path: &Path) -> anyhow::Result<()> {
 pub(crate) fn listen(socket: &Path, _lock: &InstanceLock) -> anyhow::Result<UnixListener> {
     match std::fs::remove_file(socket) {
         Ok(()) => {
-            tracing::info!(socket = %socket.display(), "removed the socket of a daemon that was killed")
+            tracing::info!(socket = %socket.display(), "removed the socket of a daemon that was killed");
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => {

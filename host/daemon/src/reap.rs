@@ -173,7 +173,7 @@ impl Node {
         for batch in sockets.chunks(BATCH) {
             match reaper.judge(self, event, action, batch, names).await {
                 Ok(verdicts) => {
-                    fates.extend(verdicts.into_iter().map(|destroy| (!destroy).then_some(Fate::Spared)))
+                    fates.extend(verdicts.into_iter().map(|destroy| (!destroy).then_some(Fate::Spared)));
                 }
                 Err(reason) => {
                     tracing::error!(plugin = %reaper.name(), %reason, "sockets were spared, as they could not be judged");

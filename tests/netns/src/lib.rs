@@ -7,6 +7,7 @@
     clippy::missing_panics_doc,
     reason = "a test fails by panicking"
 )]
+#![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
 use std::{net::IpAddr, path::PathBuf};
 

@@ -1,5 +1,6 @@
 //! netloomd as its users meet it: each test runs a real one, on a node that is a network namespace of its own.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unwrap_used, missing_docs)]
+#![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
 mod attachments;
 mod crashes;
