@@ -67,8 +67,10 @@ pub struct Status {
     pub node: String,
     /// The kernel's release.
     pub kernel: String,
-    /// How sockets are found: `sk_storage`, `iter`, `sock_diag`.
+    /// How sockets are found: `sk-storage-iterator` or `sock-diag-dump`.
     pub socket_finder: String,
+    /// The ids of the links of its iterators.
+    pub socket_finder_links: Vec<u32>,
     /// The cgroup socket-LB is attached to; none where it could not be.
     pub socket_lb: Option<PathBuf>,
     /// Every endpoint.
@@ -205,7 +207,7 @@ pub struct ReapReport {
     pub reason: Option<String>,
     /// Nothing was destroyed, because it was a dry run.
     pub dry_run: bool,
-    /// How the sockets were found: `sk_storage`, `iter`, `sock_diag`.
+    /// How the sockets were found: `sk-storage-iterator` or `sock-diag-dump`.
     pub finder: String,
     /// Each socket found and what became of it.
     pub sockets: Vec<ReapedSocket>,

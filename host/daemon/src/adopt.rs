@@ -8,7 +8,7 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 use netloom_api::types::Adoption;
 use netloom_core::{
     model::{Attachment, Endpoint, IfIndex, Owner},
-    plan::{Op, Plan},
+    plan::Op,
 };
 use netloom_kernel::{
     datapath::EndpointConfig,
@@ -17,13 +17,7 @@ use netloom_kernel::{
     programs::Program,
 };
 
-use crate::{
-    executor::Progress,
-    failure::Failure,
-    naming,
-    node::Node,
-    store::{ServiceRecord, StoreError},
-};
+use crate::{executor::Progress, failure::Failure, naming, node::Node, store::ServiceRecord};
 
 /// What became of an attachment's link or filter.
 enum Found {
@@ -51,7 +45,9 @@ impl Node {
             let alias = naming::alias(&self.instance, &endpoint.spec.name);
             let device = self.devices.get(&endpoint.host_interface).await?;
             let Some(device) = device.filter(|device| device.alias.as_deref() == Some(&alias)) else {
-                self.drop_endpoint(&key, &endpoint, alias).await?;
+                for warning in self.remove_endpoint(&endpoint).await? {
+                    tracing::warn!(endpoint = key, "{warning}");
+                }
                 adoption
                     .dropped
                     .push(format!("endpoint {key}: its device {} is gone", endpoint.host_interface));
@@ -64,30 +60,6 @@ impl Node {
             }
             self.datapath.set_endpoint(&EndpointConfig::from(&endpoint))?;
             adoption.endpoints += 1;
-        }
-        Ok(())
-    }
-
-    async fn drop_endpoint(&self, key: &str, endpoint: &Endpoint, alias: String) -> Result<(), Failure> {
-        let attachments: Vec<Attachment> = self
-            .store
-            .all::<Attachment>()?
-            .into_iter()
-            .map(|(_, attachment)| attachment)
-            .filter(|attachment| attachment.endpoint.as_ref() == Some(&endpoint.spec.name))
-            .collect();
-        let plan = Plan::delete_endpoint(endpoint, &attachments, alias);
-        let journal = self.begin(&plan)?;
-        let warnings = self
-            .finish(plan, journal, |changes| {
-                for attachment in &attachments {
-                    changes.remove::<Attachment>(&attachment.id)?;
-                }
-                changes.remove::<Endpoint>(key)
-            })
-            .await?;
-        for warning in warnings {
-            tracing::warn!(endpoint = key, "{warning}");
         }
         Ok(())
     }
@@ -214,25 +186,34 @@ impl Node {
         Ok(())
     }
 
-    /// Removes everything this instance has on the node: for `netloomd cleanup`.
+    /// Removes everything this instance has on the node, for `netloomd cleanup`; what cannot be removed is told.
     pub(crate) async fn remove_everything(&self) -> Result<Vec<String>, Failure> {
-        let mut warnings = self.recover().await?;
-        for (_, endpoint) in self.store.all::<Endpoint>()? {
-            warnings.extend(self.delete_endpoint(&endpoint.spec.name).await?.warnings);
+        let mut failures = Vec::new();
+        let mut note = |what: &str, result: Result<(), Failure>| {
+            if let Err(failure) = result {
+                failures.push(format!("{what}: {failure}"));
+            }
+        };
+        note("plans of before", self.recover().await.map(drop));
+        for (name, endpoint) in self.store.all::<Endpoint>()? {
+            note(&name, self.remove_endpoint(&endpoint).await.and_then(whole));
         }
-        for (id, _) in self.store.all::<Attachment>()? {
-            warnings.extend(self.detach(&id).await?.warnings);
+        for (id, attachment) in self.store.all::<Attachment>()? {
+            note(&id, self.detach_recorded(&attachment).await.and_then(whole));
         }
-        for (_, record) in self.store.all::<ServiceRecord>()? {
-            self.datapath.remove_service(record.id, record.service.vip, record.service.protocol)?;
-            self.store.commit(|changes| -> Result<(), StoreError> {
-                changes.remove::<ServiceRecord>(record.service.name.as_str())?;
-                Ok(())
-            })?;
+        for (name, ServiceRecord { id, service }) in self.store.all::<ServiceRecord>()? {
+            let removed = self.datapath.remove_service(id, service.vip, service.protocol);
+            note(&name, removed.map_err(Failure::from));
         }
-        self.datapath.detach_socket_lb()?;
-        Ok(warnings)
+        note("orphans", self.remove_orphans(&mut Adoption::default()).await);
+        note("socket-LB", self.datapath.detach_socket_lb().map_err(Failure::from));
+        Ok(failures)
     }
+}
+
+/// A removal that left something behind has failed.
+fn whole(left: Vec<String>) -> Result<(), Failure> {
+    if left.is_empty() { Ok(()) } else { Err(Failure::conflict(left.join("; "))) }
 }
 
 /// Unpins a link, which detaches it, or a program, whose filter goes with its device.

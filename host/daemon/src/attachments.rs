@@ -48,15 +48,21 @@ impl Node {
         let what = format!("attach {id}");
         let plan = Plan::attach(Op::Attach { id: id.clone(), target, candidate, program }, what);
         let journal = self.begin(&plan)?;
-        let attachment = self
+        let (attachment, replaced) = self
             .execute(plan, journal, |progress, changes| {
                 for attachment in &progress.attachments {
                     changes.put(&attachment.id, attachment)?;
                 }
-                Ok(progress.attachments.first().cloned())
+                for id in &progress.replaced {
+                    changes.remove::<Attachment>(id)?;
+                }
+                Ok((progress.attachments.first().cloned(), progress.replaced.clone()))
             })
-            .await?
-            .ok_or_else(|| anyhow!("nothing was attached"))?;
+            .await?;
+        for id in &replaced {
+            self.forget_replaced(id)?;
+        }
+        let attachment = attachment.ok_or_else(|| anyhow!("nothing was attached"))?;
         let chain = self.chain_of(&attachment)?;
         Ok(AttachAnswer { decided_by: attachment.decided_by.clone(), attachment, chain })
     }
@@ -71,11 +77,15 @@ impl Node {
                 .hint("delete the endpoint; its datapath goes with it"));
         }
         let _guard = self.locks.netns(attachment.hook.netns).await;
-        let plan = Plan::detach(&attachment);
-        let journal = self.begin(&plan)?;
-        let warnings =
-            self.finish(plan, journal, |changes| changes.remove::<Attachment>(id).map(drop)).await?;
+        let warnings = self.detach_recorded(&attachment).await?;
         Ok(Done { warnings })
+    }
+
+    /// Detaches what a record stands for, and forgets it: what could not be cleaned up.
+    pub(crate) async fn detach_recorded(&self, attachment: &Attachment) -> Result<Vec<String>, Failure> {
+        let plan = Plan::detach(attachment);
+        let journal = self.begin(&plan)?;
+        self.finish(plan, journal, |changes| changes.remove::<Attachment>(&attachment.id)).await
     }
 
     /// The chains of a device: each hook that the device has and that has a program.

@@ -13,12 +13,7 @@ use netloom_core::{
 };
 use netloom_kernel::netns::Netns;
 
-use crate::{
-    failure::Failure,
-    naming,
-    node::Node,
-    store::{Changes, StoreError},
-};
+use crate::{failure::Failure, naming, node::Node, store::Changes};
 
 impl Node {
     /// Attaches an endpoint: policy decides its mode, then its devices, addresses, routes and programs are made,
@@ -107,25 +102,32 @@ impl Node {
     pub(crate) async fn delete_endpoint(&self, name: &Name) -> Result<Done, Failure> {
         let endpoint = self.endpoint_record(name)?;
         let _guard = self.locks.netns(endpoint.netns).await;
-        let mut attachments = Vec::new();
-        for (_, attachment) in self.store.all::<Attachment>()? {
-            // Other programs on the endpoint's device go with it.
-            if attachment.endpoint.as_ref() == Some(name) || endpoint.attachments.contains(&attachment.id) {
-                attachments.push(attachment);
-            }
-        }
-        let plan = Plan::delete_endpoint(&endpoint, &attachments, naming::alias(&self.instance, name));
+        Ok(Done { warnings: self.remove_endpoint(&endpoint).await? })
+    }
+
+    /// Removes an endpoint and its record: what could not be cleaned up.
+    pub(crate) async fn remove_endpoint(&self, endpoint: &Endpoint) -> Result<Vec<String>, Failure> {
+        let name = &endpoint.spec.name;
+        let attachments = self.attachments_of(endpoint)?;
+        let plan = Plan::delete_endpoint(endpoint, &attachments, naming::alias(&self.instance, name));
         let journal = self.begin(&plan)?;
-        let warnings = self
-            .finish(plan, journal, |changes| {
-                for attachment in &attachments {
-                    changes.remove::<Attachment>(&attachment.id)?;
-                }
-                changes.remove::<Endpoint>(name.as_str())?;
-                Ok::<_, StoreError>(())
-            })
-            .await?;
-        Ok(Done { warnings })
+        self.finish(plan, journal, |changes| {
+            for attachment in &attachments {
+                changes.remove::<Attachment>(&attachment.id)?;
+            }
+            changes.remove::<Endpoint>(name.as_str())
+        })
+        .await
+    }
+
+    /// The endpoint's datapath, and what others attached to its device: all of it goes with the device.
+    fn attachments_of(&self, endpoint: &Endpoint) -> Result<Vec<Attachment>, Failure> {
+        let mut attachments = self.attachments()?;
+        attachments.retain(|attachment| {
+            let on_device = attachment.netns.is_none() && attachment.hook.ifindex == endpoint.host_ifindex;
+            on_device || attachment.endpoint.as_ref() == Some(&endpoint.spec.name)
+        });
+        Ok(attachments)
     }
 
     fn endpoint_record(&self, name: &Name) -> Result<Endpoint, Failure> {

@@ -4,7 +4,10 @@
 //! killed finds it, and undoes or finishes it with the same code.
 
 use netloom_core::{
-    model::{Attachment, AttachmentKind, Candidate, Chain, Endpoint, Hook, HookPoint, ProgramSource},
+    model::{
+        Attachment, AttachmentKind, Candidate, Chain, Endpoint, Hook, HookPoint, Placement, ProgramId,
+        ProgramSource,
+    },
     plan::{Op, Plan, Recovery, Target},
 };
 use netloom_kernel::{
@@ -30,9 +33,19 @@ pub(crate) struct Journal(String);
 pub(crate) struct Progress {
     pub(crate) pair: Option<Pair>,
     pub(crate) attachments: Vec<Attachment>,
+    /// Attachments whose place one of these took.
+    pub(crate) replaced: Vec<String>,
     pub(crate) endpoint: Option<Endpoint>,
     /// An endpoint's programs that are loaded and not yet attached: from it, and to it.
     programs: Option<(Option<Program>, Option<Program>)>,
+}
+
+/// A program in its chain.
+struct Placed {
+    attached: Attached,
+    decided_by: String,
+    /// The attachment whose place it took, and the program that was there.
+    replaced: Option<(String, ProgramId)>,
 }
 
 impl Node {
@@ -208,23 +221,28 @@ impl Node {
             // A filter has no pin; its program's pin is how a later daemon tells it from others.
             program.pin(&pin)?;
         }
-        let (attached, decided_by) = match self.place_and_attach(&hook, &netns, &program, &candidate).await {
-            Ok(attached) => attached,
+        let placed = match self.place_and_attach(&hook, &netns, &program, &candidate).await {
+            Ok(placed) => placed,
             Err(failure) => {
                 links::unpin(&pin).ok();
                 return Err(failure);
             }
         };
-        let link = match &attached {
+        let link = match &placed.attached {
             Attached::Link(link) => {
                 if let Err(error) = link.pin(&pin) {
-                    link.detach()?;
+                    match &placed.replaced {
+                        // The link is another attachment's too: it gets its program back.
+                        Some((_, old)) => link.update(&Program::from_id(*old)?, program.id())?,
+                        None => link.detach()?,
+                    }
                     return Err(error.into());
                 }
                 Some(link.id())
             }
             Attached::Filter { .. } => None,
         };
+        progress.replaced.extend(placed.replaced.map(|(id, _)| id));
         Ok(Attachment {
             id: id.to_owned(),
             kind: kind(hook.point),
@@ -233,9 +251,9 @@ impl Node {
             candidate,
             program: program.id(),
             link,
-            filter: attached.filter(),
+            filter: placed.attached.filter(),
             endpoint: target.endpoint.clone(),
-            decided_by,
+            decided_by: placed.decided_by,
             source: source.clone(),
         })
     }
@@ -247,13 +265,21 @@ impl Node {
         netns: &Netns,
         program: &Program,
         candidate: &Candidate,
-    ) -> Result<(Attached, String), Failure> {
+    ) -> Result<Placed, Failure> {
         let mut attempts = self.config.attachments.attempts;
         loop {
             let chain = self.annotated(links::query(hook, netns)?)?;
             let decided = self.policy.place(self, &chain, candidate).await?;
             match links::attach(&chain, netns, program, decided.answer) {
-                Ok(attached) => return Ok((attached, decided.decided_by)),
+                Ok(attached) => {
+                    let replaced = match decided.answer {
+                        Placement::Replace(id) => chain.entry(id),
+                        _ => None,
+                    };
+                    let replaced =
+                        replaced.and_then(|entry| Some((entry.attachment.clone()?, entry.program)));
+                    return Ok(Placed { attached, decided_by: decided.decided_by, replaced });
+                }
                 Err(LinkError::Stale { .. } | LinkError::AnchorGone { .. }) if attempts > 1 => {
                     attempts -= 1;
                     self.metrics.stale_retries.inc();
@@ -261,6 +287,12 @@ impl Node {
                 Err(error) => return Err(Failure::refused(error)),
             }
         }
+    }
+
+    /// Removes the pins of an attachment that another took the place of: the link is now the other's.
+    pub(crate) fn forget_replaced(&self, id: &str) -> Result<(), Failure> {
+        links::unpin(&naming::pin(&self.paths.bpffs, id))?;
+        remove_folder(&naming::map_folder(&self.paths.bpffs, id))
     }
 
     fn program(

@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netloom_core::model::{BoundSocket, DestroyOutcome, SocketFilter, SocketState};
+use netloom_core::model::{BoundSocket, DestroyOutcome, LinkId, SocketFilter, SocketState};
 use netloom_ebpf::shard::Shard;
 use netloom_sys::{bpf, diag};
 
@@ -124,6 +124,17 @@ impl Sockets {
         match &self.ways {
             Ways::Storage(_) => Finder::SkStorage,
             Ways::Dump(_) => Finder::SockDiag,
+        }
+    }
+
+    /// The ids of the BPF links that finding holds: one for each shard with [`Finder::SkStorage`], else none.
+    ///
+    /// # Errors
+    /// [`SocketError::Iterator`] if the kernel does not know them.
+    pub fn links(&self) -> Result<Vec<LinkId>, SocketError> {
+        match &self.ways {
+            Ways::Storage(storage) => storage.links(),
+            Ways::Dump(_) => Ok(Vec::new()),
         }
     }
 

@@ -16,7 +16,7 @@ use aya::{
     programs::Iter,
 };
 use netloom_core::model::{
-    BoundSocket, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState,
+    BoundSocket, LinkId, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState,
 };
 use netloom_ebpf::{
     layout::{Find, FindBackend, Found, find_only},
@@ -54,6 +54,13 @@ struct FilterMaps {
 }
 
 impl Storage {
+    /// The ids of the iterators' links.
+    pub(super) fn links(&self) -> Result<Vec<LinkId>, SocketError> {
+        let id = |link: &OwnedFd| bpf::link_info(link.as_fd()).map(|info| LinkId(info.id));
+        let ids = self.links.iter().map(id).collect::<Result<_, _>>();
+        ids.map_err(|source| SocketError::Iterator { command: bpf::command::OBJ_GET_INFO_BY_FD, source })
+    }
+
     pub(super) fn open(shards: &[OwnedFd]) -> Result<Self, SocketError> {
         let btf = Btf::from_sys_fs().map_err(SocketError::Btf)?;
         let mut object =
