@@ -33,21 +33,38 @@ pub(crate) struct Program {
     pub(crate) executable: PathBuf,
 }
 
-/// Compiles every test in one go.
-pub(crate) fn tests(packages: &[String]) -> Result<Vec<Program>> {
-    build(&["test", "--no-run"], packages)
+/// What the tests need.
+pub(crate) struct Built {
+    /// The programs of tests.
+    pub(crate) tests: Vec<Program>,
+    /// The workspace's own programs, which some tests run.
+    pub(crate) programs: Vec<Program>,
 }
 
-/// Compiles the workspace's own programs, which some tests run.
-pub(crate) fn programs(packages: &[String]) -> Result<Vec<Program>> {
-    build(&["build", "--bins"], packages)
+/// Compiles every test of these packages, and the workspace's own programs: all in one go if it is every package,
+/// since tests and programs built apart would have their dependencies compiled twice, with other features.
+pub(crate) fn tests(packages: &[String]) -> Result<Built> {
+    let mut built = Built { tests: Vec::new(), programs: Vec::new() };
+    messages(&["build", "--all-targets"], packages, |message| {
+        let list = if is_test(message) { &mut built.tests } else { &mut built.programs };
+        list.extend(program(message));
+    })?;
+    built.tests.sort_by(|a, b| a.name.cmp(&b.name));
+    if !packages.is_empty() {
+        built.programs = programs()?;
+    }
+    Ok(built)
 }
 
-fn build(args: &[&str], packages: &[String]) -> Result<Vec<Program>> {
+/// Compiles the workspace's own programs.
+pub(crate) fn programs() -> Result<Vec<Program>> {
     let mut programs = Vec::new();
-    messages(args, packages, |message| programs.extend(program(message)))?;
-    programs.sort_by(|a: &Program, b| a.name.cmp(&b.name));
+    messages(&["build", "--bins"], &[], |message| programs.extend(program(message)))?;
     Ok(programs)
+}
+
+fn is_test(message: &Value) -> bool {
+    message.pointer("/profile/test").and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// The folders that the build scripts of these packages wrote to.
@@ -127,8 +144,10 @@ mod tests {
             "reason": "compiler-artifact",
             "manifest_path": manifest,
             "target": {"kind": ["test"], "name": "links"},
+            "profile": {"test": true},
             "executable": "/target/debug/deps/links-0123",
         });
+        assert!(is_test(&message) && !is_test(&json!({"profile": {"test": false}})));
         let found = program(&message).unwrap();
         assert_eq!(found.name, "host/kernel/tests/links");
         assert_eq!(found.kind, Kind::Integration);

@@ -59,7 +59,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 fn build() -> Result<Pieces> {
     step("building netloomd, netloom and the demo");
     // The whole workspace, as the tests do: another selection would compile the dependencies with other features.
-    let programs = build::programs(&[])?;
+    let programs = build::programs()?;
     let program = |name: &str| {
         let found = programs.iter().find(|program| program.executable.ends_with(name));
         found.map(|program| program.executable.clone()).with_context(|| format!("cargo built no {name}"))

@@ -14,7 +14,7 @@ use outcome::{Outcome, Progress};
 use tier::Tier;
 
 use crate::{
-    build::{self, Program},
+    build::{self, Built, Program},
     process::{capture, describe, watch},
     setup::{self, Need},
     vm, workspace,
@@ -41,8 +41,7 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let tiers = if args.tier.is_empty() { Tier::ALL.to_vec() } else { args.tier.clone() };
     setup::ensure(&[Need::Bpf, Need::Guest])?;
-    let tests = build::tests(&args.package)?;
-    let suite = Suite { args, tests };
+    let suite = Suite { args, built: build::tests(&args.package)? };
     let mut outcomes = Vec::new();
     for tier in Tier::ALL.into_iter().filter(|tier| tiers.contains(tier)) {
         outcomes.push(suite.run(tier)?);
@@ -53,23 +52,22 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 
 struct Suite<'a> {
     args: &'a Args,
-    tests: Vec<Program>,
+    built: Built,
 }
 
 impl Suite<'_> {
     fn run(&self, tier: Tier) -> Result<Outcome> {
         let selected: Vec<&Program> =
-            self.tests.iter().filter(|program| tier.runs(program, &workspace::root())).collect();
+            self.built.tests.iter().filter(|program| tier.runs(program, &workspace::root())).collect();
         if let Err(reason) = prepare(tier) {
             return Ok(outcome::cannot_run(tier, format!("{reason:#}"), workspace::is_ci()));
         }
         let mut progress = Progress::begin(tier);
         match tier.kernel() {
             Some(kernel) if !selected.is_empty() => {
-                let programs = build::programs(&self.args.package)?;
                 let job = virtual_machine::Job {
                     tests: &selected,
-                    programs: &programs,
+                    programs: &self.built.programs,
                     filter: &self.args.filter,
                     required: tier.required_features(),
                 };
@@ -79,10 +77,6 @@ impl Suite<'_> {
             None => {
                 if tier == Tier::Unit && self.args.filter.is_empty() {
                     checks::run(&self.args.package, &mut progress);
-                }
-                if tier == Tier::Netns && !selected.is_empty() {
-                    // Some of these tests run the daemon.
-                    build::programs(&self.args.package)?;
                 }
                 for program in selected {
                     self.run_here(program, &mut progress)?;
