@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the main job in a few steps, on a real kernel.
 
 use std::{
+    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Command, ExitCode},
     time::Duration,
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     build,
-    process::{describe, line},
+    process::line,
     progress::step,
     setup::{self, Need},
     vm::{self, Job, Kernel, same_path},
@@ -84,14 +85,12 @@ impl Pieces {
     }
 }
 
+/// Becomes the demo: its exit code is ours, and Ctrl-C reaches it alone.
 fn here(pieces: &Pieces, args: &Args) -> Result<ExitCode> {
     let mut command = Command::new(&pieces.demo);
     command.args(pieces.words(args).iter().skip(1));
-    let status = command.status().with_context(|| format!("`{}` cannot be started", line(&command)))?;
-    match status.code() {
-        Some(code) => Ok(exit_code(code)),
-        None => bail!("the demo ended early ({})", describe(status)),
-    }
+    let error = command.exec();
+    Err(error).with_context(|| format!("`{}` cannot be started", line(&command)))
 }
 
 fn there(pieces: &Pieces, args: &Args, kernel: Kernel) -> Result<ExitCode> {

@@ -58,7 +58,11 @@ impl Node {
                 endpoint.peer_ifindex = device.peer_ifindex.unwrap_or(IfIndex(0));
                 self.store.commit(|changes| changes.put(&key, &endpoint))?;
             }
-            self.datapath.set_endpoint(&EndpointConfig::from(&endpoint))?;
+            if let Err(error) = self.datapath.set_endpoint(&EndpointConfig::from(&endpoint)) {
+                tracing::error!(endpoint = key, %error, "the datapath does not know it");
+                adoption.dropped.push(format!("endpoint {key} is not in the datapath: {error}"));
+                continue;
+            }
             adoption.endpoints += 1;
         }
         Ok(())
@@ -180,8 +184,11 @@ impl Node {
                     .push(format!("service {}/{} had no record: removed", entry.vip, entry.protocol));
             }
         }
-        for (_, record) in records {
-            self.datapath.set_service(record.id, &record.service)?;
+        for (name, record) in records {
+            if let Err(error) = self.datapath.set_service(record.id, &record.service) {
+                tracing::error!(service = name, %error, "the datapath does not know it");
+                adoption.dropped.push(format!("service {name} is not in the datapath: {error}"));
+            }
         }
         Ok(())
     }

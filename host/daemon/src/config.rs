@@ -90,6 +90,8 @@ pub(crate) struct Plugins {
     pub(crate) deadline_ms: u64,
     /// MiB of memory a plugin may use.
     pub(crate) memory_mib: usize,
+    /// Where compiled plugins are kept, for root alone; in the state directory if none.
+    pub(crate) compiled: Option<PathBuf>,
     /// The configuration of each bundled plugin, by its name.
     pub(crate) config: BTreeMap<Name, toml::Table>,
     /// More plugins, in front of the bundled ones, the first to be asked first.
@@ -138,7 +140,14 @@ impl Default for Datapath {
 
 impl Default for Plugins {
     fn default() -> Self {
-        Self { bundled: true, deadline_ms: 50, memory_mib: 16, config: BTreeMap::new(), load: Vec::new() }
+        Self {
+            bundled: true,
+            deadline_ms: 50,
+            memory_mib: 16,
+            compiled: None,
+            config: BTreeMap::new(),
+            load: Vec::new(),
+        }
     }
 }
 

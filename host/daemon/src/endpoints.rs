@@ -34,15 +34,15 @@ impl Node {
         let _guard = self.locks.netns(netns.id()).await;
         // Numbers and addresses are given out one endpoint at a time.
         let admission = self.locks.admission().await;
-        let existing = self.store.all::<Endpoint>()?;
-        if existing.iter().any(|(key, _)| *key == name.as_str()) {
+        let existing = self.admitted()?;
+        if existing.iter().any(|other| other.spec.name == name) {
             return Err(Failure::conflict(format!("there is an endpoint {name} already"))
                 .hint("delete it first, or choose another name"));
         }
         let addresses = self.addresses(&spec, &existing)?;
         let mode = self.policy.choose_mode(self, &spec, netns.id(), &addresses).await?;
         let endpoint = Endpoint {
-            id: free_id(existing.iter().map(|(_, endpoint)| endpoint.id)),
+            id: free_id(existing.iter().map(|other| other.id)),
             netns: netns.id(),
             netns_cookie: netns.cookie()?,
             host_interface: naming::host_interface(&self.instance, &name),
@@ -142,10 +142,22 @@ impl Node {
         Ok(EndpointView { endpoint, device, counters })
     }
 
+    /// Every endpoint, and those that are being added: a plan under way holds its name, number and addresses.
+    fn admitted(&self) -> Result<Vec<Endpoint>, Failure> {
+        let mut endpoints: Vec<Endpoint> =
+            self.store.all::<Endpoint>()?.into_iter().map(|(_, endpoint)| endpoint).collect();
+        for op in self.store.all::<Plan>()?.into_iter().flat_map(|(_, plan)| plan.ops) {
+            if let Op::Publish { endpoint } = op {
+                endpoints.push(*endpoint);
+            }
+        }
+        Ok(endpoints)
+    }
+
     /// The addresses asked for, if nobody has them, or free ones of the pools.
-    fn addresses(&self, spec: &EndpointSpec, existing: &[(String, Endpoint)]) -> Result<Vec<IpNet>, Failure> {
+    fn addresses(&self, spec: &EndpointSpec, existing: &[Endpoint]) -> Result<Vec<IpNet>, Failure> {
         let mut taken = HashSet::new();
-        for (_, endpoint) in existing {
+        for endpoint in existing {
             taken.extend(endpoint.addresses.iter().map(IpNet::addr));
         }
         if !spec.addresses.is_empty() {
@@ -155,9 +167,8 @@ impl Node {
                         "{address} cannot be an endpoint's address"
                     )));
                 }
-                if let Some((_, other)) = existing
-                    .iter()
-                    .find(|(_, other)| other.addresses.iter().any(|net| net.addr() == *address))
+                if let Some(other) =
+                    existing.iter().find(|other| other.addresses.iter().any(|net| net.addr() == *address))
                 {
                     return Err(Failure::conflict(format!(
                         "the address {address} belongs to endpoint {}",

@@ -58,6 +58,10 @@ struct Arguments {
     #[arg(long, value_name = "PATH", env = "NETLOOM_SOCKET", global = true)]
     socket: Option<PathBuf>,
 
+    /// Where compiled plugins are kept, instead of what the configuration says
+    #[arg(long, value_name = "DIR", env = "NETLOOM_COMPILED", global = true)]
+    compiled: Option<PathBuf>,
+
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -88,8 +92,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(socket) = arguments.socket {
         paths.socket = socket;
     }
-    let config =
+    let mut config =
         Config::read(arguments.config.as_ref().unwrap_or(&paths.config), arguments.config.is_some())?;
+    if arguments.compiled.is_some() {
+        config.plugins.compiled = arguments.compiled;
+    }
     if matches!(arguments.command, Some(Command::Config)) {
         print!("{}", config.to_toml()?);
         return Ok(());

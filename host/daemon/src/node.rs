@@ -76,7 +76,7 @@ impl Node {
         let datapath = Datapath::open(&paths.bpffs, sizes)?;
         let sockets = Arc::new(Sockets::open(&datapath.maps_dir())?);
         let plugin_host = PluginHost::new(HostConfig {
-            cache_dir: Some(paths.state.join("compiled")),
+            cache_dir: Some(config.plugins.compiled.clone().unwrap_or_else(|| paths.state.join("compiled"))),
             limits: Limits {
                 deadline: config.deadline(),
                 memory_bytes: config.plugins.memory_mib << 20,

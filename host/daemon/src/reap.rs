@@ -53,9 +53,10 @@ impl Node {
         };
         let by = Some(reaper.name().to_string());
         if plan.grace.is_zero() || dry_run {
-            let report = self.carry_out(&event, plan, &reaper, dry_run, start).await;
+            // A reap that failed stays due: the next start tries again.
+            let report = self.carry_out(&event, plan, &reaper, dry_run, start).await?;
             self.paid(mode)?;
-            return Ok(ReapReport { decided_by: by, ..report? });
+            return Ok(ReapReport { decided_by: by, ..report });
         }
         let reason = format!("sockets are looked for after a grace period of {} ms", plan.grace.as_millis());
         let node = Arc::clone(self);
@@ -99,7 +100,9 @@ impl Node {
         let owed = self.store.all::<ReapEvent>()?;
         let count = owed.len();
         for (key, event) in owed {
-            self.reap(event, Mode::Owed(key)).await?;
+            if let Err(failure) = self.reap(event, Mode::Owed(key)).await {
+                tracing::error!(%failure, "a reap that was due failed, and stays due");
+            }
         }
         Ok(count)
     }

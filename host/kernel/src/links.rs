@@ -139,7 +139,17 @@ pub fn attach(
     };
     let ifindex = hook.ifindex.0;
     let revision = Some(chain.revision.0);
-    let created = netns.run(|| bpf::link_create(program.fd(), ifindex, attach_type, position, revision))?;
+    let create =
+        |revision| netns.run(|| bpf::link_create(program.fd(), ifindex, attach_type, position, revision));
+    let mut created = create(revision)?;
+    // The kernel gives an emptied netkit chain revision 1 in a query, but compares with the count that went on.
+    let stale = |error: &io::Error| error.raw_os_error() == Some(libc::ESTALE);
+    if hook.point.is_netkit() && chain.entries.is_empty() && created.as_ref().is_err_and(stale) {
+        let now = query(hook, netns)?;
+        if now.entries.is_empty() && now.revision == chain.revision {
+            created = create(None)?;
+        }
+    }
     let fd = created.map_err(|source| match source.raw_os_error() {
         Some(libc::EEXIST) => {
             LinkError::AlreadyAttached { on: hook.to_string(), program: program.name().to_owned() }

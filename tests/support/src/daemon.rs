@@ -235,6 +235,10 @@ impl Daemon {
             }
         };
         command.arg("--instance").arg(self.instance.as_str());
+        // All daemons of a test run share what they compile: an emulated machine takes seconds for it.
+        if let Some(folder) = env::current_exe().ok().as_deref().and_then(Path::parent) {
+            command.env("NETLOOM_COMPILED", folder.join("compiled-plugins"));
+        }
         command
     }
 

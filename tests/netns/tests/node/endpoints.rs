@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use netloom_core::model::{DeviceMode, Feature};
 use netloom_test_support::{Netns, require};
 use serde_json::json;
@@ -124,4 +126,29 @@ fn a_spoofed_source_address_is_dropped_and_counted() {
     assert!(!spoofed.ok());
     assert!(node.endpoints()[0].counters.dropped_spoofed > 0);
     assert!(client.netns.can_ping(server.v4()), "its own address is cut off too");
+}
+
+#[test]
+fn endpoints_added_at_the_same_moment_share_nothing() {
+    let node = Node::start();
+    let namespaces: Vec<Netns> = (0..6).map(|number| Netns::new(&format!("ep{number}"))).collect();
+    std::thread::scope(|scope| {
+        for (number, netns) in namespaces.iter().enumerate() {
+            let node = &node;
+            scope.spawn(move || {
+                let name = format!("ep{number}");
+                let path = netns.path();
+                node.daemon
+                    .netloom(&["endpoint", "add", &name, "--netns", path.to_str().unwrap()])
+                    .expect_ok();
+            });
+        }
+    });
+    let endpoints = node.endpoints();
+    let addresses: HashSet<_> =
+        endpoints.iter().flat_map(|view| &view.endpoint.addresses).map(|net| net.addr()).collect();
+    let ids: HashSet<_> = endpoints.iter().map(|view| view.endpoint.id).collect();
+    assert_eq!((endpoints.len(), ids.len(), addresses.len()), (6, 6, 12));
+    let last = endpoints[5].endpoint.addresses[0].addr();
+    assert!(namespaces[0].can_ping(last));
 }
