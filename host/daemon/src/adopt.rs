@@ -203,10 +203,10 @@ impl Node {
         };
         note("plans of before", self.recover().await.map(drop));
         for (name, endpoint) in self.store.all::<Endpoint>()? {
-            note(&name, self.remove_endpoint(&endpoint).await.and_then(whole));
+            note(&name, whole(self.remove_endpoint(&endpoint).await));
         }
         for (id, attachment) in self.store.all::<Attachment>()? {
-            note(&id, self.detach_recorded(&attachment).await.and_then(whole));
+            note(&id, whole(self.detach_recorded(&attachment).await));
         }
         for (name, ServiceRecord { id, service }) in self.store.all::<ServiceRecord>()? {
             let removed = self.datapath.remove_service(id, service.vip, service.protocol);
@@ -219,8 +219,11 @@ impl Node {
 }
 
 /// A removal that left something behind has failed.
-fn whole(left: Vec<String>) -> Result<(), Failure> {
-    if left.is_empty() { Ok(()) } else { Err(Failure::conflict(left.join("; "))) }
+fn whole(removed: Result<Vec<String>, Failure>) -> Result<(), Failure> {
+    match removed?.join("; ") {
+        left if left.is_empty() => Ok(()),
+        left => Err(Failure::conflict(left)),
+    }
 }
 
 /// Unpins a link, which detaches it, or a program, whose filter goes with its device.
