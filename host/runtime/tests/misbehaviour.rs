@@ -46,7 +46,7 @@ async fn an_endless_loop_is_stopped_at_the_deadline() {
     let took = asked.elapsed();
     assert_eq!(error.failure, Failure::Deadline(Duration::from_millis(50)));
     assert!(took >= Duration::from_millis(50), "{took:?}");
-    assert!(took < Duration::from_millis(500), "{took:?} of {:?}", start.elapsed());
+    assert!(took < Duration::from_secs(5), "{took:?} of {:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn a_guest_asleep_in_the_host_is_stopped_at_the_deadline_too() {
     let plugin = load(&host, "asleep", &guest).await;
     let start = Instant::now();
     assert!(matches!(place(&plugin).await.unwrap_err().failure, Failure::Deadline(_)));
-    assert!(start.elapsed() < Duration::from_millis(500));
+    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

@@ -59,9 +59,13 @@ async fn probing_is_quick_and_leaves_nothing() {
     }
     println!("{quickest:?}");
     // An emulated CPU takes ten times as long; what this catches is a probe that waits for something.
-    assert!(quickest < Duration::from_millis(2000), "{quickest:?}");
-    // Other tests make namespaces meanwhile, but not five times as many as a probe does.
-    assert!(netns::all().unwrap().len() < before + 20);
+    assert!(quickest < Duration::from_secs(10), "{quickest:?}");
+    // Other tests make namespaces meanwhile, and the kernel takes its time to remove them; a leak stays.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while netns::all().unwrap().len() >= before + 20 {
+        assert!(Instant::now() < deadline, "there are 20 namespaces more than before");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[test]
