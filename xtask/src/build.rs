@@ -33,6 +33,15 @@ pub(crate) struct Program {
     pub(crate) executable: PathBuf,
 }
 
+/// How much cargo optimises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As the tests: dependencies a little, the workspace not.
+    Dev,
+    /// As users run it.
+    Release,
+}
+
 /// What the tests need.
 pub(crate) struct Built {
     /// The programs of tests.
@@ -51,16 +60,26 @@ pub(crate) fn tests(packages: &[String]) -> Result<Built> {
     })?;
     built.tests.sort_by(|a, b| a.name.cmp(&b.name));
     if !packages.is_empty() {
-        built.programs = programs()?;
+        built.programs = programs(Profile::Dev)?;
     }
     Ok(built)
 }
 
 /// Compiles the workspace's own programs.
-pub(crate) fn programs() -> Result<Vec<Program>> {
+pub(crate) fn programs(profile: Profile) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
-    messages(&["build", "--bins"], &[], |message| programs.extend(program(message)))?;
+    let args: &[&str] = match profile {
+        Profile::Dev => &["build", "--bins"],
+        Profile::Release => &["build", "--bins", "--release"],
+    };
+    messages(args, &[], |message| programs.extend(program(message)))?;
     Ok(programs)
+}
+
+/// The program of this name.
+pub(crate) fn named<'a>(programs: &'a [Program], name: &str) -> Result<&'a Path> {
+    let found = programs.iter().find(|program| program.executable.ends_with(name));
+    found.map(|program| program.executable.as_path()).with_context(|| format!("cargo built no {name}"))
 }
 
 fn is_test(message: &Value) -> bool {

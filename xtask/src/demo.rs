@@ -2,7 +2,7 @@
 
 use std::{
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Duration,
 };
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    build,
+    build::{self, Profile},
     process::line,
     progress::step,
     setup::{self, Need},
@@ -60,11 +60,8 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 fn build() -> Result<Pieces> {
     step("building netloomd, netloom and the demo");
     // The whole workspace, as the tests do: another selection would compile the dependencies with other features.
-    let programs = build::programs()?;
-    let program = |name: &str| {
-        let found = programs.iter().find(|program| program.executable.ends_with(name));
-        found.map(|program| program.executable.clone()).with_context(|| format!("cargo built no {name}"))
-    };
+    let programs = build::programs(Profile::Dev)?;
+    let program = |name| build::named(&programs, name).map(Path::to_path_buf);
     Ok(Pieces {
         demo: program("netloom-demo")?,
         netloomd: program("netloomd")?,

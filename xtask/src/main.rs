@@ -1,6 +1,7 @@
 //! Netloom's development commands.
 
 mod artifacts;
+mod bench;
 mod build;
 mod demo;
 mod process;
@@ -20,6 +21,7 @@ use clap::Parser;
 #[command(bin_name = "cargo xtask", max_term_width = 100)]
 enum Task {
     Setup(setup::Args),
+    Bench(bench::Args),
     BuildEbpf(artifacts::EbpfArgs),
     BuildPlugins(artifacts::PluginsArgs),
     Demo(demo::Args),
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
+        Task::Bench(args) => bench::main(&args),
         Task::Setup(args) => setup::main(&args).map(|()| ExitCode::SUCCESS),
         Task::BuildEbpf(args) => artifacts::ebpf_main(&args).map(|()| ExitCode::SUCCESS),
         Task::BuildPlugins(args) => artifacts::plugins_main(&args).map(|()| ExitCode::SUCCESS),

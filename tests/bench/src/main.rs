@@ -1,0 +1,49 @@
+//! Measures what Netloom costs, always beside what a user would pick instead and in the same run.
+//!
+//! `cargo xtask bench NAME` builds everything optimised and runs it.
+
+mod measure;
+mod plugin;
+mod report;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::report::Report;
+
+/// Measures, prints a table, and writes NAME.json.
+#[derive(Parser)]
+struct Arguments {
+    /// The folder that gets NAME.json
+    #[arg(long, global = true, default_value = "target/bench")]
+    out: PathBuf,
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// What a plugin costs: to load, to start, to ask
+    Plugin,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut report = match arguments.bench {
+        Bench::Plugin => Report::new("plugin"),
+    };
+    match arguments.bench {
+        Bench::Plugin => plugin::run(&mut report)?,
+    }
+    report.finish(&arguments.out)
+}
