@@ -9,7 +9,7 @@
 )]
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use netloom_api::{
     ClientError,
@@ -168,4 +168,29 @@ pub fn bpftool_links() -> Vec<u32> {
     let text = command(&["bpftool", "--json", "link", "list"]).expect_ok();
     let links: Vec<Value> = serde_json::from_str(&text).expect("bpftool writes JSON");
     links.iter().filter_map(|link| u32::try_from(link["id"].as_u64()?).ok()).collect()
+}
+
+/// The programs on devices of this node as `bpftool net` lists them: their devices' indexes and their ids. bpftool knows those on
+/// legacy tc; since 7.3 those on tcx and netkit as well.
+pub fn bpftool_programs(node: &Node) -> BTreeSet<(u32, u32)> {
+    let text = node.netns.command(&["bpftool", "--json", "net", "list"]).expect_ok();
+    let lists: Value = serde_json::from_str(&text).expect("bpftool writes JSON");
+    let entries = lists.pointer("/0/tc").and_then(Value::as_array).expect("bpftool lists tc").iter();
+    entries
+        .filter_map(|entry| {
+            let id = entry.get("prog_id").or_else(|| entry.get("id"))?;
+            let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
+            Some((number(entry.get("ifindex")?)?, number(id)?))
+        })
+        .collect()
+}
+
+/// Whether bpftool knows tcx and netkit.
+pub fn bpftool_knows_links() -> bool {
+    let text = command(&["bpftool", "--json", "version"]).expect_ok();
+    let version: Value = serde_json::from_str(&text).expect("bpftool writes JSON");
+    let version = version.get("version").and_then(Value::as_str).expect("bpftool has a version");
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    let mut part = || parts.next().and_then(Result::ok).unwrap_or_default();
+    (part(), part()) >= (7, 3)
 }

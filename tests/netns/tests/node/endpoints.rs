@@ -1,10 +1,10 @@
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use netloom_core::model::{DeviceMode, Feature};
 use netloom_test_support::{Netns, require};
 use serde_json::json;
 
-use netloom_netns_tests::{Node, bpftool_links, refusal};
+use netloom_netns_tests::{Node, ObjectFile, bpftool_knows_links, bpftool_links, bpftool_programs, refusal};
 
 #[test]
 fn two_endpoints_reach_each_other_and_the_node_through_the_datapath() {
@@ -38,6 +38,31 @@ fn the_kernel_and_the_status_agree() {
         shown.contains("endpoint web")
             || node.netns.ip(&["link", "show", web.device()]).contains("endpoint web")
     );
+}
+
+#[test]
+fn bpftool_lists_the_programs_that_the_status_lists() {
+    let mut configurations = vec!["attachments.mode = \"tc\""];
+    if bpftool_knows_links() {
+        configurations.push("");
+    }
+    for configuration in configurations {
+        let node = Node::configured(configuration);
+        let (web, _other) = (node.endpoint("web"), node.endpoint("other"));
+        let observer = ObjectFile::of(netloom_test_programs::OBSERVER);
+        node.attach(json!({ "device": web.device(), "object": observer.path(), "owner": "acme/observer" }))
+            .unwrap();
+        let attachments = node.status().attachments;
+        let own: BTreeSet<_> = attachments.iter().map(|own| (own.hook.ifindex.0, own.program.0)).collect();
+        assert_eq!(own.len(), 5, "{attachments:?}");
+        assert_eq!(bpftool_programs(&node), own, "with {configuration:?}");
+        node.delete("web").unwrap();
+        assert!(
+            bpftool_programs(&node).iter().all(|(device, _)| *device != web.view.endpoint.host_ifindex.0)
+        );
+        node.delete("other").unwrap();
+        assert_eq!(bpftool_programs(&node), BTreeSet::new(), "with {configuration:?}");
+    }
 }
 
 #[test]
