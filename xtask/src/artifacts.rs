@@ -3,12 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result};
 
 use crate::{
-    build,
+    build::{self, Profile},
     process::run,
     progress::step,
     setup::{self, Need},
@@ -54,9 +55,10 @@ pub(crate) fn plugins() -> Result<PathBuf> {
     setup::ensure(&[Need::Guest])?;
     step("building the plugins");
     let dir = workspace::target().join("plugins");
-    // A program of its own, because the encoder of components would make this one slow to compile.
-    let mut command = workspace::cargo();
-    command.args(["run", "--package", "netloom-plugin-build", "--example", "build_all", "--"]);
+    // A program of its own, because the encoder of components would make this one slow to compile; built with all
+    // others, because alone it would have its dependencies compiled anew, with other features.
+    let programs = build::programs(Profile::Dev)?;
+    let mut command = Command::new(build::named(&programs, "netloom-build-plugins")?);
     run(command.arg(workspace::root()).arg(&dir))?;
     Ok(dir)
 }

@@ -1,5 +1,5 @@
 //! Builds every plugin of a workspace and puts the components into one folder:
-//! `cargo run --package netloom-plugin-build --example build_all -- WORKSPACE FOLDER`.
+//! `netloom-build-plugins WORKSPACE FOLDER`.
 
 use std::{env, error::Error, fs, path::PathBuf, process::ExitCode};
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args_os().skip(1).map(PathBuf::from);
     let (Some(workspace), Some(folder)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: build_all WORKSPACE FOLDER".into());
+        return Err("usage: netloom-build-plugins WORKSPACE FOLDER".into());
     };
     fs::create_dir_all(&folder)?;
     for component in build_all(&workspace, &Options { progress: true, ..Options::default() })? {
