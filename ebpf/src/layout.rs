@@ -121,6 +121,34 @@ impl Binding {
 }
 
 layout! {
+    /// `struct nl_bound_key`: a backend, as its bindings are found by.
+    BoundKey {
+        /// Its address.
+        address: Address,
+        /// Its port.
+        port: U16,
+        /// The IP protocol's number.
+        protocol: u8,
+        /// Zero.
+        reserved: u8,
+    }
+}
+
+impl BoundKey {
+    /// The key of a backend.
+    #[must_use]
+    pub fn new(address: SocketAddr, protocol: u8) -> Self {
+        Self { address: address.ip().into(), port: U16::new(address.port()), protocol, reserved: 0 }
+    }
+
+    /// The backend's address.
+    #[must_use]
+    pub fn socket_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address.into(), self.port.get())
+    }
+}
+
+layout! {
     /// `struct nl_service_key`: what a client connects to.
     ServiceKey {
         /// The address.
@@ -341,28 +369,6 @@ pub mod find_only {
     pub const BACKENDS: u16 = 1;
     /// Only sockets of a namespace in `nl_find_netns`.
     pub const NETNS: u16 = 2;
-}
-
-layout! {
-    /// `struct nl_find_backend`: a backend whose sockets are wanted.
-    FindBackend {
-        /// Its address.
-        address: Address,
-        /// Its port.
-        port: U16,
-        /// The IP protocol's number.
-        protocol: u8,
-        /// Zero.
-        reserved: u8,
-    }
-}
-
-impl FindBackend {
-    /// The key of a backend.
-    #[must_use]
-    pub fn new(address: SocketAddr, protocol: u8) -> Self {
-        Self { address: address.ip().into(), port: U16::new(address.port()), protocol, reserved: 0 }
-    }
 }
 
 layout! {

@@ -3,14 +3,14 @@
 //! The C sources are in `src/bpf`: `datapath.bpf.c` (an endpoint's packets), `socklb.bpf.c` (service
 //! translation at the socket), `sockets.bpf.c` (iterators over sockets). Each becomes a constant here.
 //!
+//! - [`bound`]: the maps of bindings
 //! - [`compile`](mod@compile): from C to an object, for this crate's own programs and for others'
 //! - [`layout`]: the structs that maps hold, as the C header has them
-//! - [`shard`]: which map holds the bindings to a backend
 
+pub mod bound;
 pub mod compile;
 mod constants;
 pub mod layout;
-pub mod shard;
 
 pub use constants::{NoConstants, datapath_with};
 

@@ -35,6 +35,7 @@ fn socket_lb_layouts_match() {
     check!(
         SOCKLB,
         "nl_binding" = layout::Binding,
+        "nl_bound_key" = layout::BoundKey,
         "nl_service_key" = layout::ServiceKey,
         "nl_service" = layout::Service,
         "nl_backend_key" = layout::BackendKey,
@@ -47,12 +48,7 @@ fn socket_lb_layouts_match() {
 
 #[test]
 fn socket_iterator_layouts_match() {
-    check!(
-        SOCKETS,
-        "nl_find" = layout::Find,
-        "nl_find_backend" = layout::FindBackend,
-        "nl_found" = layout::Found,
-    );
+    check!(SOCKETS, "nl_find" = layout::Find, "nl_found" = layout::Found,);
 }
 
 /// The names in one of the header's enums, in order. BTF has only the types of variables.
@@ -79,6 +75,13 @@ fn enums_match() {
         format!("MODE_VETH = {}", layout::mode::VETH),
     ];
     assert_eq!(enumerators("nl_mode"), modes);
+}
+
+#[test]
+fn there_are_as_many_storages_as_the_header_says() {
+    let header = include_str!("../src/bpf/netloom.h");
+    let define = format!("#define NL_BOUND_SLOTS {}\n", netloom_ebpf::bound::SLOTS);
+    assert!(header.contains(&define), "{define}");
 }
 
 #[test]

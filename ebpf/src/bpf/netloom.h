@@ -17,8 +17,9 @@ struct nl_addr {
 };
 
 /*
- * What the socket-LB stores with a socket that it connected to a backend: the value of the shard maps
- * nl_bound_0 … nl_bound_15. A socket is in at most one shard, that of its backend (see shard.h).
+ * What the socket-LB stores with a socket that it connected to a backend, in that backend's storage (see
+ * bound.h). It speaks of the socket as long as the socket's peer is the backend: one that was disconnected, or
+ * whose connect failed, keeps it until it is connected again or closed.
  */
 struct nl_binding {
 	__u64 cookie;
@@ -37,6 +38,17 @@ struct nl_binding {
 	__u8 family;
 	__u8 reserved[6];
 };
+
+/* Key of nl_bound_slots: a backend. */
+struct nl_bound_key {
+	struct nl_addr address;
+	__be16 port;
+	__u8 protocol;
+	__u8 reserved;
+};
+
+/* Backends with a storage of their own; what is more shares. */
+#define NL_BOUND_SLOTS 65536
 
 /* Key of nl_services: what a client connects to. */
 struct nl_service_key {
@@ -69,8 +81,6 @@ struct nl_backend {
 	 */
 	__u32 service;
 };
-
-#define NL_SHARDS 16
 
 /* One address that an unconnected UDP socket sent to, and where its packets went instead. */
 struct nl_flow {

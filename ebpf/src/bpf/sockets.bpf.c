@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /*
- * Finding bound sockets: one pass over a shard of bindings sees the sockets of every network namespace, tells
+ * Finding bound sockets: one pass over a backend's bindings sees its sockets in every network namespace, tells
  * those asked for apart here in the kernel, and writes a record of each.
  *
- * User space fills the three maps, then reads the iterator of each shard it is interested in.
+ * User space fills the three maps, then reads the iterator of each backend it is interested in.
  */
 #include "netloom.h"
 
@@ -17,7 +17,7 @@
 #define FIND_NETNS 2
 
 /*
- * What to look for: the only element of nl_find. `src/layout.rs` mirrors this struct and the next two, which no
+ * What to look for: the only element of nl_find. `src/layout.rs` mirrors this struct and the next, which no
  * other program uses.
  */
 struct nl_find {
@@ -29,14 +29,6 @@ struct nl_find {
 	__u16 protocols;
 	/* FIND_BACKENDS, FIND_NETNS: only what these maps hold. */
 	__u16 conditions;
-};
-
-/* Key of nl_find_backend. */
-struct nl_find_backend {
-	struct nl_addr address;
-	__be16 port;
-	__u8 protocol;
-	__u8 reserved;
 };
 
 /* One socket, as user space reads it. Both addresses of an IPv4 socket are held v4-mapped. */
@@ -74,7 +66,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 16384);
-	__type(key, struct nl_find_backend);
+	__type(key, struct nl_bound_key);
 	__type(value, __u8);
 } nl_find_backend SEC(".maps");
 
@@ -156,7 +148,7 @@ static __always_inline int is_wanted(const struct nl_find *find, const struct nl
 				     __u8 state)
 {
 	__u16 protocol = binding->protocol == IPPROTO_TCP ? 1 : binding->protocol == IPPROTO_UDP ? 2 : 0;
-	struct nl_find_backend backend = {};
+	struct nl_bound_key backend = {};
 	__u64 netns;
 
 	if (!(find->protocols & protocol) || !(find->states & (1u << (state & 31))))

@@ -6,7 +6,7 @@
  * Each connect leaves a binding with the socket, by which a reap finds the sockets of a dead backend. It lives
  * in socket storage, so it costs no reference, is never evicted, and is gone with its socket.
  */
-#include "shard.h"
+#include "bound.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -41,46 +41,6 @@ struct {
 	__type(key, int);
 	__type(value, struct nl_flows);
 } nl_flows SEC(".maps");
-
-/* Socket storage cannot be an inner map, hence sixteen maps and a switch instead of an array of maps. */
-#define NL_EACH_SHARD(do) \
-	do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11) do(12) do(13) do(14) do(15)
-
-#define NL_SHARD_MAP(n)                                        \
-	struct {                                               \
-		__uint(type, BPF_MAP_TYPE_SK_STORAGE);         \
-		__uint(map_flags, BPF_F_NO_PREALLOC);          \
-		__uint(pinning, LIBBPF_PIN_BY_NAME);           \
-		__type(key, int);                              \
-		__type(value, struct nl_binding);              \
-	} nl_bound_##n SEC(".maps");
-
-NL_EACH_SHARD(NL_SHARD_MAP)
-
-static __always_inline struct nl_binding *nl_binding_of(struct bpf_sock *sk, __u32 shard, __u64 flags)
-{
-	switch (shard) {
-#define NL_GET(n) \
-	case n:   \
-		return bpf_sk_storage_get(&nl_bound_##n, sk, NULL, flags);
-		NL_EACH_SHARD(NL_GET)
-#undef NL_GET
-	}
-	return NULL;
-}
-
-/*
- * Removes what an earlier connect of this socket left in other shards. A lookup costs less than a deletion,
- * which takes a reference first, and nearly always finds that the socket has no storage at all.
- */
-static __always_inline void nl_unbind(struct bpf_sock *sk, __u32 except)
-{
-#define NL_DELETE(n)                                                         \
-	if (except != n && bpf_sk_storage_get(&nl_bound_##n, sk, NULL, 0))   \
-		bpf_sk_storage_delete(&nl_bound_##n, sk);
-	NL_EACH_SHARD(NL_DELETE)
-#undef NL_DELETE
-}
 
 static __always_inline struct nl_lb_counters *nl_lb_count(void)
 {
@@ -186,29 +146,61 @@ static __always_inline int nl_refuse(void)
 	return 0;
 }
 
+/* Removes the binding to a backend, if there is one. A lookup costs less than a deletion of nothing. */
+static __always_inline void nl_unbind_from(struct bpf_sock *sk, const struct nl_addr *backend, __be16 port,
+					   __u8 protocol)
+{
+	void *storage = nl_bound_to(backend, port, protocol);
+
+	if (storage && bpf_sk_storage_get(storage, sk, NULL, 0))
+		bpf_sk_storage_delete(storage, sk);
+}
+
+/* A connected UDP socket may be connected anew: it leaves the backend that it is connected to now. */
+static __always_inline void nl_unbind_from_peer(struct bpf_sock *sk, int v6, __u8 protocol)
+{
+	struct nl_addr peer = {};
+
+	if (protocol != IPPROTO_UDP || !sk->dst_port)
+		return;
+	if (v6) {
+		peer.word[0] = sk->dst_ip6[0];
+		peer.word[1] = sk->dst_ip6[1];
+		peer.word[2] = sk->dst_ip6[2];
+		peer.word[3] = sk->dst_ip6[3];
+	} else {
+		peer.word[2] = bpf_htonl(0xffff);
+		peer.word[3] = sk->dst_ip4;
+	}
+	nl_unbind_from(sk, &peer, sk->dst_port, protocol);
+}
+
 static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
 {
 	struct nl_service_key key = nl_service_key(ctx, v6);
 	struct nl_lb_counters *counters;
 	struct nl_binding *binding;
 	struct nl_backend backend;
-	__u32 shard, slot;
+	void *storage;
+	__u32 slot;
 
 	if (!ctx->sk)
 		return 1;
 	if (!bpf_map_lookup_elem(&nl_services, &key)) {
-		nl_unbind(ctx->sk, NL_SHARDS);
+		nl_unbind_from_peer(ctx->sk, v6, key.protocol);
+		/* A backend's own address: no reap is to take this for a connection through the service. */
+		nl_unbind_from(ctx->sk, &key.vip, key.port, key.protocol);
 		return 1;
 	}
 	if (!nl_choose(&key, &backend, &slot))
 		return nl_refuse();
 
-	shard = nl_shard(&backend.address, backend.port, key.protocol);
-	nl_unbind(ctx->sk, shard);
+	nl_unbind_from_peer(ctx->sk, v6, key.protocol);
 	counters = nl_lb_count();
 	if (counters)
 		counters->connected++;
-	binding = nl_binding_of(ctx->sk, shard, BPF_SK_STORAGE_GET_F_CREATE);
+	storage = nl_bound_to(&backend.address, backend.port, key.protocol);
+	binding = storage ? bpf_sk_storage_get(storage, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
 	if (binding) {
 		/* The kernel makes a cookie when it is first asked for; without this, it would read 0. */
 		binding->cookie = bpf_get_socket_cookie(ctx);
@@ -275,11 +267,12 @@ static __always_inline int nl_sendmsg(struct bpf_sock_addr *ctx, int v6)
 /* The peer of a connected socket, where it is a backend, becomes the service again. */
 static __always_inline void nl_show_service(struct bpf_sock_addr *ctx, int v6, const struct nl_addr *peer)
 {
-	struct nl_binding *binding;
-	__u32 shard;
+	const struct nl_binding *binding;
+	void *storage = nl_bound_to(peer, ctx->user_port, ctx->protocol);
 
-	shard = nl_shard(peer, ctx->user_port, ctx->protocol);
-	binding = nl_binding_of(ctx->sk, shard, 0);
+	if (!storage)
+		return;
+	binding = bpf_sk_storage_get(storage, ctx->sk, NULL, 0);
 	if (binding && nl_is(&binding->backend, binding->backend_port, peer, ctx->user_port))
 		nl_write_address(ctx, v6, &binding->vip, binding->vip_port);
 }

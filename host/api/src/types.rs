@@ -69,8 +69,6 @@ pub struct Status {
     pub kernel: String,
     /// How sockets are found: `sk-storage-iterator` or `sock-diag-dump`.
     pub socket_finder: String,
-    /// The ids of the links of its iterators.
-    pub socket_finder_links: Vec<u32>,
     /// The cgroup socket-LB is attached to; none where it could not be.
     pub socket_lb: Option<PathBuf>,
     /// Every endpoint.

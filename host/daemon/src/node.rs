@@ -146,7 +146,6 @@ impl Node {
             node: self.name.clone(),
             kernel: self.capabilities.kernel.clone(),
             socket_finder: self.finder(),
-            socket_finder_links: self.sockets.links()?.into_iter().map(|link| link.0).collect(),
             socket_lb: socket_lb.cgroup,
             endpoints: self.endpoints().await?,
             attachments: self.attachments()?,

@@ -24,12 +24,12 @@ mod socket_lb;
 
 use std::{
     fmt,
-    os::fd::BorrowedFd,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use netloom_ebpf::shard::Shard;
+use netloom_core::model::Protocol;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 pub use self::{
@@ -40,6 +40,7 @@ pub use self::{
     socket_lb::{SocketLbCounters, SocketLbHook},
 };
 use self::{loader::Loader, maps::Maps};
+use crate::bindings::Numbering;
 
 /// The datapath's state in the kernel. Shared freely: each operation takes the lock it needs.
 pub struct Datapath {
@@ -47,7 +48,7 @@ pub struct Datapath {
     sizes: MapSizes,
     loader: Loader,
     maps: Mutex<Maps>,
-    shards: Vec<aya::maps::MapData>,
+    numbering: Mutex<Numbering>,
 }
 
 impl fmt::Debug for Datapath {
@@ -69,9 +70,15 @@ impl Datapath {
     pub fn open(bpffs_dir: &Path, sizes: MapSizes) -> Result<Self, DatapathError> {
         let folder = bpffs_dir.join("maps");
         let loader = Loader::new(&folder, sizes);
-        let (mut maps, shards) = maps::open(&folder, sizes, &loader)?;
+        let (mut maps, numbering) = maps::open(&folder, sizes, &loader)?;
         services::sweep(&mut maps)?;
-        Ok(Self { folder: bpffs_dir.to_owned(), sizes, loader, maps: Mutex::new(maps), shards })
+        Ok(Self {
+            folder: bpffs_dir.to_owned(),
+            sizes,
+            loader,
+            maps: Mutex::new(maps),
+            numbering: Mutex::new(numbering),
+        })
     }
 
     /// The folder of the pinned maps, each under its own name.
@@ -80,10 +87,22 @@ impl Datapath {
         self.folder.join("maps")
     }
 
-    /// The maps of bindings, one a shard, in the shards' order.
-    pub fn shard_maps(&self) -> impl Iterator<Item = (Shard, BorrowedFd<'_>)> {
-        use std::os::fd::AsFd;
-        Shard::all().zip(self.shards.iter().map(|map| map.fd().as_fd()))
+    /// Takes back the storages of backends that no service has, and that no socket is bound to any more.
+    ///
+    /// # Errors
+    /// [`DatapathError::Bindings`].
+    pub fn retire_backends(&self, backends: &[(SocketAddr, Protocol)]) -> Result<(), DatapathError> {
+        // Whoever adds a backend numbers it with this lock held, so that none is taken away from a service.
+        let maps = self.maps();
+        let in_use = maps.all_backends()?;
+        let unused: Vec<_> = backends.iter().copied().filter(|backend| !in_use.contains(backend)).collect();
+        Ok(self.numbering().retire(&unused)?)
+    }
+
+    fn numbering(&self) -> MutexGuard<'_, Numbering> {
+        // Numbers that were given are in the kernel's map; what is remembered of them errs on the side of not
+        // giving one again.
+        self.numbering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until every `connect` and `sendmsg` that chose its backend before this call is through the translation,

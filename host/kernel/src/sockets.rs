@@ -1,11 +1,11 @@
 //! Sockets in every namespace: finding the bound ones, destroying them.
 //!
-//! The service translation leaves a binding with each socket it connects to a backend, in one of sixteen
-//! socket-storage maps, by backend. [`Sockets::find`] walks the maps of the backends asked for, once, and sees the
-//! sockets of all namespaces. [`Sockets::destroy`] goes to each socket's namespace and destroys it by its exact
+//! The service translation leaves a binding with each socket it connects to a backend, in the
+//! backend's own socket storage. [`Sockets::find`] walks the storages of the backends asked for, once, and sees their
+//! sockets in all namespaces. [`Sockets::destroy`] goes to each socket's namespace and destroys it by its exact
 //! addresses and cookie, which the kernel compares.
 //!
-//! - `storage`: finding by an iterator over the maps
+//! - `storage`: finding by an iterator over the storages
 //! - `dump` and `descriptors`: finding by sock_diag, a namespace at a time, where there is no such iterator
 //! - `destroy`: destroying and verifying
 
@@ -19,18 +19,17 @@ use std::{
     collections::HashSet,
     fmt,
     net::SocketAddr,
-    os::fd::OwnedFd,
     path::Path,
     sync::OnceLock,
     time::{Duration, Instant},
 };
 
-use netloom_core::model::{BoundSocket, DestroyOutcome, LinkId, SocketFilter, SocketState};
-use netloom_ebpf::shard::Shard;
-use netloom_sys::{bpf, diag};
+use netloom_core::model::{BoundSocket, DestroyOutcome, SocketFilter, SocketState};
+use netloom_sys::diag;
 
 pub use self::error::SocketError;
 use self::{dump::Dump, storage::Storage};
+use crate::bindings::Bindings;
 
 /// How bound sockets are found. The first is tried first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,10 +85,9 @@ impl Sockets {
     /// first finder that this kernel has.
     ///
     /// # Errors
-    /// [`SocketError::Shard`] if a map is not pinned there. A missing finder is none: the next one is taken.
+    /// [`SocketError::Bindings`] if a map is not pinned there. A missing finder is none: the next one is taken.
     pub fn open(pins: &Path) -> Result<Self, SocketError> {
-        let shards = open_shards(pins)?;
-        match Storage::open(&shards) {
+        match Storage::open(Bindings::open(pins)?) {
             Ok(storage) => Ok(Self::with(Ways::Storage(Box::new(storage)))),
             Err(error) => {
                 tracing::warn!(
@@ -97,7 +95,7 @@ impl Sockets {
                     "cannot walk all namespaces' bindings at once, each namespace will be walked instead: {}",
                     error::chain(&error),
                 );
-                Ok(Self::with(Ways::Dump(Dump::open(shards)?)))
+                Ok(Self::with(Ways::Dump(Dump::open(Bindings::open(pins)?))))
             }
         }
     }
@@ -107,10 +105,10 @@ impl Sockets {
     /// # Errors
     /// [`SocketError`] if a map is not pinned there, or this kernel lacks the finder.
     pub fn open_with(pins: &Path, finder: Finder) -> Result<Self, SocketError> {
-        let shards = open_shards(pins)?;
+        let bindings = Bindings::open(pins)?;
         Ok(Self::with(match finder {
-            Finder::SkStorage => Ways::Storage(Box::new(Storage::open(&shards)?)),
-            Finder::SockDiag => Ways::Dump(Dump::open(shards)?),
+            Finder::SkStorage => Ways::Storage(Box::new(Storage::open(bindings)?)),
+            Finder::SockDiag => Ways::Dump(Dump::open(bindings)),
         }))
     }
 
@@ -124,17 +122,6 @@ impl Sockets {
         match &self.ways {
             Ways::Storage(_) => Finder::SkStorage,
             Ways::Dump(_) => Finder::SockDiag,
-        }
-    }
-
-    /// The ids of the BPF links that finding holds: one for each shard with [`Finder::SkStorage`], else none.
-    ///
-    /// # Errors
-    /// [`SocketError::Iterator`] if the kernel does not know them.
-    pub fn links(&self) -> Result<Vec<LinkId>, SocketError> {
-        match &self.ways {
-            Ways::Storage(storage) => storage.links(),
-            Ways::Dump(_) => Ok(Vec::new()),
         }
     }
 
@@ -199,15 +186,6 @@ impl fmt::Debug for Sockets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sockets").field("finder", &self.finder()).finish_non_exhaustive()
     }
-}
-
-fn open_shards(pins: &Path) -> Result<Vec<OwnedFd>, SocketError> {
-    Shard::all()
-        .map(|shard| {
-            let path = pins.join(shard.map_name());
-            bpf::obj_get(&path).map_err(|source| SocketError::Shard { path, source })
-        })
-        .collect()
 }
 
 /// The states a filter lets through, as a mask: bit n for the kernel's state n.

@@ -7,10 +7,12 @@
 //! An interface index means a device in the *calling thread's* network namespace.
 //!
 //! - `attr`: the commands' arguments, laid out as the kernel has them
+//! - `map`: maps of maps
 //! - `object`: pins, ids and descriptions of programs and links
 //! - `position`: where in a chain a program goes
 
 mod attr;
+mod map;
 mod object;
 mod position;
 
@@ -20,6 +22,7 @@ use std::{
     ptr,
 };
 
+pub use map::{map_at, map_by_id, map_create_like, set_maps};
 pub use object::{
     LinkIds, LinkInfo, ProgramInfo, link_by_id, link_ids, link_info, link_next_id, obj_get, obj_pin,
     program_by_id, program_info,
@@ -30,6 +33,14 @@ use attr::Command;
 
 /// The commands' names, for error texts.
 pub mod command {
+    /// `BPF_MAP_CREATE`.
+    pub const MAP_CREATE: &str = "BPF_MAP_CREATE";
+    /// `BPF_MAP_LOOKUP_ELEM`.
+    pub const MAP_LOOKUP_ELEM: &str = "BPF_MAP_LOOKUP_ELEM";
+    /// `BPF_MAP_UPDATE_BATCH`.
+    pub const MAP_UPDATE_BATCH: &str = "BPF_MAP_UPDATE_BATCH";
+    /// `BPF_MAP_GET_FD_BY_ID`.
+    pub const MAP_GET_FD_BY_ID: &str = "BPF_MAP_GET_FD_BY_ID";
     /// `BPF_LINK_CREATE`.
     pub const LINK_CREATE: &str = "BPF_LINK_CREATE";
     /// `BPF_LINK_UPDATE`.

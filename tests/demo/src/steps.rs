@@ -273,8 +273,7 @@ impl Stage {
         let links: Vec<u32> = match self.daemon.get::<Status>("/v1/status") {
             Ok(status) => {
                 let attached = status.attachments.iter().filter_map(|each| each.link).map(|link| link.0);
-                let others = status.socket_lb_links.iter().chain(&status.socket_finder_links);
-                attached.chain(others.copied()).collect()
+                attached.chain(status.socket_lb_links.iter().copied()).collect()
             }
             Err(_) => Vec::new(),
         };

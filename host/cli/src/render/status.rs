@@ -27,15 +27,11 @@ fn daemon(status: &Status) -> String {
         Some(cgroup) => format!("{} (links {})", cgroup.display(), list(&status.socket_lb_links)),
         None => "off; `netloom doctor` says why".to_owned(),
     };
-    let finder = match status.socket_finder_links.as_slice() {
-        [] => status.socket_finder.clone(),
-        links => format!("{} (links {})", status.socket_finder, list(links)),
-    };
     let mut lines = vec![
         ("netloomd", format!("{} (pid {})", status.version, status.pid)),
         ("Node", format!("{}, kernel {}", status.node, status.kernel)),
         ("Up for", duration(Duration::from_millis(status.uptime_ms))),
-        ("Socket finder", finder),
+        ("Socket finder", status.socket_finder.clone()),
         ("Socket-LB", socket_lb),
     ];
     lines.extend(adoption(&status.adoption));

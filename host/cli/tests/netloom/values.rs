@@ -410,7 +410,6 @@ pub(crate) fn status() -> Status {
         node: "node-1".to_owned(),
         kernel: "6.12.48".to_owned(),
         socket_finder: "sk-storage-iterator".to_owned(),
-        socket_finder_links: vec![31, 32],
         socket_lb: Some(PathBuf::from("/sys/fs/cgroup")),
         endpoints: vec![endpoint()],
         attachments: vec![attachment()],

@@ -7,7 +7,7 @@ use std::{
 use aya::maps::MapError;
 use netloom_core::model::Protocol;
 
-use crate::programs::ProgramError;
+use crate::{bindings::BindingsError, programs::ProgramError};
 
 /// An operation on the datapath failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,9 @@ pub enum DatapathError {
         /// The configuration's key.
         key: &'static str,
     },
+    /// The maps of socket bindings cannot be used.
+    #[error(transparent)]
+    Bindings(#[from] BindingsError),
     /// A map has no room.
     #[error("the map {map} is full ({size} entries): raise {key} and start netloomd on an empty node")]
     Full {

@@ -1,10 +1,10 @@
 use std::{fs, path::Path};
 
 use aya::maps::{HashMap, Map, MapData, MapError, MapType, PerCpuArray};
-use netloom_ebpf::{layout, shard::Shard};
+use netloom_ebpf::{bound, layout};
 
 use super::{DatapathError, loader::Loader};
-use crate::mounts;
+use crate::{bindings::Numbering, mounts};
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub(super) fn open(
     folder: &Path,
     sizes: MapSizes,
     loader: &Loader,
-) -> Result<(Maps, Vec<MapData>), DatapathError> {
+) -> Result<(Maps, Numbering), DatapathError> {
     fs::create_dir_all(folder)
         .map_err(|source| DatapathError::sys("mkdir", folder.display().to_string(), source))?;
     if !mounts::is_bpffs(folder) {
@@ -153,9 +153,10 @@ pub(super) fn open(
     let backends = pins.open(BACKENDS, MapType::Hash, layout::BackendKey::SIZE, layout::Backend::SIZE)?;
     let lb_counters = pins.open(LB_COUNTERS, MapType::PerCpuArray, 4, layout::LbCounters::SIZE)?;
     pins.open(FLOWS, MapType::SkStorage, 4, layout::Flows::SIZE)?;
-    let shards = Shard::all()
-        .map(|shard| pins.open(shard.map_name(), MapType::SkStorage, 4, layout::Binding::SIZE))
-        .collect::<Result<Vec<_>, _>>()?;
+    pins.open(bound::KIND, MapType::SkStorage, 4, layout::Binding::SIZE)?;
+    pins.open(bound::STORAGES, MapType::ArrayOfMaps, 4, 4)?;
+    pins.open(bound::NUMBERS, MapType::Hash, layout::BoundKey::SIZE, 4)?;
+    let numbering = Numbering::open(folder)?;
     let maps = Maps {
         endpoints_id: id(ENDPOINTS, &endpoints)?,
         counters_id: id(COUNTERS, &counters)?,
@@ -165,7 +166,7 @@ pub(super) fn open(
         backends: typed(BACKENDS, backends)?,
         lb_counters: typed(LB_COUNTERS, lb_counters)?,
     };
-    Ok((maps, shards))
+    Ok((maps, numbering))
 }
 
 /// The kernel's id of a map.

@@ -46,6 +46,8 @@ impl Datapath {
             }
         }
         let mut maps = self.maps();
+        let bound: Vec<_> = wanted.iter().map(|backend| (*backend, service.protocol)).collect();
+        self.numbering().number(&bound)?;
         let key = layout::ServiceKey::new(vip, service.protocol.number()).to_bytes();
         let present = maps.service(&key)?;
         if let Some(owner) = present.map(|present| present.id).filter(|owner| *owner != id.0) {
@@ -161,6 +163,21 @@ impl Maps {
     fn backend(&self, id: ServiceId, slot: u32) -> Result<Option<SocketAddr>, DatapathError> {
         let backend = get(&self.backends, BACKENDS, &slot_key(id, slot))?;
         Ok(backend.map(|bytes| layout::Backend::from_bytes(bytes).socket_address()))
+    }
+
+    /// The backends of all services.
+    pub(super) fn all_backends(&self) -> Result<HashSet<(SocketAddr, Protocol)>, DatapathError> {
+        let mut backends = HashSet::new();
+        for (key, value) in all(&self.services, SERVICES)? {
+            let service = layout::Service::from_bytes(value);
+            let protocol = layout::ServiceKey::from_bytes(key).protocol;
+            let Some(protocol) = Protocol::from_number(protocol) else { continue };
+            for slot in 0..service.count {
+                backends
+                    .extend(self.backend(ServiceId(service.id), slot)?.map(|address| (address, protocol)));
+            }
+        }
+        Ok(backends)
     }
 
     fn put_backend(

@@ -1,72 +1,83 @@
 //! The binding of a socket that is only known by its inode: through a copy of a file descriptor that refers to it.
 //! The kernel's own way to ask for a UDP socket's binding without an iterator is a lookup by descriptor.
 
-use std::{collections::HashMap, fs, os::fd::OwnedFd};
+use std::{collections::HashMap, fs};
 
-use aya::maps::{Map, MapData, MapError, SkStorage};
+use aya::maps::{Map, MapData, SkStorage};
 use netloom_core::model::SocketCookie;
-use netloom_ebpf::{layout::Binding, shard::Shard};
+use netloom_ebpf::layout::Binding;
 use netloom_sys::ns::Process;
 use rustix::net::sockopt;
 
 use super::SocketError;
-
-/// The shards, for lookups by descriptor.
-pub(super) struct Bindings(Vec<SkStorage<MapData, [u8; Binding::SIZE]>>);
+use crate::bindings::{Bindings, BoundBackend};
 
 /// A socket whose binding is wanted.
 pub(super) struct Wanted {
     pub(super) cookie: SocketCookie,
-    /// The shard of the address it is connected to; none if it is not connected.
-    pub(super) shard: Option<Shard>,
+    /// What it may be bound to: the address that it is connected to, or any backend if it is not.
+    pub(super) backends: Vec<BoundBackend>,
 }
 
-impl Bindings {
-    pub(super) fn open(shards: &[OwnedFd]) -> Result<Self, SocketError> {
-        let open = |shard: &OwnedFd| -> Result<_, MapError> {
-            Map::from_map_data(MapData::from_fd(shard.try_clone()?)?)?.try_into()
-        };
-        Ok(Self(shards.iter().map(open).collect::<Result<_, _>>().map_err(SocketError::Bindings)?))
-    }
+type Storage = SkStorage<MapData, [u8; Binding::SIZE]>;
 
-    /// The bindings of sockets, by inode. One that no process has a descriptor of, or that has no binding, is left
-    /// out. Goes through the descriptors of every process, once.
-    pub(super) fn of(&self, mut wanted: HashMap<u32, Wanted>) -> Vec<(u32, Binding)> {
-        let mut found = Vec::new();
-        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-        for pid in pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-            if wanted.is_empty() {
-                break;
-            }
-            let mut process = None;
-            for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-                let inode =
-                    fs::read_link(entry.path()).ok().and_then(|target| socket_inode(target.to_str()?));
-                let Some((inode, socket)) = inode.and_then(|inode| Some((inode, wanted.get(&inode)?))) else {
-                    continue;
-                };
-                if process.is_none() {
-                    process = Process::open(pid).ok();
-                }
-                let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-                let copy = process.as_ref().zip(number).and_then(|(process, number)| process.fd(number).ok());
-                // The descriptor may have become another's since it was looked at.
-                let Some(copy) = copy.filter(|copy| sockopt::socket_cookie(copy) == Ok(socket.cookie.0))
-                else {
-                    continue;
-                };
-                let shards = self.0.iter().enumerate();
-                let binding = shards
-                    .filter(|(index, _)| socket.shard.is_none_or(|shard| shard.index() == *index))
-                    .find_map(|(_, shard)| shard.get(&copy, 0).ok());
-                if let Some(binding) = binding {
-                    found.push((inode, Binding::from_bytes(binding)));
-                }
-                wanted.remove(&inode);
-            }
+/// The storages that were opened so far.
+struct Storages<'a> {
+    bindings: &'a Bindings,
+    open: HashMap<BoundBackend, Option<Storage>>,
+}
+
+impl Storages<'_> {
+    fn of(&mut self, backend: BoundBackend) -> Result<Option<&Storage>, SocketError> {
+        if !self.open.contains_key(&backend) {
+            let storage = self
+                .bindings
+                .storage(backend)?
+                .map(|(_, fd)| Storage::try_from(Map::from_map_data(MapData::from_fd(fd)?)?));
+            self.open.insert(backend, storage.transpose().map_err(SocketError::Binding)?);
         }
-        found
+        Ok(self.open.get(&backend).and_then(Option::as_ref))
     }
+}
+
+/// The bindings of sockets, by inode. One that no process has a descriptor of, or that has no binding, is left out.
+/// Goes through the descriptors of every process, once.
+pub(super) fn bindings_of(
+    bindings: &Bindings,
+    mut wanted: HashMap<u32, Wanted>,
+) -> Result<Vec<(u32, Binding)>, SocketError> {
+    let mut storages = Storages { bindings, open: HashMap::new() };
+    let mut found = Vec::new();
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        if wanted.is_empty() {
+            break;
+        }
+        let mut process = None;
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let inode = fs::read_link(entry.path()).ok().and_then(|target| socket_inode(target.to_str()?));
+            let Some((inode, socket)) = inode.and_then(|inode| Some((inode, wanted.get(&inode)?))) else {
+                continue;
+            };
+            if process.is_none() {
+                process = Process::open(pid).ok();
+            }
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let copy = process.as_ref().zip(number).and_then(|(process, number)| process.fd(number).ok());
+            // The descriptor may have become another's since it was looked at.
+            let Some(copy) = copy.filter(|copy| sockopt::socket_cookie(copy) == Ok(socket.cookie.0)) else {
+                continue;
+            };
+            for backend in &socket.backends {
+                if let Some(binding) = storages.of(*backend)?.and_then(|storage| storage.get(&copy, 0).ok()) {
+                    found.push((inode, Binding::from_bytes(binding)));
+                    break;
+                }
+            }
+            wanted.remove(&inode);
+        }
+    }
+    Ok(found)
 }
 
 /// `socket:[4711]`.

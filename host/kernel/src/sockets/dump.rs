@@ -11,21 +11,24 @@ use std::{
 use netloom_core::model::{
     BoundSocket, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState,
 };
-use netloom_ebpf::{layout::Binding, shard::Shard};
+use netloom_ebpf::layout::Binding;
 use netloom_sys::diag::{Found, Transport};
 
 use super::{
     Conditions, Exact, SocketError, age, canonical,
-    descriptors::{Bindings, Wanted},
+    descriptors::{Wanted, bindings_of},
     destroy::{diag_in, side_by_side},
     monotonic, payload, state_mask,
 };
-use crate::netns::{self, Netns};
+use crate::{
+    bindings::{Bindings, BoundBackend},
+    netns::{self, Netns},
+};
 
-pub(super) struct Dump {
-    shards: Vec<OwnedFd>,
-    bindings: Bindings,
-}
+/// A dump asks for the bindings of so many backends at once: each is a descriptor, and a comparison for every socket.
+const MAX_BACKENDS: usize = 256;
+
+pub(super) struct Dump(Bindings);
 
 /// A socket in the right state, and to the right address; whether it is bound, is to be seen.
 struct Candidate {
@@ -36,8 +39,8 @@ struct Candidate {
 }
 
 impl Dump {
-    pub(super) fn open(shards: Vec<OwnedFd>) -> Result<Self, SocketError> {
-        Ok(Self { bindings: Bindings::open(&shards)?, shards })
+    pub(super) const fn open(bindings: Bindings) -> Self {
+        Self(bindings)
     }
 
     pub(super) fn find(&self, filter: &SocketFilter) -> Result<Vec<Exact>, SocketError> {
@@ -47,52 +50,81 @@ impl Dump {
             let known = |cookie: &NetnsCookie| Some((*cookie, netns::by_cookie(*cookie)?));
             filter.netns_cookies.iter().filter_map(known).collect()
         };
-        let candidates = side_by_side(&namespaces, |(cookie, netns)| self.candidates(*cookie, netns, filter));
-        let mut candidates: Vec<Candidate> =
-            candidates.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-        self.complete(&mut candidates);
-
-        let now = monotonic();
+        let backends = if filter.backends.is_empty() {
+            self.0.backends()?.into_iter().map(|(backend, _)| backend).collect()
+        } else {
+            filter.backends.clone()
+        };
         let conditions = Conditions::new(filter);
-        let found: HashMap<SocketCookie, Exact> = candidates
-            .iter()
-            .filter_map(|candidate| exact(candidate, now))
-            .filter(|exact| conditions.hold(&exact.socket))
-            .map(|exact| (exact.socket.cookie, exact))
-            .collect();
+        let mut found: HashMap<SocketCookie, Exact> = HashMap::new();
+        for chunk in backends.chunks(MAX_BACKENDS) {
+            let mut storages = Vec::new();
+            for backend in chunk {
+                storages.extend(self.0.storage(*backend)?.map(|(_, storage)| storage));
+            }
+            let search = Search { filter, backends: chunk, storages };
+            let candidates = side_by_side(&namespaces, |(cookie, netns)| search.candidates(*cookie, netns));
+            let mut candidates: Vec<Candidate> =
+                candidates.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+            self.complete(&mut candidates, chunk)?;
+            let now = monotonic();
+            let exact = candidates.iter().filter_map(|candidate| exact(candidate, now));
+            let wanted = exact.filter(|exact| conditions.hold(&exact.socket));
+            found.extend(wanted.map(|exact| (exact.socket.cookie, exact)));
+        }
         Ok(found.into_values().collect())
     }
 
+    /// Looks up the bindings that did not come along.
+    fn complete(&self, candidates: &mut [Candidate], backends: &[BoundBackend]) -> Result<(), SocketError> {
+        let wanted = candidates.iter().filter(|candidate| candidate.binding.is_none()).map(|candidate| {
+            let socket = &candidate.socket;
+            let remote = canonical(socket.remote);
+            let backends =
+                if remote.port() == 0 { backends.to_vec() } else { vec![(remote, candidate.protocol)] };
+            (socket.inode, Wanted { cookie: SocketCookie(socket.cookie), backends })
+        });
+        let bindings: HashMap<u32, Binding> = bindings_of(&self.0, wanted.collect())?.into_iter().collect();
+        for candidate in candidates.iter_mut().filter(|candidate| candidate.binding.is_none()) {
+            candidate.binding = bindings.get(&candidate.socket.inode).copied();
+        }
+        Ok(())
+    }
+}
+
+struct Search<'a> {
+    filter: &'a SocketFilter,
+    backends: &'a [BoundBackend],
+    storages: Vec<OwnedFd>,
+}
+
+impl Search<'_> {
     /// The candidates of one namespace. Moves the calling thread there.
-    fn candidates(
-        &self,
-        netns_cookie: NetnsCookie,
-        netns: &Netns,
-        filter: &SocketFilter,
-    ) -> Result<Vec<Candidate>, SocketError> {
+    fn candidates(&self, netns_cookie: NetnsCookie, netns: &Netns) -> Result<Vec<Candidate>, SocketError> {
         let mut diag = diag_in(netns)?;
+        let filter = self.filter;
         let states = state_mask(filter);
         let only_connected = SocketState::ALL
             .into_iter()
             .all(|state| state.is_connected() || states & (1 << state.number()) == 0);
-        let shards: Vec<BorrowedFd<'_>> = self.shards.iter().map(AsFd::as_fd).collect();
+        let storages: Vec<BorrowedFd<'_>> = self.storages.iter().map(AsFd::as_fd).collect();
         let mut candidates = Vec::new();
         for (protocol, transport) in [(Protocol::Tcp, Transport::Tcp), (Protocol::Udp, Transport::Udp)] {
-            let mut remotes: Vec<SocketAddr> = filter
+            let mut remotes: Vec<SocketAddr> = self
                 .backends
                 .iter()
                 .filter(|(_, of)| *of == protocol)
                 .map(|(address, _)| canonical(*address))
                 .collect();
             let is_wanted = filter.protocols.is_empty() || filter.protocols.contains(&protocol);
-            if !is_wanted || (remotes.is_empty() && !filter.backends.is_empty()) {
+            if !is_wanted || remotes.is_empty() {
                 continue;
             }
             if !only_connected {
                 // An unconnected socket has no remote address to filter by: its binding alone tells.
                 remotes.clear();
             }
-            diag.dump(transport, states, &remotes, &shards, |socket, stored| {
+            diag.dump(transport, states, &remotes, &storages, |socket, stored| {
                 let binding = stored.and_then(|stored| stored.first_chunk());
                 let binding = binding.map(|bytes| Binding::from_bytes(*bytes));
                 // The kernel has been asked about TCP; a UDP socket without a file cannot be asked about.
@@ -103,20 +135,6 @@ impl Dump {
             .map_err(SocketError::Diag)?;
         }
         Ok(candidates)
-    }
-
-    /// Looks up the bindings that did not come along.
-    fn complete(&self, candidates: &mut [Candidate]) {
-        let wanted = candidates.iter().filter(|candidate| candidate.binding.is_none()).map(|candidate| {
-            let socket = &candidate.socket;
-            let remote = canonical(socket.remote);
-            let shard = (remote.port() != 0).then(|| Shard::of(remote, candidate.protocol.number()));
-            (socket.inode, Wanted { cookie: SocketCookie(socket.cookie), shard })
-        });
-        let bindings: HashMap<u32, Binding> = self.bindings.of(wanted.collect()).into_iter().collect();
-        for candidate in candidates.iter_mut().filter(|candidate| candidate.binding.is_none()) {
-            candidate.binding = bindings.get(&candidate.socket.inode).copied();
-        }
     }
 }
 

@@ -1,27 +1,22 @@
-use std::{error::Error, io, path::PathBuf};
+use std::{error::Error, io};
 
 use netloom_sys::diag::DiagError;
 
-use crate::netns::NetnsError;
+use crate::{bindings::BindingsError, netns::NetnsError};
 
 /// Why bound sockets could not be found or destroyed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketError {
-    /// A map of bindings cannot be opened.
-    #[error(
-        "cannot open the socket bindings {}: they are pinned there while socket load balancing is attached",
-        path.display()
-    )]
-    Shard {
-        /// The map's pin.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The maps of bindings are not what they should be.
+    /// The maps of bindings cannot be used.
+    #[error(transparent)]
+    Bindings(#[from] BindingsError),
+    /// A binding cannot be looked up.
     #[error("cannot use the socket bindings: they were pinned by another version of Netloom")]
-    Bindings(#[source] aya::maps::MapError),
+    Binding(#[source] aya::maps::MapError),
+    /// No file descriptor is left.
+    #[error("cannot duplicate a file descriptor; check the process's open files limit")]
+    Descriptor(#[source] io::Error),
     /// The kernel's type information cannot be read.
     #[error("cannot read the kernel's type information, which needs CONFIG_DEBUG_INFO_BTF")]
     Btf(#[source] aya::BtfError),

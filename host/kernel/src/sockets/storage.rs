@@ -1,7 +1,8 @@
-//! Finding by `iter/bpf_sk_storage_map`: one pass over a shard sees the sockets of all namespaces.
+//! Finding by `iter/bpf_sk_storage_map`: one pass over a backend's storage sees its sockets in all namespaces, and
+//! no others.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     fs::File,
     io::{ErrorKind, Read},
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
@@ -16,15 +17,13 @@ use aya::{
     programs::Iter,
 };
 use netloom_core::model::{
-    BoundSocket, LinkId, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState,
+    BoundSocket, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState,
 };
-use netloom_ebpf::{
-    layout::{Find, FindBackend, Found, find_only},
-    shard::Shard,
-};
+use netloom_ebpf::layout::{BoundKey, Find, Found, find_only};
 use netloom_sys::bpf;
 
 use super::{Conditions, Exact, SocketError, age, canonical, monotonic, payload, state_mask};
+use crate::bindings::Bindings;
 
 const PROGRAM: &str = "nl_find_bound";
 const AF_INET6: u8 = 10;
@@ -39,29 +38,23 @@ const READ_BUFFER: usize = 64 * 1024;
 /// resumes by counting. So it is repeated until it brings nothing new, but not for ever.
 const MAX_PASSES: usize = 8;
 
-/// The iterator, attached to every shard.
+/// The iterator's program. It is attached to a storage for one search: that takes microseconds, while links to every
+/// storage would keep the storages of backends that are long gone.
 pub(super) struct Storage {
-    /// In the order of the shards. They keep the program, and that its maps.
-    links: Vec<OwnedFd>,
+    bindings: Bindings,
+    program: OwnedFd,
     /// One search at a time: the filter is in maps.
     filter: Mutex<FilterMaps>,
 }
 
 struct FilterMaps {
     find: Array<MapData, [u8; Find::SIZE]>,
-    backends: BpfHashMap<MapData, [u8; FindBackend::SIZE], u8>,
+    backends: BpfHashMap<MapData, [u8; BoundKey::SIZE], u8>,
     netns: BpfHashMap<MapData, u64, u8>,
 }
 
 impl Storage {
-    /// The ids of the iterators' links.
-    pub(super) fn links(&self) -> Result<Vec<LinkId>, SocketError> {
-        let id = |link: &OwnedFd| bpf::link_info(link.as_fd()).map(|info| LinkId(info.id));
-        let ids = self.links.iter().map(id).collect::<Result<_, _>>();
-        ids.map_err(|source| SocketError::Iterator { command: bpf::command::OBJ_GET_INFO_BY_FD, source })
-    }
-
-    pub(super) fn open(shards: &[OwnedFd]) -> Result<Self, SocketError> {
+    pub(super) fn open(bindings: Bindings) -> Result<Self, SocketError> {
         let btf = Btf::from_sys_fs().map_err(SocketError::Btf)?;
         let mut object =
             EbpfLoader::new().btf(Some(&btf)).load(netloom_ebpf::SOCKETS).map_err(SocketError::Object)?;
@@ -72,11 +65,7 @@ impl Storage {
             .map_err(SocketError::Program)?;
         program.load("bpf_sk_storage_map", &btf).map_err(SocketError::Program)?;
         let program = program.fd().map_err(SocketError::Program)?;
-        let links = shards
-            .iter()
-            .map(|shard| bpf::iter_link(program.as_fd(), Some(shard.as_fd())))
-            .collect::<Result<_, _>>()
-            .map_err(|source| SocketError::Iterator { command: bpf::command::LINK_CREATE, source })?;
+        let program = program.as_fd().try_clone_to_owned().map_err(SocketError::Descriptor)?;
 
         let mut take = |name| object.take_map(name).ok_or(SocketError::Incomplete(name));
         let filter = FilterMaps {
@@ -84,7 +73,26 @@ impl Storage {
             backends: take("nl_find_backend")?.try_into().map_err(SocketError::Filter)?,
             netns: take("nl_find_netns")?.try_into().map_err(SocketError::Filter)?,
         };
-        Ok(Self { links, filter: Mutex::new(filter) })
+        Ok(Self { bindings, program, filter: Mutex::new(filter) })
+    }
+
+    /// Walks one storage, until a pass brings nothing new.
+    fn walk(
+        &self,
+        storage: &OwnedFd,
+        conditions: &Conditions<'_>,
+        found: &mut HashMap<SocketCookie, Exact>,
+    ) -> Result<(), SocketError> {
+        let link = bpf::iter_link(self.program.as_fd(), Some(storage.as_fd()))
+            .map_err(|source| SocketError::Iterator { command: bpf::command::LINK_CREATE, source })?;
+        for _ in 0..MAX_PASSES {
+            let before = found.len();
+            let reads = pass(&link, conditions, found)?;
+            if reads <= 1 || found.len() == before {
+                break;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn find(&self, filter: &SocketFilter) -> Result<Vec<Exact>, SocketError> {
@@ -94,18 +102,24 @@ impl Storage {
         let mut found = HashMap::new();
         if filter.backends.is_empty() {
             maps.fill(filter, &[])?;
-            for link in &self.links {
-                walk(link, &conditions, &mut found)?;
+            let numbers: BTreeSet<u32> =
+                self.bindings.backends()?.into_iter().map(|(_, number)| number).collect();
+            for number in numbers {
+                if let Some(storage) = self.bindings.at(number)? {
+                    self.walk(&storage, &conditions, &mut found)?;
+                }
             }
         }
         for chunk in filter.backends.chunks(MAX_KEYS) {
             let keys: Vec<(SocketAddr, u8)> =
                 chunk.iter().map(|(address, protocol)| (canonical(*address), protocol.number())).collect();
             maps.fill(filter, &keys)?;
-            let shards: BTreeSet<Shard> =
-                keys.iter().map(|(address, protocol)| Shard::of(*address, *protocol)).collect();
-            for link in shards.into_iter().filter_map(|shard| self.links.get(shard.index())) {
-                walk(link, &conditions, &mut found)?;
+            let mut storages = BTreeMap::new();
+            for backend in chunk {
+                storages.extend(self.bindings.storage(*backend)?);
+            }
+            for storage in storages.values() {
+                self.walk(storage, &conditions, &mut found)?;
             }
         }
         Ok(found.into_values().collect())
@@ -123,7 +137,7 @@ impl FilterMaps {
         let mut conditions = 0;
         for (address, protocol) in backends {
             conditions |= find_only::BACKENDS;
-            self.backends.insert(FindBackend::new(*address, *protocol).to_bytes(), 1, 0)?;
+            self.backends.insert(BoundKey::new(*address, *protocol).to_bytes(), 1, 0)?;
         }
         // More than the map holds are told apart here instead.
         if filter.netns_cookies.len() <= MAX_KEYS {
@@ -145,22 +159,6 @@ impl FilterMaps {
 fn clear<K: Pod>(map: &mut BpfHashMap<MapData, K, u8>) -> Result<(), MapError> {
     let keys: Vec<_> = map.keys().collect::<Result<_, _>>()?;
     keys.iter().try_for_each(|key| map.remove(key))
-}
-
-/// Walks one shard, until a pass brings nothing new.
-fn walk(
-    link: &OwnedFd,
-    conditions: &Conditions<'_>,
-    found: &mut HashMap<SocketCookie, Exact>,
-) -> Result<(), SocketError> {
-    for _ in 0..MAX_PASSES {
-        let before = found.len();
-        let reads = pass(link, conditions, found)?;
-        if reads <= 1 || found.len() == before {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// One pass; the number of reads that brought records.
@@ -192,7 +190,15 @@ fn pass(
             if let Some(exact) = exact(&Found::from_bytes(*record), now)
                 && conditions.hold(&exact.socket)
             {
-                found.insert(exact.socket.cookie, exact);
+                match found.entry(exact.socket.cookie) {
+                    Entry::Vacant(entry) => drop(entry.insert(exact)),
+                    // A socket that was bound to this backend before, and connected elsewhere in between, may
+                    // be in a storage that another backend has since: the younger binding is the present one.
+                    Entry::Occupied(mut entry) if exact.socket.age < entry.get().socket.age => {
+                        entry.insert(exact);
+                    }
+                    Entry::Occupied(_) => {}
+                }
             }
         }
     }

@@ -17,8 +17,9 @@ use std::{
 
 use aya::maps::{Map, MapData, MapError, SkStorage};
 use netloom_core::model::{LinkId, Protocol, ServiceId};
-use netloom_ebpf::{layout::Binding, shard::Shard};
+use netloom_ebpf::layout::Binding;
 use netloom_kernel::{
+    bindings::Bindings,
     datapath::{Datapath, DatapathError, SocketLbHook},
     mounts,
     netns::Netns,
@@ -30,12 +31,11 @@ use crate::{node::Pins, services::service};
 /// One test at a time: the process can be in one cgroup only.
 static TURN: Mutex<()> = Mutex::new(());
 
-type ShardMap = SkStorage<MapData, [u8; Binding::SIZE]>;
+type Storage = SkStorage<MapData, [u8; Binding::SIZE]>;
 
 /// The test's process in a cgroup with socket-LB, and a namespace with 127.0.0.0/8, fd00::1 and fd00::2.
 struct World {
     datapath: Datapath,
-    shards: Vec<ShardMap>,
     netns: Netns,
     pins: Pins,
     cgroup: PathBuf,
@@ -76,11 +76,7 @@ impl World {
         assert!((0..1000).any(found));
         let pins = Pins::new();
         let datapath = pins.datapath();
-        let shards = datapath.shard_maps().map(|(_, fd)| {
-            let data = MapData::from_fd(fd.try_clone_to_owned().unwrap()).unwrap();
-            Map::from_map_data(data).unwrap().try_into().unwrap()
-        });
-        Self { shards: shards.collect(), datapath, netns, pins, cgroup, before, _turn: turn }
+        Self { datapath, netns, pins, cgroup, before, _turn: turn }
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
@@ -91,14 +87,24 @@ impl World {
         self.datapath.set_service(ServiceId(id), &service(vip, protocol, backends)).unwrap();
     }
 
-    /// Every shard that has a binding of a socket.
-    fn bindings(&self, socket: &impl AsRawFd) -> Vec<(Shard, Binding)> {
-        let binding = |(shard, map): (Shard, &ShardMap)| match map.get(socket, 0) {
-            Ok(bytes) => Some((shard, Binding::from_bytes(bytes))),
-            Err(MapError::KeyNotFound) => None,
-            Err(error) => panic!("{error}"),
+    /// What a socket is bound to: every backend in whose storage it is.
+    fn bindings(&self, socket: &impl AsRawFd) -> Vec<Binding> {
+        let bindings = Bindings::open(&self.datapath.maps_dir()).unwrap();
+        let binding = |(backend, _)| {
+            let (_, storage) = bindings.storage(backend).unwrap().expect("a backend has a storage");
+            let storage: Storage =
+                Map::from_map_data(MapData::from_fd(storage).unwrap()).unwrap().try_into().unwrap();
+            match storage.get(socket, 0) {
+                Ok(bytes) => {
+                    let binding = Binding::from_bytes(bytes);
+                    assert_eq!(binding.backend_address(), backend.0, "it is in its own backend's storage");
+                    Some(binding)
+                }
+                Err(MapError::KeyNotFound) => None,
+                Err(error) => panic!("{error}"),
+            }
         };
-        Shard::all().zip(&self.shards).filter_map(binding).collect()
+        bindings.backends().unwrap().into_iter().filter_map(binding).collect()
     }
 
     fn link_ids(&self) -> Vec<LinkId> {
@@ -126,10 +132,6 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn number(protocol: Protocol) -> u8 {
-    protocol.number()
-}
-
 fn tcp(world: &World, dial: &str, vip: &str, backend: &str, family: u8) {
     world.serve(1, vip, Protocol::Tcp, &[backend]);
     let listener = world.run(|| TcpListener::bind(backend).unwrap());
@@ -144,8 +146,7 @@ fn tcp(world: &World, dial: &str, vip: &str, backend: &str, family: u8) {
     assert_eq!(world.datapath.socket_lb_counters().unwrap().connected, before.connected + 1);
 
     let bindings = world.bindings(&client);
-    let [(shard, binding)] = bindings.as_slice() else { panic!("{bindings:?}") };
-    assert_eq!(*shard, Shard::of(address(backend), number(Protocol::Tcp)));
+    let [binding] = bindings.as_slice() else { panic!("{bindings:?}") };
     assert_eq!(binding.backend_address(), address(backend));
     assert_eq!(binding.vip_address(), address(vip));
     assert_eq!((binding.service, binding.protocol, binding.family), (1, 6, family));
@@ -175,10 +176,7 @@ fn a_v4_mapped_client_uses_the_v4_service() {
 }
 
 fn udp_connected(dial: &str, local: &str, vip: &str, backend: &str) {
-    let shard = |backend: &str| Shard::of(address(backend), number(Protocol::Udp));
-    let host = address(backend).ip();
-    let mut others = (6000..).map(|port| SocketAddr::new(host, port).to_string());
-    let other = others.find(|other| shard(other) != shard(backend)).unwrap();
+    let other = SocketAddr::new(address(backend).ip(), 6000).to_string();
     let backends = [backend, &other];
     let world = World::new();
     world.serve(1, vip, Protocol::Udp, &backends[..1]);
@@ -194,15 +192,14 @@ fn udp_connected(dial: &str, local: &str, vip: &str, backend: &str) {
     servers[0].send_to(b"answer", from).unwrap();
     let (_, source) = client.recv_from(&mut buffer).unwrap();
     assert_eq!(source, address(dial), "the answer comes from the service");
-    assert_eq!(world.bindings(&client)[0].0, shard(backends[0]));
+    assert_eq!(world.bindings(&client)[0].backend_address(), address(backends[0]));
 
-    // Connected once more: to another backend, which is in another shard.
+    // Connected once more: to another backend, which has another storage.
     world.serve(1, vip, Protocol::Udp, &backends[1..]);
     client.connect(dial).unwrap();
     let bindings = world.bindings(&client);
     assert_eq!(bindings.len(), 1);
-    assert_eq!(bindings[0].0, shard(backends[1]));
-    assert_eq!(bindings[0].1.backend_address(), address(backends[1]));
+    assert_eq!(bindings[0].backend_address(), address(backends[1]));
 
     // And to an address that is no service.
     client.connect(backends[0]).unwrap_or_else(|_| client.connect("[::ffff:127.0.0.1]:9").unwrap());
@@ -273,7 +270,7 @@ fn every_backend_gets_its_share() {
     for _ in 0..300 {
         let client = world.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
         client.connect("10.96.0.1:80").unwrap();
-        let backend = world.bindings(&client)[0].1.backend_address();
+        let backend = world.bindings(&client)[0].backend_address();
         hits[backends.iter().position(|text| address(text) == backend).unwrap()] += 1;
     }
     assert!(hits.iter().all(|&hits| hits > 50), "{hits:?}");
@@ -302,7 +299,7 @@ fn a_client_never_sees_a_service_half_changed() {
         for _ in 0..500 {
             let client = world.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
             client.connect(vip).expect("each set has a backend");
-            let backend = world.bindings(&client)[0].1.backend_address();
+            let backend = world.bindings(&client)[0].backend_address();
             assert!(all.iter().any(|known| address(known) == backend), "{backend} was never a backend");
         }
         stop.store(true, Ordering::Relaxed);

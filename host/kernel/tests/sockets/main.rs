@@ -404,7 +404,7 @@ fn thousands_of_sockets_of_many_backends_are_each_found_once() {
             vips.iter().map(connect).collect()
         })
     };
-    // One socket of each backend, and so many of one of them that its shard takes several reads.
+    // One socket of each backend, and so many of one of them that its storage takes several reads.
     let (one_each, many) = (Room::new(), Room::new());
     let mut connected = connect(&one_each, &mut (0..BACKENDS));
     connected.extend(connect(&many, &mut std::iter::repeat_n(1, usize::from(BACKENDS))));
@@ -430,8 +430,8 @@ fn thousands_of_sockets_of_many_backends_are_each_found_once() {
 fn missing_bindings_are_named_with_their_pin() {
     let error = Sockets::open("/sys/fs/bpf/netloom-no-such-directory".as_ref()).unwrap_err();
 
-    assert!(matches!(error, SocketError::Shard { .. }));
-    assert!(error.to_string().contains("netloom-no-such-directory/nl_bound_0"), "{error}");
+    assert!(matches!(error, SocketError::Bindings(_)));
+    assert!(error.to_string().contains("netloom-no-such-directory/nl_bound:"), "{error}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use aya::{
 use netloom_core::model::{BoundSocket, NetnsCookie, Protocol, SocketCookie, SocketFilter};
 use netloom_ebpf::layout::{Backend, BackendKey, Service, ServiceKey};
 use netloom_kernel::{
+    bindings::Numbering,
     mounts,
     netns::Netns,
     sockets::{Finder, Sockets},
@@ -34,6 +35,7 @@ pub(crate) struct World {
     cgroup: PathBuf,
     before: PathBuf,
     object: Ebpf,
+    numbering: Numbering,
     services: u32,
     _turn: MutexGuard<'static, ()>,
 }
@@ -66,7 +68,8 @@ pub(crate) fn world() -> Option<World> {
         program.load().unwrap();
         program.attach(&directory, CgroupAttachMode::Single).unwrap();
     }
-    Some(World { pins, cgroup, before, object, services: 0, _turn: turn })
+    let numbering = Numbering::open(&pins).unwrap();
+    Some(World { pins, cgroup, before, object, numbering, services: 0, _turn: turn })
 }
 
 /// Thousands of sockets take more descriptors than a shell's default allows.
@@ -92,6 +95,7 @@ impl World {
     pub(crate) fn serve(&mut self, vip: &str, protocol: Protocol, backend: &str) -> u32 {
         self.services += 1;
         let service = self.services;
+        self.numbering.number(&[(address(backend), protocol)]).unwrap();
         let mut backends: HashMap<&mut MapData, [u8; BackendKey::SIZE], [u8; Backend::SIZE]> =
             self.object.map_mut("nl_backends").unwrap().try_into().unwrap();
         let key = BackendKey { service, slot: 0 };

@@ -33,6 +33,62 @@ macro_rules! command {
     };
 }
 
+command!(MapCreate = 0, 64 bytes {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner: u32,
+    numa_node: u32,
+    name: [u8; 16],
+    ifindex: u32,
+    btf: u32,
+    btf_key: u32,
+    btf_value: u32,
+    vmlinux_value: u32,
+});
+
+/// The argument of commands on one element of a map.
+#[repr(C)]
+pub(super) struct MapElement {
+    pub(super) map: u32,
+    pub(super) reserved: u32,
+    pub(super) key: u64,
+    pub(super) value: u64,
+    pub(super) flags: u64,
+}
+const _: () = assert!(size_of::<MapElement>() == 2 * 4 + 3 * 8);
+
+#[repr(transparent)]
+pub(super) struct MapLookup(pub(super) MapElement);
+// SAFETY: two u32 and three u64 leave no padding; the fields follow the kernel's header.
+unsafe impl Command for MapLookup {
+    const NUMBER: u32 = 1;
+}
+
+#[repr(transparent)]
+pub(super) struct MapUpdate(pub(super) MapElement);
+// SAFETY: as for `MapLookup`.
+unsafe impl Command for MapUpdate {
+    const NUMBER: u32 = 2;
+}
+
+command!(MapUpdateBatch = 26, 56 bytes {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+});
+
+command!(MapById = 14, 12 bytes { id: u32, next: u32, open_flags: u32 });
+
+command!(BtfById = 19, 12 bytes { id: u32, next: u32, open_flags: u32 });
+
 command!(ProgLoad = 5, 64 bytes {
     kind: u32,
     instruction_count: u32,
@@ -156,6 +212,28 @@ pub(super) struct RawProgramInfo {
     pub(super) name: [u8; 16],
 }
 const _: () = assert!(size_of::<RawProgramInfo>() == 80);
+
+/// The first fields of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct RawMapInfo {
+    pub(super) kind: u32,
+    pub(super) id: u32,
+    pub(super) key_size: u32,
+    pub(super) value_size: u32,
+    pub(super) max_entries: u32,
+    pub(super) flags: u32,
+    pub(super) name: [u8; 16],
+    pub(super) ifindex: u32,
+    pub(super) vmlinux_value: u32,
+    pub(super) netns_device: u64,
+    pub(super) netns_inode: u64,
+    pub(super) btf: u32,
+    pub(super) btf_key: u32,
+    pub(super) btf_value: u32,
+    pub(super) reserved: u32,
+}
+const _: () = assert!(size_of::<RawMapInfo>() == 80);
 
 /// `struct bpf_link_info`: the fixed part, then the link type's own, as the words it is made of.
 #[repr(C)]

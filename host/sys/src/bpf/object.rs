@@ -182,15 +182,18 @@ impl Iterator for LinkIds {
 /// # Safety
 /// `repr(C)`, valid for every bit pattern, a prefix of the kernel's type (or longer, where the kernel leaves the
 /// rest alone).
-unsafe trait Description {}
+pub(super) unsafe trait Description {}
 // SAFETY: integers and arrays of integers only; the first fields of `struct bpf_prog_info`.
 unsafe impl Description for attr::RawProgramInfo {}
 // SAFETY: integers and arrays of integers only; as long as `struct bpf_link_info` or zero where longer.
 unsafe impl Description for attr::RawLinkInfo {}
 
-fn describe<T: Description>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+pub(super) fn describe<T: Description>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     call(&mut attr::InfoByFd { fd: raw(fd), len: size_of::<T>() as u32, info: address_mut(info) }).map(drop)
 }
+
+// SAFETY: integers and arrays of integers only; the kernel fills as much of it as it is long.
+unsafe impl Description for attr::RawMapInfo {}
 
 fn words_to_bytes(first: u32, second: u32) -> [u8; 8] {
     let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
