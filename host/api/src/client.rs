@@ -113,9 +113,30 @@ impl Client {
         route: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
+        self.with_body(Method::POST, route, body).await
+    }
+
+    /// `PATCH route` with a JSON body.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn patch<T: DeserializeOwned>(
+        &self,
+        route: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.with_body(Method::PATCH, route, body).await
+    }
+
+    async fn with_body<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        route: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body)
             .map_err(|source| ClientError::Request { route: route.to_owned(), source: source.into() })?;
-        self.json(Method::POST, route, body.into()).await
+        self.json(method, route, body.into()).await
     }
 
     /// `GET route` as text.

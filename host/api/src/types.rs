@@ -7,6 +7,7 @@
 //! | `GET /v1/endpoints` | | `[EndpointView]` |
 //! | `POST /v1/endpoints` | [`EndpointSpec`] | [`EndpointView`] |
 //! | `GET /v1/endpoints/{name}` | | [`EndpointView`] |
+//! | `PATCH /v1/endpoints/{name}` | [`PairChange`] | [`EndpointView`] |
 //! | `DELETE /v1/endpoints/{name}` | | [`Done`] |
 //! | `GET /v1/chains?device=…&netns=…` | | `[Chain]`, without empty ones |
 //! | `GET /v1/chains?endpoint=…` | | `[Chain]` of its device on the node |
@@ -32,7 +33,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 pub use netloom_core::model::{
     Attachment, AttachmentKind, AttachmentMode, BoundSocket, Capabilities, Chain, DestroyOutcome, Device,
-    Endpoint, EndpointSpec, Feature, HookPoint, Labels, Name, Owner, Placement, ReapPlan, Service,
+    Endpoint, EndpointSpec, Feature, HookPoint, Labels, Name, Owner, PairChange, Placement, ReapPlan,
+    Service,
 };
 use serde::{Deserialize, Serialize};
 

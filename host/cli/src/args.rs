@@ -14,7 +14,7 @@ use netloom_core::model::Name;
 
 pub(crate) use self::{
     attachment::{AttachArgs, AttachmentCommand, ChainCommand, ChainShow},
-    endpoint::{EndpointAdd, EndpointCommand},
+    endpoint::{EndpointAdd, EndpointCommand, EndpointSet},
     plugin::{ConfigSource, PluginCommand, PluginLoadArgs},
     service::{BackendCommand, ReapArgs, ServiceCommand, SocketsCommand},
 };

@@ -13,7 +13,10 @@ mod socket;
 pub use attachment::{Attachment, AttachmentKind, AttachmentMode, Candidate, Owner, ProgramSource};
 pub use capabilities::{Capabilities, Feature, Support};
 pub use chain::{Chain, ChainEntry, EntryId, Hook, HookPoint, Placement};
-pub use device::{Device, DeviceMode, DeviceStats, MacAddress, NetkitPolicy, NetkitScrub, PairSpec};
+pub use device::{
+    Device, DeviceMode, DeviceStats, EndSettings, MacAddress, NetkitPolicy, NetkitScrub, PairChange,
+    PairSpec, Segmentation,
+};
 pub use endpoint::{Endpoint, EndpointMode, EndpointSpec};
 pub use ids::{
     IfIndex, InvalidName, LinkId, Name, NetnsCookie, NetnsId, ProgramId, Revision, ServiceId, SocketCookie,

@@ -4,12 +4,19 @@
 //! touches, and can be undone by name alone without knowing how far it got; so a plan found in the store after
 //! a crash is undone (or, where it takes something away, finished) by the same code that carries plans out.
 
+mod change;
+
 use std::{net::IpAddr, path::PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Attachment, Candidate, Endpoint, HookPoint, Name, PairSpec, ProgramSource};
+use crate::model::{
+    Attachment, Candidate, EndSettings, Endpoint, HookPoint, IfIndex, Name, NetkitPolicy, NetnsId, PairSpec,
+    ProgramSource,
+};
+
+pub use self::change::PairState;
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +73,99 @@ pub enum Op {
         /// Where it is: a legacy tc filter is found there by its pinned program.
         target: Target,
     },
+    /// Keep what both stacks send through a pair to a size, whatever its MTU: while its ends differ, the larger one
+    /// would send what the smaller one drops.
+    HoldRoutes {
+        /// The pair.
+        pair: PairEnds,
+        /// Bytes.
+        mtu: u32,
+        /// The node's routes through it.
+        node: Vec<RouteKey>,
+        /// The endpoint's routes through it.
+        endpoint: Vec<RouteKey>,
+    },
+    /// Let the same routes follow the pair's MTU again.
+    ReleaseRoutes {
+        /// The pair.
+        pair: PairEnds,
+        /// Bytes: what they were held to.
+        mtu: u32,
+        /// The node's routes through it.
+        node: Vec<RouteKey>,
+        /// The endpoint's routes through it.
+        endpoint: Vec<RouteKey>,
+    },
+    /// Set the MTU and the sizes of one end of a pair.
+    SetEnd {
+        /// The pair.
+        pair: PairEnds,
+        /// Which end.
+        end: End,
+        /// What to.
+        to: EndSettings,
+        /// What it was; none where this is itself an undoing, for which a device that is gone is fine.
+        from: Option<EndSettings>,
+    },
+    /// Set the policies of a netkit pair.
+    SetPolicies {
+        /// The pair.
+        pair: PairEnds,
+        /// What to.
+        to: Policies,
+        /// What they were; none as in [`Op::SetEnd`].
+        from: Option<Policies>,
+    },
+    /// Tell the datapath of an endpoint's new MTU: its entries, and its programs, which are replaced in their places.
+    Refresh {
+        /// The endpoint as it will be.
+        endpoint: Box<Endpoint>,
+        /// As it was; none as in [`Op::SetEnd`].
+        before: Option<Box<Endpoint>>,
+    },
+}
+
+/// Both ends of a pair of ours, as a step finds them again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairEnds {
+    /// The node's end.
+    pub host: IfIndex,
+    /// The alias we gave it: another device with its index is not ours, and stays.
+    pub alias: String,
+    /// A path of the other end's namespace.
+    pub netns: PathBuf,
+    /// What that namespace is, should the path have become another's.
+    pub netns_id: NetnsId,
+    /// The other end, in that namespace.
+    pub peer: IfIndex,
+}
+
+/// One end of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// The node's.
+    Host,
+    /// The endpoint's.
+    Peer,
+}
+
+/// A netkit pair's policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policies {
+    /// Towards the endpoint.
+    pub primary: NetkitPolicy,
+    /// From the endpoint.
+    pub peer: NetkitPolicy,
+}
+
+/// A route through a known device, by what tells it from others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteKey {
+    /// Where to.
+    pub destination: IpNet,
+    /// Its metric: lower goes first.
+    pub priority: u32,
 }
 
 /// Where a program is to be attached.
@@ -129,6 +229,27 @@ impl Op {
                 addresses: endpoint.addresses.iter().map(IpNet::addr).collect(),
             }),
             Self::Attach { id, target, .. } => Some(Self::Detach { id: id.clone(), target: target.clone() }),
+            Self::HoldRoutes { pair, mtu, node, endpoint } => Some(Self::ReleaseRoutes {
+                pair: pair.clone(),
+                mtu: *mtu,
+                node: node.clone(),
+                endpoint: endpoint.clone(),
+            }),
+            Self::ReleaseRoutes { pair, mtu, node, endpoint } => Some(Self::HoldRoutes {
+                pair: pair.clone(),
+                mtu: *mtu,
+                node: node.clone(),
+                endpoint: endpoint.clone(),
+            }),
+            Self::SetEnd { pair, end, from, .. } => {
+                from.map(|from| Self::SetEnd { pair: pair.clone(), end: *end, to: from, from: None })
+            }
+            Self::SetPolicies { pair, from, .. } => {
+                from.map(|from| Self::SetPolicies { pair: pair.clone(), to: from, from: None })
+            }
+            Self::Refresh { before, .. } => {
+                before.clone().map(|before| Self::Refresh { endpoint: before, before: None })
+            }
             Self::Wire { .. } | Self::DeleteDevice { .. } | Self::Withdraw { .. } | Self::Detach { .. } => {
                 None
             }
@@ -190,7 +311,7 @@ mod tests {
     use super::*;
     use crate::model::{
         AttachmentKind, DeviceMode, EndpointMode, EndpointSpec, Hook, IfIndex, Labels, LinkId, NetkitPolicy,
-        NetnsCookie, NetnsId, Owner, ProgramId,
+        NetnsCookie, NetnsId, Owner, ProgramId, Segmentation,
     };
 
     fn endpoint() -> Endpoint {
@@ -218,8 +339,7 @@ mod tests {
                 headroom: None,
                 tailroom: None,
                 mtu: 1_500,
-                gso_max_size: None,
-                gro_max_size: None,
+                segmentation: Segmentation::default(),
             },
             decided_by: "datapath-mode".into(),
             addresses: vec!["10.0.0.2/32".parse().unwrap()],
@@ -234,22 +354,10 @@ mod tests {
 
     fn pair() -> PairSpec {
         PairSpec {
-            mode: DeviceMode::Veth,
-            host_name: "nl7".into(),
-            peer_name: "eth0".into(),
-            host_mac: None,
-            peer_mac: None,
             addresses: vec!["10.0.0.2/32".parse().unwrap()],
-            mtu: 1_500,
-            primary_policy: NetkitPolicy::Forward,
             peer_policy: NetkitPolicy::Blackhole,
-            scrub: None,
-            peer_scrub: None,
-            headroom: None,
-            tailroom: None,
-            gso_max_size: None,
-            gro_max_size: None,
             alias: "netloom web".into(),
+            ..PairSpec::plain(DeviceMode::Veth, "nl7", "eth0")
         }
     }
 

@@ -7,7 +7,8 @@ use crate::{
     answer::{RawMode, RawPlacement, RawReapPlan},
     model::{
         AttachmentKind, AttachmentMode, Candidate, Capabilities, Chain, DeviceMode, EndpointMode,
-        EndpointSpec, EntryId, Feature, NetkitPolicy, Placement, Protocol, ReapEvent, ReapPlan, SocketFilter,
+        EndpointSpec, EntryId, Feature, NetkitPolicy, Placement, Protocol, ReapEvent, ReapPlan, Segmentation,
+        SocketFilter,
     },
 };
 
@@ -169,11 +170,12 @@ pub fn mode(
     let mtu = raw.mtu.unwrap_or(defaults.mtu);
     let least = if has_ipv6 { 1_280 } else { 68 };
     bounds("the MTU", mtu.into(), least, 65_535)?;
-    for (what, value) in [("gso_max_size", raw.gso_max_size), ("gro_max_size", raw.gro_max_size)] {
-        if let Some(value) = value {
-            bounds(what, value.into(), 4_096, 524_280)?;
-        }
-    }
+    let segmentation = Segmentation {
+        gso_max_size: raw.gso_max_size,
+        gro_max_size: raw.gro_max_size,
+        ..Segmentation::default()
+    };
+    segmentation_sizes(&segmentation)?;
 
     Ok(EndpointMode {
         device: raw.device,
@@ -186,9 +188,22 @@ pub fn mode(
         headroom: raw.headroom,
         tailroom: raw.tailroom,
         mtu,
-        gso_max_size: raw.gso_max_size,
-        gro_max_size: raw.gro_max_size,
+        segmentation,
     })
+}
+
+/// Checks the sizes that are given against what any device takes: `GSO_MAX_SIZE` of the kernel is the most, and
+/// below the least not even one full packet fits.
+///
+/// # Errors
+/// [`InvalidAnswer::OutOfBounds`].
+pub fn segmentation_sizes(sizes: &Segmentation) -> Result<(), InvalidAnswer> {
+    for (what, value) in sizes.sizes() {
+        if let Some(value) = value {
+            bounds(what, value.into(), 4_096, 524_280)?;
+        }
+    }
+    Ok(())
 }
 
 /// The attachment kind for a device when policy leaves it open: netkit links on netkit, tcx elsewhere, legacy

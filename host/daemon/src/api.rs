@@ -12,8 +12,8 @@ use axum::{
 };
 use netloom_api::types::{
     AttachAnswer, AttachRequest, Attachment, BackendRequest, Chain, Decision, Doctor, Done, EndpointSpec,
-    EndpointView, Name, PluginInspection, PluginLoad, PluginView, ReapReport, ReapRequest, Service,
-    SocketView, Status,
+    EndpointView, Name, PairChange, PluginInspection, PluginLoad, PluginView, ReapReport, ReapRequest,
+    Service, SocketView, Status,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -30,7 +30,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/doctor", get(doctor))
         .route("/v1/endpoints", get(endpoints).post(add_endpoint))
-        .route("/v1/endpoints/{name}", get(endpoint).delete(delete_endpoint))
+        .route("/v1/endpoints/{name}", get(endpoint).patch(change_endpoint).delete(delete_endpoint))
         .route("/v1/chains", get(chains))
         .route("/v1/attachments", get(attachments).post(attach))
         .route("/v1/attachments/{id}", delete(detach))
@@ -85,6 +85,11 @@ async fn add_endpoint(State(node): Shared, body: Bytes) -> Answer<EndpointView> 
 
 async fn endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<EndpointView> {
     Ok(Json(node.endpoint(&name(&text)?).await?))
+}
+
+async fn change_endpoint(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<EndpointView> {
+    let (name, change) = (name(&text)?, parse::<PairChange>(&body)?);
+    to_the_end(async move { node.change_endpoint(&name, change).await }).await
 }
 
 async fn delete_endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<Done> {

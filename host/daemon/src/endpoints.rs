@@ -7,13 +7,13 @@ use netloom_api::types::{Done, EndpointView};
 use netloom_core::{
     model::{
         Attachment, AttachmentKind, Candidate, DeviceMode, Endpoint, EndpointMode, EndpointSpec, HookPoint,
-        IfIndex, Labels, Name, Owner, PairSpec, ProgramSource,
+        IfIndex, Labels, Name, Owner, PairChange, PairSpec, ProgramSource,
     },
-    plan::{Op, Plan, Target},
+    plan::{Op, PairEnds, Plan, Target},
 };
 use netloom_kernel::netns::Netns;
 
-use crate::{failure::Failure, naming, node::Node, store::Changes};
+use crate::{failure::Failure, naming, node::Node, pairs, store::Changes};
 
 impl Node {
     /// Attaches an endpoint: policy decides its mode, then its devices, addresses, routes and programs are made,
@@ -96,6 +96,38 @@ impl Node {
     /// One endpoint.
     pub(crate) async fn endpoint(&self, name: &Name) -> Result<EndpointView, Failure> {
         self.view(self.endpoint_record(name)?).await
+    }
+
+    /// Changes an endpoint while packets go through it: both ends of its pair or, if one of them cannot be, none.
+    pub(crate) async fn change_endpoint(
+        &self,
+        name: &Name,
+        change: PairChange,
+    ) -> Result<EndpointView, Failure> {
+        let subject = format!("endpoint {name}");
+        let _guard = self.locks.netns(self.endpoint_record(name)?.netns).await;
+        // It may have gone while another change was waited for.
+        let endpoint = self.endpoint_record(name)?;
+        let ipv6 = endpoint.addresses.iter().any(|address| address.addr().is_ipv6());
+        pairs::check(&change, endpoint.mode.device.is_netkit(), ipv6, &subject)?;
+        let mut changed = endpoint.clone();
+        changed.mode.apply(&change);
+        let ends = PairEnds {
+            host: endpoint.host_ifindex,
+            alias: naming::alias(&self.instance, name),
+            netns: endpoint.spec.netns.clone(),
+            netns_id: endpoint.netns,
+            peer: endpoint.peer_ifindex,
+        };
+        let both = Some((Box::new(endpoint), Box::new(changed.clone())));
+        let context = format!("{subject} was not changed");
+        let state = self.pair_state(ends, both).await.map_err(|failure| failure.context(context.clone()))?;
+        let plan = Plan::change_pair(format!("change {subject}"), &state, &change);
+        let journal = self.begin(&plan)?;
+        self.execute(plan, journal, |_, changes: &Changes| changes.put(name.as_str(), &changed))
+            .await
+            .map_err(|failure| failure.context(context))?;
+        self.view(changed).await
     }
 
     /// Takes an endpoint away, with its devices and programs. What is gone already is no error.
@@ -221,8 +253,9 @@ impl Node {
             peer_scrub,
             headroom,
             tailroom,
-            gso_max_size: endpoint.mode.gso_max_size,
-            gro_max_size: endpoint.mode.gro_max_size,
+            segmentation: endpoint.mode.segmentation,
+            tx_queues: None,
+            rx_queues: None,
             alias: naming::alias(&self.instance, &endpoint.spec.name),
         }
     }

@@ -183,6 +183,11 @@ impl Node {
             }
             Op::Detach { id, target } => self.detach_program(id, target).await?,
             Op::DeleteDevice { name, alias } => self.delete_device(name, alias).await?,
+            Op::HoldRoutes { .. }
+            | Op::ReleaseRoutes { .. }
+            | Op::SetEnd { .. }
+            | Op::SetPolicies { .. }
+            | Op::Refresh { .. } => self.apply_to_pair(op).await?,
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod locks;
 mod metrics;
 mod naming;
 mod node;
+mod pairs;
 mod plugins;
 mod policy;
 mod reap;

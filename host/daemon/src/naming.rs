@@ -62,6 +62,13 @@ pub(crate) fn pin(bpffs: &Path, attachment: &str) -> PathBuf {
     bpffs.join(folder.replace('.', "~")).join(file.replace('.', "~"))
 }
 
+/// Where the program is pinned that is about to take the place of a pinned one.
+pub(crate) fn next_pin(pin: &Path) -> PathBuf {
+    let mut name = pin.file_name().unwrap_or_default().to_owned();
+    name.push("~next");
+    pin.with_file_name(name)
+}
+
 /// Where the maps are pinned that an attachment's object wants pinned by name.
 pub(crate) fn map_folder(bpffs: &Path, attachment: &str) -> PathBuf {
     bpffs.join("objects").join(attachment.replace('.', "~"))

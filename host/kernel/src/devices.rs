@@ -8,7 +8,9 @@ mod address;
 mod device;
 mod endpoint;
 mod error;
+mod hold;
 mod pair;
+mod peer;
 mod readback;
 mod route;
 mod sysctl;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoNetkit, LinkAttribute, LinkMessage};
-use netloom_core::model::{Device, IfIndex, NetkitPolicy};
+use netloom_core::model::{Device, EndSettings, IfIndex, NetkitPolicy};
 use rtnetlink::{LinkMessageBuilder, LinkNetkit, LinkUnspec};
 use tokio::{runtime::Handle, task::AbortHandle};
 
@@ -25,7 +27,8 @@ pub use self::{
     device::NetkitDetails,
     endpoint::{Connected, GATEWAY_V4, GATEWAY_V6},
     error::{DeviceError, NetlinkError},
-    pair::Pair,
+    pair::{Pair, check_mtu},
+    peer::Peer,
     route::Route,
     sysctl::{IpFamily, Sysctl},
 };
@@ -133,19 +136,6 @@ impl Devices {
         }
     }
 
-    /// Sets the MTU of a device, in bytes; not of its other end.
-    ///
-    /// # Errors
-    /// [`DeviceError::NotFound`], [`DeviceError::Mtu`], [`DeviceError::Ignored`], [`DeviceError::Netlink`].
-    pub async fn set_mtu(&self, index: IfIndex, mtu: u32) -> Result<(), DeviceError> {
-        let device = self.existing_device(index).await?;
-        pair::check_mtu(&device.name, mtu, false)?;
-        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index.0).mtu(mtu).build();
-        self.change(&device.name, "set the MTU", message).await?;
-        let now = self.existing_device(index).await?;
-        readback::equal(&now.name, "mtu", &mtu, &now.mtu, "a device that can change it")
-    }
-
     /// Sets the policies of a netkit pair, through its primary: towards the endpoint, and from it.
     ///
     /// # Errors
@@ -175,21 +165,23 @@ impl Devices {
         readback::equal(&now.name, "peer policy", &Some(peer), &now.peer_policy, "Linux 6.7")
     }
 
-    /// Sets the largest GSO and GRO packets of a device, in bytes; none leaves as it is.
+    /// Sets a device's MTU and its GSO and GRO sizes, in one request; not its other end's. The kernel sets one after
+    /// the other: if it refuses one, those before it are set.
     ///
     /// # Errors
-    /// [`DeviceError::NotFound`], [`DeviceError::Ignored`], [`DeviceError::Netlink`].
-    pub async fn set_segmentation(
-        &self,
-        index: IfIndex,
-        gso_max_size: Option<u32>,
-        gro_max_size: Option<u32>,
-    ) -> Result<(), DeviceError> {
+    /// [`DeviceError::NotFound`], [`DeviceError::Mtu`], [`DeviceError::Ignored`], [`DeviceError::Netlink`].
+    pub async fn set(&self, index: IfIndex, settings: &EndSettings) -> Result<Device, DeviceError> {
         let device = self.existing_device(index).await?;
+        if let Some(mtu) = settings.mtu {
+            check_mtu(&device.name, mtu, false)?;
+        }
         let mut message = LinkMessageBuilder::<LinkUnspec>::new().index(index.0).build();
-        message.attributes.extend(pair::segmentation(gso_max_size, gro_max_size));
-        self.change(&device.name, "set the GSO and GRO sizes", message).await?;
-        readback::segmentation(&self.existing_device(index).await?, gso_max_size, gro_max_size)
+        message.attributes.extend(settings.mtu.map(LinkAttribute::Mtu));
+        message.attributes.extend(pair::segmentation(&settings.segmentation));
+        self.change(&device.name, "set the MTU, GSO and GRO sizes", message).await?;
+        let now = self.existing_device(index).await?;
+        readback::settings(&now, settings)?;
+        Ok(now)
     }
 
     /// Sets a device up or down.

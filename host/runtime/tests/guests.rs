@@ -207,7 +207,7 @@ async fn answers_that_are_none_are_refused() {
         ("place", "replace-foreign", "belongs to another program"),
         ("choose", "mtu-zero", "the MTU is 0"),
         ("choose", "mtu-huge", "the MTU is 4294967295"),
-        ("choose", "gso-huge", "gso_max_size is 4294967295"),
+        ("choose", "gso-huge", "gso-max-size is 4294967295"),
         ("plan", "grace-huge", "grace period"),
         ("plan", "too-many", "plan trapped"),
         ("judge", "too-few", "99 answers for 100"),

@@ -106,6 +106,14 @@ impl Daemon {
         self.runtime.block_on(self.client.post(route, body))
     }
 
+    /// `PATCH route`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn patch<T: DeserializeOwned>(&self, route: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.runtime.block_on(self.client.patch(route, body))
+    }
+
     /// `DELETE route`.
     ///
     /// # Errors

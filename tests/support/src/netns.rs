@@ -176,7 +176,16 @@ impl Netns {
     /// If there is no route.
     #[must_use]
     pub fn send_datagrams(&self, to: SocketAddr, interval: Duration) -> UdpSender {
-        UdpSender::start(self, to, interval)
+        UdpSender::start(self, to, interval, 8)
+    }
+
+    /// As [`Self::send_datagrams`], each of so many bytes.
+    ///
+    /// # Panics
+    /// If there is no route.
+    #[must_use]
+    pub fn send_large_datagrams(&self, to: SocketAddr, interval: Duration, bytes: usize) -> UdpSender {
+        UdpSender::start(self, to, interval, bytes)
     }
 
     /// A thread that reads inside until the connection ends; see [`TcpConnection::blocked_reader`].

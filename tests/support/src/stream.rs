@@ -23,7 +23,8 @@ pub struct UdpSender {
 }
 
 impl UdpSender {
-    pub(crate) fn start(netns: &Netns, to: SocketAddr, interval: Duration) -> Self {
+    /// Datagrams of `size` bytes, at least the 8 of their number.
+    pub(crate) fn start(netns: &Netns, to: SocketAddr, interval: Duration, size: usize) -> Self {
         let socket = netns
             .run(|| {
                 let socket = UdpSocket::bind(unspecified(to))?;
@@ -36,9 +37,10 @@ impl UdpSender {
         let (seen, count) = (Arc::clone(&stop), Arc::clone(&sent));
         let thread = thread::spawn(move || {
             let mut number = 0_u64;
+            let filling = vec![0; size.saturating_sub(size_of_val(&number))];
             while !seen.load(Ordering::Relaxed) {
                 // One that cannot be sent counts as sent and lost: its number never arrives.
-                drop(socket.send(&number.to_be_bytes()));
+                drop(socket.send(&[&number.to_be_bytes(), filling.as_slice()].concat()));
                 number += 1;
                 count.store(number, Ordering::Relaxed);
                 thread::sleep(interval);
@@ -97,16 +99,20 @@ pub struct Arrivals {
 impl UdpReceiver {
     pub(crate) fn start(netns: &Netns, address: SocketAddr) -> Self {
         let socket = bind(netns, address);
+        // A busy machine may leave the counting thread waiting; what overflows meanwhile would count as lost.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 16 << 20)
+            .expect("root can have a large buffer");
         let address = socket.local_addr().expect("a bound socket has an address");
         let stop = Arc::new(AtomicBool::new(false));
         let distinct = Arc::new(AtomicU64::new(0));
         let (seen, count) = (Arc::clone(&stop), Arc::clone(&distinct));
         let thread = thread::spawn(move || {
             let mut arrived = HashMap::new();
-            let mut number = [0; 8];
+            let mut datagram = vec![0; 1 << 16];
             while !seen.load(Ordering::Relaxed) {
-                if matches!(socket.recv(&mut number), Ok(8)) {
-                    *arrived.entry(u64::from_be_bytes(number)).or_default() += 1;
+                let received = socket.recv(&mut datagram).unwrap_or_default();
+                if let Some(number) = datagram.get(..received).and_then(<[u8]>::first_chunk) {
+                    *arrived.entry(u64::from_be_bytes(*number)).or_default() += 1;
                     count.store(u64::try_from(arrived.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
                 }
             }

@@ -1,9 +1,9 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use netloom_core::model::{MacAddress, Name};
+use netloom_core::model::{MacAddress, Name, NetkitPolicy, PairChange};
 
-use super::values::{label, netns};
+use super::values::{label, netns, policy};
 
 /// `netloom endpoint …`
 #[derive(Debug, Subcommand)]
@@ -18,12 +18,72 @@ pub(crate) enum EndpointCommand {
         /// Its name
         name: Name,
     },
+    /// Change an endpoint's MTU, GSO and GRO sizes or default policies while packets go through it
+    ///
+    /// Both ends of its pair change, or none; no packet is lost, and the endpoint is not restarted.
+    Set(EndpointSet),
     /// Detach an endpoint and delete its devices
     #[command(visible_alias = "rm")]
     Delete {
         /// Its name
         name: Name,
     },
+}
+
+/// `netloom endpoint set`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  netloom endpoint set web --mtu 9000
+  netloom endpoint set web --gso-max-size 196608 --gro-max-size 196608
+  netloom endpoint set web --peer-policy blackhole")]
+pub(crate) struct EndpointSet {
+    /// Its name
+    pub(crate) name: Name,
+    #[command(flatten)]
+    pub(crate) change: PairArgs,
+}
+
+/// What can be changed of a pair.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct PairArgs {
+    /// The largest packet, in bytes
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mtu: Option<u32>,
+    /// The largest packet that segmentation offload makes; above 65536, of IPv6 alone (BIG TCP)
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) gso_max_size: Option<u32>,
+    /// The largest packet that received ones are gathered into; above 65536, of IPv6 alone
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) gro_max_size: Option<u32>,
+    /// As --gso-max-size, of IPv4 [default: up to 65536, the same]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) gso_ipv4_max_size: Option<u32>,
+    /// As --gro-max-size, of IPv4 [default: up to 65536, the same]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) gro_ipv4_max_size: Option<u32>,
+    /// netkit: what becomes of a packet to the endpoint that no program decided on
+    #[arg(long, value_name = "POLICY", value_parser = policy())]
+    pub(crate) policy: Option<NetkitPolicy>,
+    /// netkit: what becomes of a packet from the endpoint that no program decided on
+    #[arg(long, value_name = "POLICY", value_parser = policy())]
+    pub(crate) peer_policy: Option<NetkitPolicy>,
+}
+
+impl PairArgs {
+    /// As the API has it.
+    pub(crate) fn change(&self) -> PairChange {
+        PairChange {
+            mtu: self.mtu,
+            gso_max_size: self.gso_max_size,
+            gro_max_size: self.gro_max_size,
+            gso_ipv4_max_size: self.gso_ipv4_max_size,
+            gro_ipv4_max_size: self.gro_ipv4_max_size,
+            primary_policy: self.policy,
+            peer_policy: self.peer_policy,
+        }
+    }
 }
 
 /// `netloom endpoint add`

@@ -8,7 +8,7 @@ use std::{
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use netloom_api::types::HookPoint;
-use netloom_core::model::Protocol;
+use netloom_core::model::{NetkitPolicy, Protocol};
 
 /// Parses `KEY=VALUE`.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
@@ -36,6 +36,14 @@ pub(super) fn netns(text: &str) -> Result<PathBuf, String> {
 pub(super) fn hook_point() -> impl TypedValueParser<Value = HookPoint> {
     PossibleValuesParser::new(HookPoint::ALL.map(HookPoint::as_str)).try_map(|text| {
         HookPoint::ALL.into_iter().find(|point| point.as_str() == text).ok_or("not a hook point")
+    })
+}
+
+/// Parses a netkit policy's name.
+pub(super) fn policy() -> impl TypedValueParser<Value = NetkitPolicy> {
+    PossibleValuesParser::new(["forward", "blackhole"]).map(|text| match text.as_str() {
+        "blackhole" => NetkitPolicy::Blackhole,
+        _ => NetkitPolicy::Forward,
     })
 }
 

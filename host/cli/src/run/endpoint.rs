@@ -5,7 +5,7 @@ use netloom_api::{
 
 use super::attachment::done;
 use crate::{
-    args::{EndpointAdd, EndpointCommand},
+    args::{EndpointAdd, EndpointCommand, EndpointSet},
     failure::Failure,
     output::Output,
     route::encoded,
@@ -21,6 +21,10 @@ pub(super) async fn run(client: &Client, command: EndpointCommand, output: &Outp
         }
         EndpointCommand::Show { name } => {
             output.show(&client.get::<EndpointView>(&format!("/v1/endpoints/{}", encoded(&name))).await?)
+        }
+        EndpointCommand::Set(EndpointSet { name, change }) => {
+            let route = format!("/v1/endpoints/{}", encoded(&name));
+            output.show(&client.patch::<EndpointView>(&route, &change.change()).await?)
         }
         EndpointCommand::Delete { name } => {
             done(output, &client.delete(&format!("/v1/endpoints/{}", encoded(&name))).await?)

@@ -57,6 +57,15 @@ fn an_endpoint_is_asked_for_in_full() {
 }
 
 #[test]
+fn a_change_of_an_endpoint_names_what_changes_and_nothing_else() {
+    let request = asked(&["endpoint", "set", "web", "--mtu", "9000", "--peer-policy", "forward"]);
+    assert_eq!(request.route, "PATCH /v1/endpoints/web");
+    let given: Vec<_> =
+        request.body.as_object().unwrap().iter().filter(|(_, value)| !value.is_null()).collect();
+    assert_eq!(given, [(&"mtu".to_owned(), &json!(9_000)), (&"peer_policy".to_owned(), &json!("forward"))]);
+}
+
+#[test]
 fn relative_paths_become_absolute() {
     let daemon = Answers::default().ok("POST /v1/attachments", &attach_answer()).serve();
     daemon

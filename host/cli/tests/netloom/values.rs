@@ -10,8 +10,8 @@ use netloom_api::types::{
     SocketView, Status,
 };
 use netloom_core::model::{
-    Candidate, ChainEntry, DeviceMode, DeviceStats, EndpointMode, Hook, IfIndex, LinkId, MacAddress,
-    NetkitPolicy, NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol, Revision, ServiceId,
+    Candidate, ChainEntry, DeviceMode, EndpointMode, Hook, IfIndex, LinkId, MacAddress, NetkitPolicy,
+    NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol, Revision, Segmentation, ServiceId,
     SocketCookie, SocketState, Support,
 };
 
@@ -94,8 +94,7 @@ fn mode(device: DeviceMode, attachment: AttachmentKind) -> EndpointMode {
         headroom: None,
         tailroom: None,
         mtu: 1500,
-        gso_max_size: None,
-        gro_max_size: None,
+        segmentation: Segmentation::default(),
     }
 }
 
@@ -116,7 +115,7 @@ fn device(name: &str, mode: DeviceMode) -> Device {
         peer_policy: Some(NetkitPolicy::Blackhole),
         gso_max_size: 65_536,
         gro_max_size: 65_536,
-        stats: DeviceStats::default(),
+        ..Device::default()
     }
 }
 

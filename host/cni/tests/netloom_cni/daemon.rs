@@ -18,7 +18,7 @@ use netloom_api::types::{
     AttachmentKind, Device, Done, Endpoint, EndpointCounters, EndpointSpec, EndpointView, ErrorBody,
 };
 use netloom_core::model::{
-    DeviceMode, DeviceStats, EndpointMode, IfIndex, MacAddress, NetkitPolicy, NetnsCookie, NetnsId,
+    DeviceMode, EndpointMode, IfIndex, MacAddress, NetkitPolicy, NetnsCookie, NetnsId, Segmentation,
 };
 
 type Shared = Arc<Mutex<Node>>;
@@ -179,8 +179,7 @@ fn view(spec: EndpointSpec) -> EndpointView {
             headroom: None,
             tailroom: None,
             mtu: 1450,
-            gso_max_size: None,
-            gro_max_size: None,
+            segmentation: Segmentation::default(),
         },
         decided_by: "datapath-mode".to_owned(),
         addresses: addresses.into_iter().map(Into::into).collect(),
@@ -202,13 +201,7 @@ fn view(spec: EndpointSpec) -> EndpointView {
         mtu: 1450,
         mac: endpoint.host_mac,
         up: true,
-        alias: None,
-        netkit_primary: None,
-        policy: None,
-        peer_policy: None,
-        gso_max_size: 65_536,
-        gro_max_size: 65_536,
-        stats: DeviceStats::default(),
+        ..Device::default()
     };
     EndpointView { endpoint, device: Some(device), counters: EndpointCounters::default() }
 }

@@ -110,6 +110,107 @@ impl From<MacAddress> for String {
     }
 }
 
+/// The largest packets that a device's segmentation offload makes (GSO) and aggregates (GRO), in bytes. Above 65,536
+/// they are "BIG TCP".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segmentation {
+    /// Largest GSO packet; of IPv6 alone where it is above 65,536.
+    pub gso_max_size: Option<u32>,
+    /// Largest GRO packet; of IPv6 alone where it is above 65,536.
+    pub gro_max_size: Option<u32>,
+    /// Largest GSO packet of IPv4 (6.3). Up to 65,536 the kernel lets it follow `gso_max_size`.
+    #[serde(default)]
+    pub gso_ipv4_max_size: Option<u32>,
+    /// Largest GRO packet of IPv4 (6.3). Up to 65,536 the kernel lets it follow `gro_max_size`.
+    #[serde(default)]
+    pub gro_ipv4_max_size: Option<u32>,
+}
+
+impl Segmentation {
+    /// Each size with its name, as in CLI and API.
+    #[must_use]
+    pub const fn sizes(&self) -> [(&'static str, Option<u32>); 4] {
+        [
+            ("gso-max-size", self.gso_max_size),
+            ("gro-max-size", self.gro_max_size),
+            ("gso-ipv4-max-size", self.gso_ipv4_max_size),
+            ("gro-ipv4-max-size", self.gro_ipv4_max_size),
+        ]
+    }
+
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// This, and where it says nothing the other.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        const fn either(first: Option<u32>, second: Option<u32>) -> Option<u32> {
+            if first.is_some() { first } else { second }
+        }
+        Self {
+            gso_max_size: either(self.gso_max_size, other.gso_max_size),
+            gro_max_size: either(self.gro_max_size, other.gro_max_size),
+            gso_ipv4_max_size: either(self.gso_ipv4_max_size, other.gso_ipv4_max_size),
+            gro_ipv4_max_size: either(self.gro_ipv4_max_size, other.gro_ipv4_max_size),
+        }
+    }
+}
+
+/// What one end of a pair is to be set to, at once; what is none stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndSettings {
+    /// Bytes.
+    pub mtu: Option<u32>,
+    /// Bytes.
+    #[serde(flatten)]
+    pub segmentation: Segmentation,
+}
+
+/// What is to change of a pair while packets go through it; what is none stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PairChange {
+    /// Bytes, both ends.
+    pub mtu: Option<u32>,
+    /// Bytes, both ends.
+    pub gso_max_size: Option<u32>,
+    /// Bytes, both ends.
+    pub gro_max_size: Option<u32>,
+    /// Bytes, both ends.
+    pub gso_ipv4_max_size: Option<u32>,
+    /// Bytes, both ends.
+    pub gro_ipv4_max_size: Option<u32>,
+    /// netkit: towards the endpoint.
+    pub primary_policy: Option<NetkitPolicy>,
+    /// netkit: from the endpoint.
+    pub peer_policy: Option<NetkitPolicy>,
+}
+
+impl PairChange {
+    /// What concerns each end.
+    #[must_use]
+    pub const fn end(&self) -> EndSettings {
+        EndSettings {
+            mtu: self.mtu,
+            segmentation: Segmentation {
+                gso_max_size: self.gso_max_size,
+                gro_max_size: self.gro_max_size,
+                gso_ipv4_max_size: self.gso_ipv4_max_size,
+                gro_ipv4_max_size: self.gro_ipv4_max_size,
+            },
+        }
+    }
+
+    /// Whether it asks for nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A device pair to create: the node's end and, born in the endpoint's namespace under its final name, the
 /// endpoint's end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,16 +241,49 @@ pub struct PairSpec {
     pub headroom: Option<u16>,
     /// netkit: bytes behind packets.
     pub tailroom: Option<u16>,
-    /// Bytes, both ends; none leaves the kernel's default.
-    pub gso_max_size: Option<u32>,
-    /// Bytes, both ends; none leaves the kernel's default.
-    pub gro_max_size: Option<u32>,
+    /// Both ends; what is none keeps the kernel's default.
+    #[serde(flatten)]
+    pub segmentation: Segmentation,
+    /// Transmit queues of each end; none leaves the kernel's default of one.
+    #[serde(default)]
+    pub tx_queues: Option<u32>,
+    /// Receive queues of each end; none leaves the kernel's default of one.
+    #[serde(default)]
+    pub rx_queues: Option<u32>,
     /// Shown by `ip link`; says whose device it is.
     pub alias: String,
 }
 
-/// A device as the kernel reports it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl PairSpec {
+    /// A pair without addresses and wishes: MTU 1500, packets forwarded in both directions, all else as the kernel
+    /// has it.
+    #[must_use]
+    pub fn plain(mode: DeviceMode, host_name: impl Into<String>, peer_name: impl Into<String>) -> Self {
+        Self {
+            mode,
+            host_name: host_name.into(),
+            peer_name: peer_name.into(),
+            host_mac: None,
+            peer_mac: None,
+            addresses: Vec::new(),
+            mtu: 1_500,
+            primary_policy: NetkitPolicy::Forward,
+            peer_policy: NetkitPolicy::Forward,
+            scrub: None,
+            peer_scrub: None,
+            headroom: None,
+            tailroom: None,
+            segmentation: Segmentation::default(),
+            tx_queues: None,
+            rx_queues: None,
+            alias: String::new(),
+        }
+    }
+}
+
+/// A device as the kernel reports it: what `ip -details -statistics link show` tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Device {
     /// At most 15 bytes.
     pub name: String,
@@ -163,30 +297,78 @@ pub struct Device {
     pub kind: String,
     /// Index of the other end of a pair, in the other end's namespace.
     pub peer_ifindex: Option<IfIndex>,
+    /// The other end's namespace, by the number this one's namespace has for it; none if both are in one.
+    pub peer_nsid: Option<i32>,
     /// Bytes.
     pub mtu: u32,
+    /// The least MTU it takes.
+    pub min_mtu: u32,
+    /// The greatest MTU it takes; 0 if there is no limit.
+    pub max_mtu: u32,
     /// None without a link layer.
     pub mac: Option<MacAddress>,
     /// Administratively up.
     pub up: bool,
+    /// Its operational state: `up`, `down`, `lower-layer-down`, `unknown`, as RFC 2863 has them.
+    pub state: String,
+    /// The queueing discipline: `noqueue`, `fq`.
+    pub qdisc: String,
+    /// Packets its queue holds.
+    pub tx_queue_length: u32,
+    /// Transmit queues.
+    pub tx_queues: u32,
+    /// Receive queues.
+    pub rx_queues: u32,
     /// Set by Netloom on its own devices.
     pub alias: Option<String>,
+    /// The index of the bridge, bond or VRF it belongs to.
+    pub controller: Option<IfIndex>,
     /// netkit: whether this end is the primary.
     pub netkit_primary: Option<bool>,
     /// netkit: this end's policy.
     pub policy: Option<NetkitPolicy>,
     /// netkit: the other end's policy.
     pub peer_policy: Option<NetkitPolicy>,
-    /// Bytes.
+    /// netkit: this end's scrubbing (6.13).
+    pub scrub: Option<NetkitScrub>,
+    /// netkit: the other end's scrubbing (6.13).
+    pub peer_scrub: Option<NetkitScrub>,
+    /// netkit: bytes in front of packets (6.14).
+    pub headroom: Option<u16>,
+    /// netkit: bytes behind packets (6.14).
+    pub tailroom: Option<u16>,
+    /// Bytes; largest GSO packet.
     pub gso_max_size: u32,
-    /// Bytes.
+    /// Bytes; largest GRO packet.
     pub gro_max_size: u32,
+    /// Bytes; largest GSO packet of IPv4; none before 6.3.
+    pub gso_ipv4_max_size: Option<u32>,
+    /// Bytes; largest GRO packet of IPv4; none before 6.3.
+    pub gro_ipv4_max_size: Option<u32>,
+    /// The most segments of a GSO packet.
+    pub gso_max_segs: u32,
+    /// Bytes; the largest GSO packet that the device can be set to; none before 5.19.
+    pub tso_max_size: Option<u32>,
     /// Counters.
     pub stats: DeviceStats,
 }
 
+impl Device {
+    /// What it has of the things that can be set.
+    #[must_use]
+    pub const fn segmentation(&self) -> Segmentation {
+        Segmentation {
+            gso_max_size: Some(self.gso_max_size),
+            gro_max_size: Some(self.gro_max_size),
+            gso_ipv4_max_size: self.gso_ipv4_max_size,
+            gro_ipv4_max_size: self.gro_ipv4_max_size,
+        }
+    }
+}
+
 /// A device's counters since its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeviceStats {
     /// Packets received.
     pub rx_packets: u64,
@@ -200,4 +382,10 @@ pub struct DeviceStats {
     pub rx_dropped: u64,
     /// Packets dropped instead of sent.
     pub tx_dropped: u64,
+    /// Received packets that were broken.
+    pub rx_errors: u64,
+    /// Packets that could not be sent.
+    pub tx_errors: u64,
+    /// Multicast packets received.
+    pub multicast: u64,
 }

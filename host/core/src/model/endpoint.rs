@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AttachmentKind, DeviceMode, IfIndex, Labels, MacAddress, Name, NetkitPolicy, NetkitScrub, NetnsCookie,
-    NetnsId,
+    NetnsId, PairChange, Segmentation,
 };
 
 /// What is asked for: an endpoint to attach to the node.
@@ -61,10 +61,19 @@ pub struct EndpointMode {
     pub tailroom: Option<u16>,
     /// Bytes.
     pub mtu: u32,
-    /// Bytes; largest GSO packet.
-    pub gso_max_size: Option<u32>,
-    /// Bytes; largest GRO packet.
-    pub gro_max_size: Option<u32>,
+    /// Bytes.
+    #[serde(flatten)]
+    pub segmentation: Segmentation,
+}
+
+impl EndpointMode {
+    /// Takes a change of the pair over.
+    pub fn apply(&mut self, change: &PairChange) {
+        self.mtu = change.mtu.unwrap_or(self.mtu);
+        self.segmentation = change.end().segmentation.or(self.segmentation);
+        self.primary_policy = change.primary_policy.unwrap_or(self.primary_policy);
+        self.peer_policy = change.peer_policy.unwrap_or(self.peer_policy);
+    }
 }
 
 /// An endpoint on the node: the record of it.

@@ -49,7 +49,7 @@ number!(
 );
 
 /// A network namespace's identity: the device and inode of its nsfs file. Paths are only names for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetnsId {
     /// `st_dev`.
     pub device: u64,

@@ -1,6 +1,6 @@
 //! netkit devices and their attributes.
 
-use netloom_core::model::{DeviceMode, Feature, NetkitPolicy, NetkitScrub, PairSpec, Support};
+use netloom_core::model::{DeviceMode, Feature, NetkitScrub, PairSpec, Support};
 
 use super::{chain, missing, there};
 use crate::{
@@ -63,22 +63,5 @@ fn taken(read_back: bool, what: &str, since: &str) -> Support {
 }
 
 fn spec(host_name: &str, peer_name: &str) -> PairSpec {
-    PairSpec {
-        mode: DeviceMode::Netkit,
-        host_name: host_name.to_owned(),
-        peer_name: peer_name.to_owned(),
-        host_mac: None,
-        peer_mac: None,
-        addresses: Vec::new(),
-        mtu: 1500,
-        primary_policy: NetkitPolicy::Forward,
-        peer_policy: NetkitPolicy::Forward,
-        scrub: None,
-        peer_scrub: None,
-        headroom: None,
-        tailroom: None,
-        gso_max_size: None,
-        gro_max_size: None,
-        alias: String::new(),
-    }
+    PairSpec::plain(DeviceMode::Netkit, host_name, peer_name)
 }

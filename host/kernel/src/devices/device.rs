@@ -3,7 +3,7 @@
 use netlink_packet_core::Nla as _;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoNetkit, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-    NetkitMode, NetkitPolicy as KernelPolicy, NetkitScrub as KernelScrub,
+    NetkitMode, NetkitPolicy as KernelPolicy, NetkitScrub as KernelScrub, State,
 };
 use netloom_core::model::{
     Device, DeviceMode, DeviceStats, IfIndex, MacAddress, NetkitPolicy, NetkitScrub, NetnsId,
@@ -44,57 +44,79 @@ pub(super) fn describe(message: &LinkMessage, netns: NetnsId) -> Device {
         Some(InfoKind::Netkit) => Some(DeviceMode::NetkitL2),
         _ => None,
     };
-    let number = |pick: fn(&LinkAttribute) -> Option<u32>| attribute(message, pick).unwrap_or_default();
-    Device {
-        name: attribute(message, |attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.clone()),
-            _ => None,
-        })
-        .unwrap_or_default(),
+    let data = netkit.unwrap_or_default();
+    let mut device = Device {
         ifindex: IfIndex(message.header.index),
         netns,
         mode,
         kind: kind.map(|kind| kind.to_string()).unwrap_or_default(),
-        // IFLA_LINK means "the device below" on other kinds.
-        peer_ifindex: mode.and_then(|_| {
-            attribute(message, |attribute| match attribute {
-                LinkAttribute::Link(index) => Some(IfIndex(*index)),
-                _ => None,
-            })
-        }),
-        mtu: number(|attribute| match attribute {
-            LinkAttribute::Mtu(mtu) => Some(*mtu),
-            _ => None,
-        }),
         mac: mac(message),
         up: message.header.flags.contains(LinkFlags::Up),
-        alias: attribute(message, |attribute| match attribute {
-            LinkAttribute::IfAlias(alias) => Some(alias.clone()),
-            _ => None,
-        }),
         netkit_primary: netkit.map(|netkit| netkit.primary),
-        policy: netkit.and_then(|netkit| netkit.policy),
-        peer_policy: netkit.and_then(|netkit| netkit.peer_policy),
-        gso_max_size: number(|attribute| match attribute {
-            LinkAttribute::GsoMaxSize(size) => Some(*size),
-            _ => None,
-        }),
-        gro_max_size: number(|attribute| match attribute {
-            LinkAttribute::GroMaxSize(size) => Some(*size),
-            _ => None,
-        }),
-        stats: attribute(message, |attribute| match attribute {
-            LinkAttribute::Stats64(stats) => Some(DeviceStats {
+        policy: data.policy,
+        peer_policy: data.peer_policy,
+        scrub: data.scrub,
+        peer_scrub: data.peer_scrub,
+        headroom: data.headroom,
+        tailroom: data.tailroom,
+        ..Device::default()
+    };
+    for attribute in &message.attributes {
+        common(attribute, &mut device);
+    }
+    device
+}
+
+/// What devices of every kind have.
+fn common(attribute: &LinkAttribute, device: &mut Device) {
+    match attribute {
+        LinkAttribute::IfName(name) => device.name.clone_from(name),
+        LinkAttribute::IfAlias(alias) => device.alias = Some(alias.clone()),
+        LinkAttribute::Qdisc(qdisc) => device.qdisc.clone_from(qdisc),
+        // IFLA_LINK means "the device below" on other kinds.
+        LinkAttribute::Link(index) if device.mode.is_some() => device.peer_ifindex = Some(IfIndex(*index)),
+        LinkAttribute::LinkNetNsId(nsid) if device.mode.is_some() => device.peer_nsid = Some(*nsid),
+        LinkAttribute::Controller(index) => device.controller = Some(IfIndex(*index)),
+        LinkAttribute::OperState(state) => device.state = operational(*state).to_owned(),
+        LinkAttribute::Mtu(bytes) => device.mtu = *bytes,
+        LinkAttribute::MinMtu(bytes) => device.min_mtu = *bytes,
+        LinkAttribute::MaxMtu(bytes) => device.max_mtu = *bytes,
+        LinkAttribute::TxQueueLen(packets) => device.tx_queue_length = *packets,
+        LinkAttribute::NumTxQueues(queues) => device.tx_queues = *queues,
+        LinkAttribute::NumRxQueues(queues) => device.rx_queues = *queues,
+        LinkAttribute::GsoMaxSize(bytes) => device.gso_max_size = *bytes,
+        LinkAttribute::GroMaxSize(bytes) => device.gro_max_size = *bytes,
+        LinkAttribute::GsoIpv4MaxSize(bytes) => device.gso_ipv4_max_size = Some(*bytes),
+        LinkAttribute::GroIpv4MaxSize(bytes) => device.gro_ipv4_max_size = Some(*bytes),
+        LinkAttribute::GsoMaxSegs(segments) => device.gso_max_segs = *segments,
+        LinkAttribute::TsoMaxSize(bytes) => device.tso_max_size = Some(*bytes),
+        LinkAttribute::Stats64(stats) => {
+            device.stats = DeviceStats {
                 rx_packets: stats.rx_packets,
                 rx_bytes: stats.rx_bytes,
                 tx_packets: stats.tx_packets,
                 tx_bytes: stats.tx_bytes,
                 rx_dropped: stats.rx_dropped,
                 tx_dropped: stats.tx_dropped,
-            }),
-            _ => None,
-        })
-        .unwrap_or_default(),
+                rx_errors: stats.rx_errors,
+                tx_errors: stats.tx_errors,
+                multicast: stats.multicast,
+            };
+        }
+        _ => {}
+    }
+}
+
+/// RFC 2863, section 3.1.14, as `ip` writes it.
+fn operational(state: State) -> &'static str {
+    match state {
+        State::NotPresent => "not-present",
+        State::Down => "down",
+        State::LowerLayerDown => "lower-layer-down",
+        State::Testing => "testing",
+        State::Dormant => "dormant",
+        State::Up => "up",
+        _ => "unknown",
     }
 }
 

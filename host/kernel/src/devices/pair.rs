@@ -9,7 +9,7 @@ use netlink_packet_core::DefaultNla;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoNetkit, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, NetkitMode,
 };
-use netloom_core::model::{Device, DeviceMode, IfIndex, MacAddress, PairSpec};
+use netloom_core::model::{Device, DeviceMode, IfIndex, MacAddress, PairSpec, Segmentation};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 use tokio::sync::oneshot;
 
@@ -109,7 +109,7 @@ impl Devices {
         {
             let mut message =
                 LinkMessageBuilder::<LinkUnspec>::new().index(index.0).alias(&spec.alias).up().build();
-            message.attributes.extend(segmentation(spec.gso_max_size, spec.gro_max_size));
+            message.attributes.extend(segmentation(&spec.segmentation));
             devices.change(name, "set up, and set alias, GSO and GRO sizes", message).await?;
         }
 
@@ -220,7 +220,11 @@ fn check_name(name: &str) -> Result<(), DeviceError> {
     if ok { Ok(()) } else { Err(DeviceError::InvalidName { name: name.to_owned() }) }
 }
 
-pub(super) fn check_mtu(device: &str, mtu: u32, v6: bool) -> Result<(), DeviceError> {
+/// Whether an MTU, in bytes, can be a pair's.
+///
+/// # Errors
+/// [`DeviceError::Mtu`], with the bounds; they are narrower where there is an IPv6 address.
+pub fn check_mtu(device: &str, mtu: u32, v6: bool) -> Result<(), DeviceError> {
     let (min, reason) =
         if v6 { (MIN_MTU_V6, " (it has an IPv6 address, and IPv6 needs 1280)") } else { (MIN_MTU, "") };
     if (min..=MAX_MTU).contains(&mtu) {
@@ -229,15 +233,27 @@ pub(super) fn check_mtu(device: &str, mtu: u32, v6: bool) -> Result<(), DeviceEr
     Err(DeviceError::Mtu { device: device.to_owned(), mtu, min, max: MAX_MTU, reason })
 }
 
-/// The sizes that are given, as attributes. IPv4 follows them up to 65536 bytes.
-pub(super) fn segmentation(gso: Option<u32>, gro: Option<u32>) -> impl Iterator<Item = LinkAttribute> {
-    gso.map(LinkAttribute::GsoMaxSize).into_iter().chain(gro.map(LinkAttribute::GroMaxSize))
+/// The sizes that are given, as attributes.
+pub(super) fn segmentation(sizes: &Segmentation) -> impl Iterator<Item = LinkAttribute> {
+    [
+        sizes.gso_max_size.map(LinkAttribute::GsoMaxSize),
+        sizes.gro_max_size.map(LinkAttribute::GroMaxSize),
+        sizes.gso_ipv4_max_size.map(LinkAttribute::GsoIpv4MaxSize),
+        sizes.gro_ipv4_max_size.map(LinkAttribute::GroIpv4MaxSize),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The request that makes both ends.
 fn message(spec: &PairSpec, peer_netns: &Netns) -> LinkMessage {
     let end = |name: &str, mac: Option<MacAddress>| {
-        let end = LinkMessageBuilder::<LinkUnspec>::new().name(name).mtu(spec.mtu);
+        let mut end = LinkMessageBuilder::<LinkUnspec>::new().name(name).mtu(spec.mtu);
+        for queues in
+            [spec.tx_queues.map(LinkAttribute::NumTxQueues), spec.rx_queues.map(LinkAttribute::NumRxQueues)]
+        {
+            end = queues.into_iter().fold(end, LinkMessageBuilder::append_extra_attribute);
+        }
         if spec.mode.has_mac() { end.address(mac.unwrap_or_else(random_mac).0.to_vec()) } else { end }
     };
     let peer = end(&spec.peer_name, spec.peer_mac).setns_by_fd(peer_netns.fd().as_raw_fd()).build();

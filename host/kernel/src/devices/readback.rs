@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use netloom_core::model::{Device, PairSpec};
+use netloom_core::model::{Device, EndSettings, PairSpec, Segmentation};
 
 use super::{DeviceError, NetkitDetails};
 
@@ -37,13 +37,19 @@ fn asked<T: PartialEq + Debug>(
     if wanted.is_some() { equal(device, attribute, wanted, found, needs) } else { Ok(()) }
 }
 
-pub(super) fn segmentation(
-    device: &Device,
-    gso_max_size: Option<u32>,
-    gro_max_size: Option<u32>,
-) -> Result<(), DeviceError> {
-    asked(&device.name, "gso-max-size", &gso_max_size, &Some(device.gso_max_size), "Linux 4.16")?;
-    asked(&device.name, "gro-max-size", &gro_max_size, &Some(device.gro_max_size), "Linux 5.19")
+pub(super) fn segmentation(device: &Device, wanted: &Segmentation) -> Result<(), DeviceError> {
+    let needs = ["Linux 4.16", "Linux 5.19", "Linux 6.3", "Linux 6.3"];
+    let found = device.segmentation().sizes();
+    for (((attribute, wanted), (_, found)), needs) in wanted.sizes().into_iter().zip(found).zip(needs) {
+        asked(&device.name, attribute, &wanted, &found, needs)?;
+    }
+    Ok(())
+}
+
+/// What was set of a device that exists.
+pub(super) fn settings(device: &Device, wanted: &EndSettings) -> Result<(), DeviceError> {
+    asked(&device.name, "mtu", &wanted.mtu, &Some(device.mtu), "a device that can change it")?;
+    segmentation(device, &wanted.segmentation)
 }
 
 /// What both ends have in common.
@@ -54,7 +60,12 @@ pub(super) fn end(device: &Device, spec: &PairSpec) -> Result<(), DeviceError> {
     equal(name, "up", &true, &device.up, "a working driver")?;
     let alias = (!spec.alias.is_empty()).then(|| spec.alias.clone());
     asked(name, "alias", &alias, &device.alias, "Linux 2.6.27, and at most 255 bytes")?;
-    segmentation(device, spec.gso_max_size, spec.gro_max_size)
+    for (attribute, wanted, found) in
+        [("tx queues", spec.tx_queues, device.tx_queues), ("rx queues", spec.rx_queues, device.rx_queues)]
+    {
+        asked(name, attribute, &wanted, &Some(found), "a driver with more than one queue: veth")?;
+    }
+    segmentation(device, &spec.segmentation)
 }
 
 /// What only netkit has, as its primary shows it.

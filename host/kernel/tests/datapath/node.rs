@@ -233,22 +233,10 @@ pub(crate) fn v6(id: u32) -> IpAddr {
 
 fn spec(mode: DeviceMode, host_name: &str, addresses: Vec<IpNet>, mtu: u32) -> PairSpec {
     PairSpec {
-        mode,
-        host_name: host_name.to_owned(),
-        peer_name: "eth0".to_owned(),
-        host_mac: None,
-        peer_mac: None,
         addresses,
         mtu,
-        primary_policy: NetkitPolicy::Forward,
         // What netloomd sets: nothing leaves before a program is there.
         peer_policy: NetkitPolicy::Blackhole,
-        scrub: None,
-        peer_scrub: None,
-        headroom: None,
-        tailroom: None,
-        gso_max_size: None,
-        gro_max_size: None,
-        alias: String::new(),
+        ..PairSpec::plain(mode, host_name, "eth0")
     }
 }

@@ -14,6 +14,7 @@
 mod namespaces;
 mod netkit;
 mod node;
+mod pairs;
 mod ping;
 mod probing;
 mod veth;

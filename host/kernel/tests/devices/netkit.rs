@@ -18,7 +18,7 @@ async fn an_l3_pair_is_born_complete() {
     let mut spec = spec(DeviceMode::Netkit, "nk-a");
     spec.peer_policy = NetkitPolicy::Blackhole;
     spec.mtu = 8000;
-    spec.gso_max_size = Some(40_000);
+    spec.segmentation.gso_max_size = Some(40_000);
     spec.alias = "netloom:a".to_owned();
     spec.addresses = vec!["10.1.0.7/32".parse().unwrap(), "fd00::7/128".parse().unwrap()];
 

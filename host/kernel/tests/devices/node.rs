@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netloom_core::model::{Capabilities, DeviceMode, Feature, NetkitPolicy, PairSpec};
+use netloom_core::model::{Capabilities, DeviceMode, Feature, PairSpec};
 use netloom_kernel::{
     capabilities::probe,
     devices::{Connected, Devices, Pair},
@@ -44,24 +44,7 @@ impl Node {
 
 /// A specification without wishes.
 pub(crate) fn spec(mode: DeviceMode, host_name: &str) -> PairSpec {
-    PairSpec {
-        mode,
-        host_name: host_name.to_owned(),
-        peer_name: "eth0".to_owned(),
-        host_mac: None,
-        peer_mac: None,
-        addresses: Vec::new(),
-        mtu: 1500,
-        primary_policy: NetkitPolicy::Forward,
-        peer_policy: NetkitPolicy::Forward,
-        scrub: None,
-        peer_scrub: None,
-        headroom: None,
-        tailroom: None,
-        gso_max_size: None,
-        gro_max_size: None,
-        alias: String::new(),
-    }
+    PairSpec::plain(mode, host_name, "eth0")
 }
 
 pub(crate) fn ip(text: &str) -> IpAddr {

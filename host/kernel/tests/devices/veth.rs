@@ -1,7 +1,7 @@
 use std::{net::IpAddr, path::Path};
 
 use ipnet::IpNet;
-use netloom_core::model::{DeviceMode, IfIndex, MacAddress, NetkitScrub};
+use netloom_core::model::{DeviceMode, EndSettings, IfIndex, MacAddress, NetkitScrub};
 use netloom_kernel::{
     devices::{DeviceError, Devices, Route},
     netns::{Netns, NetnsError},
@@ -18,8 +18,8 @@ async fn a_pair_is_born_complete() {
     spec.peer_mac = Some("02:00:00:00:00:02".parse().unwrap());
     spec.addresses = vec!["10.1.0.7/32".parse().unwrap(), "fd00::7/128".parse().unwrap()];
     spec.mtu = 9000;
-    spec.gso_max_size = Some(40_000);
-    spec.gro_max_size = Some(50_000);
+    spec.segmentation.gso_max_size = Some(40_000);
+    spec.segmentation.gro_max_size = Some(50_000);
     spec.alias = "netloom:a".to_owned();
 
     let pair = node.devices.create_pair(&spec, &endpoint).await.unwrap();
@@ -170,12 +170,16 @@ async fn a_device_changes_and_goes() {
     let index = pair.host.ifindex;
     let now = async || node.devices.by_index(index).await.unwrap().unwrap();
 
-    node.devices.set_mtu(index, 1400).await.unwrap();
+    let mut settings = EndSettings { mtu: Some(1400), ..EndSettings::default() };
+    node.devices.set(index, &settings).await.unwrap();
     assert_eq!(now().await.mtu, 1400);
-    assert!(matches!(node.devices.set_mtu(index, 1).await, Err(DeviceError::Mtu { .. })));
+    settings.mtu = Some(1);
+    assert!(matches!(node.devices.set(index, &settings).await, Err(DeviceError::Mtu { .. })));
 
-    node.devices.set_segmentation(index, Some(30_000), None).await.unwrap();
-    assert_eq!(now().await.gso_max_size, 30_000);
+    settings.mtu = None;
+    settings.segmentation.gso_max_size = Some(30_000);
+    node.devices.set(index, &settings).await.unwrap();
+    assert_eq!((now().await.gso_max_size, now().await.mtu), (30_000, 1400));
 
     node.devices.set_up(index, false).await.unwrap();
     assert!(!now().await.up);
@@ -187,7 +191,7 @@ async fn a_device_changes_and_goes() {
     assert!(node.devices.delete(index).await.unwrap());
     assert!(!node.devices.delete(index).await.unwrap(), "it was gone already");
     assert_eq!(Devices::open(&endpoint).unwrap().get("eth0").await.unwrap(), None);
-    assert!(matches!(node.devices.set_mtu(index, 1400).await, Err(DeviceError::NotFound { .. })));
+    assert!(matches!(node.devices.set(index, &settings).await, Err(DeviceError::NotFound { .. })));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
 mod attachments;
+mod changes;
 mod crashes;
 mod endpoints;
 mod plugins;

@@ -1,0 +1,246 @@
+//! Changing an endpoint that runs: both ends or none, and no packet lost, whatever becomes of the daemon.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use netloom_api::{ClientError, types::EndpointView};
+use netloom_core::model::Feature;
+use netloom_test_support::{UdpReceiver, UdpSender, require};
+use serde_json::{Value, json};
+
+use netloom_netns_tests::{Endpoint, Node, refusal};
+
+/// Larger than a small MTU, so that it goes in fragments, and smaller than a large one.
+const DATAGRAM: usize = 4_000;
+const NODE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+
+fn change(node: &Node, name: &str, change: Value) -> Result<EndpointView, ClientError> {
+    node.daemon.patch(&format!("/v1/endpoints/{name}"), &change)
+}
+
+/// What both ends show.
+fn mtus(node: &Node, endpoint: &Endpoint) -> [String; 2] {
+    [node.netns.ip(&["link", "show", endpoint.device()]), endpoint.netns.ip(&["link", "show", "eth0"])]
+        .map(|shown| shown.split(" mtu ").nth(1).unwrap().split(' ').next().unwrap().to_owned())
+}
+
+/// Routes that have an MTU of their own, on either side.
+fn held(node: &Node, endpoint: &Endpoint) -> Vec<String> {
+    let mut held = Vec::new();
+    for family in ["-4", "-6"] {
+        for shown in
+            [node.netns.ip(&[family, "route", "show"]), endpoint.netns.ip(&[family, "route", "show"])]
+        {
+            held.extend(shown.lines().filter(|line| line.contains(" mtu ")).map(str::to_owned));
+        }
+    }
+    held
+}
+
+/// Large datagrams between the node and an endpoint, in both directions and families.
+struct Traffic(Vec<(UdpReceiver, UdpSender)>);
+
+impl Traffic {
+    fn start(node: &Node, endpoint: &Endpoint) -> Self {
+        let interval = Duration::from_millis(1);
+        let mut streams = Vec::new();
+        for (inside, outside) in [endpoint.v4(), endpoint.v6()].into_iter().zip(NODE) {
+            let outside: IpAddr = outside.parse().unwrap();
+            for (from, to, address) in
+                [(&node.netns, &endpoint.netns, inside), (&endpoint.netns, &node.netns, outside)]
+            {
+                let receiver = to.count_datagrams(&SocketAddr::new(address, 7_000).to_string());
+                let sender = from.send_large_datagrams(receiver.address(), interval, DATAGRAM);
+                streams.push((receiver, sender));
+            }
+        }
+        Self(streams)
+    }
+
+    #[track_caller]
+    fn check(self) {
+        for (receiver, sender) in self.0 {
+            let to = receiver.address();
+            let arrivals = receiver.compare(sender.stop(), Duration::from_secs(10));
+            assert!(arrivals.sent > 10, "hardly anything was sent to {to}");
+            assert_eq!((arrivals.lost, arrivals.duplicated), (0, 0), "of {} to {to}", arrivals.sent);
+        }
+    }
+}
+
+#[test]
+fn both_ends_change_under_traffic_and_nothing_is_lost() {
+    let node = Node::start();
+    let (web, other) = (node.endpoint("web"), node.endpoint("other"));
+    drop(node.netns.command(&["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"]));
+    let echo = web.netns.tcp_echo(&format!("{}:8080", web.v4()));
+    let mut connections = [node.netns.connect_tcp(echo.address()), other.netns.connect_tcp(echo.address())];
+    let traffic = Traffic::start(&node, &web);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for connection in &mut connections {
+            scope.spawn(|| {
+                let text: String = (0..60_000_u32).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
+                while !stop.load(Ordering::Relaxed) {
+                    assert!(connection.exchange(&text) == text, "the transfer was garbled");
+                }
+            });
+        }
+        for (mtu, gso) in
+            [(9_000, 120_000), (1_500, 65_536), (1_280, 30_000), (65_535, 190_000), (1_500, 65_536)]
+        {
+            let asked = json!({ "mtu": mtu, "gso_max_size": gso, "gro_max_size": gso });
+            let view = change(&node, "web", asked).unwrap();
+            assert_eq!(view.endpoint.mode.mtu, mtu);
+            assert_eq!(mtus(&node, &web), [mtu.to_string(), mtu.to_string()]);
+            let device = view.device.unwrap();
+            assert_eq!((device.gso_max_size, device.gro_max_size), (gso, gso));
+            assert_eq!(held(&node, &web), Vec::<String>::new());
+            let inside = web.netns.ip(&["-d", "link", "show", "eth0"]);
+            assert!(inside.contains(&format!("gso_max_size {gso}")), "{inside}");
+            thread::sleep(Duration::from_millis(100));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    traffic.check();
+    // The others hear of it: what fits goes on past the node's stack, what does not through it.
+    change(&node, "web", json!({ "mtu": 4_500 })).unwrap();
+    let big = other.netns.command(&["ping", "-c", "1", "-W", "2", "-s", "6000", &web.v4().to_string()]);
+    assert!(big.ok(), "{}", big.stdout);
+    let status = node.status();
+    assert!(status.attachments.iter().all(|attachment| attachment.program.0 > 0));
+    assert!(node.daemon.netloom(&["doctor"]).ok(), "{}", node.daemon.netloom(&["doctor"]).stdout);
+}
+
+#[test]
+fn policies_change_and_are_recorded() {
+    if !require(Feature::NetkitLinks) {
+        return;
+    }
+    let mut node = Node::start();
+    let web = node.endpoint("web");
+    let view = change(&node, "web", json!({ "primary_policy": "blackhole" })).unwrap();
+    assert_eq!(serde_json::to_value(&view).unwrap()["device"]["policy"], "blackhole");
+    // Programs decide before the policy does.
+    assert!(web.netns.can_ping(NODE[0].parse::<IpAddr>().unwrap()));
+    node.daemon.kill9();
+    node.daemon.restart();
+    let mode = serde_json::to_value(&node.endpoints()[0].endpoint.mode).unwrap();
+    assert_eq!((&mode["primary_policy"], &mode["peer_policy"]), (&json!("blackhole"), &json!("blackhole")));
+}
+
+#[test]
+fn a_change_is_undone_whole_at_every_step() {
+    let mut steps = 0;
+    for step in 1..8 {
+        let mut node = Node::start();
+        let web = node.endpoint("web");
+        node.daemon.stop();
+        node.daemon.set_environment("NETLOOM_CRASH_AFTER", &step.to_string());
+        node.daemon.restart();
+        let traffic = Traffic::start(&node, &web);
+        let raised = change(&node, "web", json!({ "mtu": 9_000, "gso_max_size": 120_000 })).is_ok();
+        if raised {
+            // The crash comes in the way back down, if there are steps left.
+            assert_eq!(mtus(&node, &web), ["9000", "9000"]);
+            steps = step - 1;
+            traffic.check();
+            break;
+        }
+        node.daemon.forget_environment();
+        node.daemon.restart_after_crash();
+        assert_eq!(mtus(&node, &web), ["1500", "1500"], "after step {step}");
+        assert_eq!(held(&node, &web), Vec::<String>::new(), "after step {step}");
+        assert_eq!(node.endpoints()[0].endpoint.mode.mtu, 1_500, "after step {step}");
+        let recovered = node.status().adoption.recovered;
+        assert!(recovered.iter().any(|what| what.contains("change endpoint web")), "{recovered:?}");
+        traffic.check();
+        change(&node, "web", json!({ "mtu": 9_000 })).unwrap();
+        assert_eq!(mtus(&node, &web), ["9000", "9000"]);
+    }
+    assert_eq!(steps, 5, "a change has five steps");
+}
+
+#[test]
+fn lowering_is_undone_whole_at_every_step() {
+    for step in 1..=5 {
+        let mut node = Node::configured("[endpoints]\nmtu = 9000\n");
+        let web = node.endpoint("web");
+        node.daemon.stop();
+        node.daemon.set_environment("NETLOOM_CRASH_AFTER", &step.to_string());
+        node.daemon.restart();
+        let traffic = Traffic::start(&node, &web);
+        assert!(change(&node, "web", json!({ "mtu": 1_400 })).is_err());
+        node.daemon.forget_environment();
+        node.daemon.restart_after_crash();
+        assert_eq!(mtus(&node, &web), ["9000", "9000"], "after step {step}");
+        assert_eq!(held(&node, &web), Vec::<String>::new(), "after step {step}");
+        traffic.check();
+    }
+}
+
+#[test]
+fn a_route_with_an_mtu_of_its_own_keeps_it() {
+    let node = Node::start();
+    let web = node.endpoint("web");
+    web.netns.ip(&["route", "add", "203.0.113.0/24", "dev", "eth0", "mtu", "1300"]);
+    web.netns.ip(&["-6", "route", "add", "2001:db8:1::/64", "dev", "eth0", "mtu", "1300"]);
+    let before = held(&node, &web);
+    assert_eq!(before.len(), 2, "{before:?}");
+    change(&node, "web", json!({ "mtu": 9_000 })).unwrap();
+    assert_eq!(held(&node, &web), before);
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_nothing_changes() {
+    let node = Node::start();
+    let web = node.endpoint("web");
+    let netkit = web.view.endpoint.mode.device.is_netkit();
+    for (asked, word) in [
+        (json!({}), "nothing is to be changed"),
+        (json!({ "mtu": 1_279 }), "IPv6"),
+        (json!({ "mtu": 65_536 }), "65535"),
+        (json!({ "gso_max_size": 100 }), "gso-max-size"),
+        (json!({ "gro_ipv4_max_size": 1_000_000 }), "gro-ipv4-max-size"),
+        (json!({ "mtv": 1_500 }), "mtv"),
+    ] {
+        let (status, error, _) = refusal(change(&node, "web", asked.clone()));
+        assert!(status == 400 && error.contains(word), "{asked}: {status} {error}");
+    }
+    if !netkit {
+        let (status, error, hint) = refusal(change(&node, "web", json!({ "peer_policy": "forward" })));
+        assert!(status == 400 && error.contains("veth") && hint.contains("netkit"), "{error}; {hint}");
+    }
+    let (status, _, hint) = refusal(change(&node, "nobody", json!({ "mtu": 1_500 })));
+    assert!(status == 404 && hint.contains("endpoint list"), "{status} {hint}");
+    assert_eq!(mtus(&node, &web), ["1500", "1500"]);
+}
+
+#[test]
+fn an_end_that_is_gone_or_moved_is_named() {
+    let node = Node::start();
+    let (web, gone) = (node.endpoint("web"), node.endpoint("gone"));
+    let away = netloom_test_support::Netns::new("away");
+    web.netns.ip(&["link", "set", "eth0", "netns", away.name()]);
+    let (status, error, hint) = refusal(change(&node, "web", json!({ "mtu": 9_000 })));
+    assert!(status == 404 && error.contains("other end") && hint.contains("moved"), "{error}; {hint}");
+    assert!(node.netns.ip(&["link", "show", web.device()]).contains(" mtu 1500 "));
+    node.netns.ip(&["link", "delete", gone.device()]);
+    let (status, error, _) = refusal(change(&node, "gone", json!({ "mtu": 9_000 })));
+    assert!(status == 404 && error.contains("gone"), "{error}");
+}
+
+#[test]
+fn the_command_line_changes_and_shows() {
+    let node = Node::start();
+    let web = node.endpoint("web");
+    let shown = node.daemon.netloom(&["endpoint", "set", "web", "--mtu", "4000"]).expect_ok();
+    assert!(shown.contains("4000"), "{shown}");
+    assert_eq!(mtus(&node, &web), ["4000", "4000"]);
+    let usage = node.daemon.netloom(&["endpoint", "set", "web"]);
+    assert!(!usage.ok() && usage.stderr.contains("--mtu"), "{}", usage.stderr);
+}
