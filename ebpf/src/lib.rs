@@ -1,7 +1,8 @@
 //! Netloom's BPF programs, built and embedded, and the layout of their maps.
 //!
 //! The C sources are in `src/bpf`: `datapath.bpf.c` (an endpoint's packets), `socklb.bpf.c` (service
-//! translation at the socket), `sockets.bpf.c` (iterators over sockets). Each becomes a constant here.
+//! translation at the socket), `sockets.bpf.c` (iterators over sockets), `gate.bpf.c` (moving a program without a
+//! packet missing it). Each becomes a constant here.
 //!
 //! - [`bound`]: the maps of bindings
 //! - [`compile`](mod@compile): from C to an object, for this crate's own programs and for others'

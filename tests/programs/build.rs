@@ -33,6 +33,8 @@ fn build() -> Result<(), BuildError> {
     let folder = variable("CARGO_MANIFEST_DIR")?;
     let out = variable("OUT_DIR")?;
     println!("cargo::rerun-if-env-changed={}", compile::CLANG_VARIABLE);
+    // The folder, for programs that are added.
+    println!("cargo::rerun-if-changed={}", folder.display());
     let mut sources = sources(&folder).map_err(|source| BuildError::File { path: folder, source })?;
     sources.sort();
     let mut embedded = String::new();

@@ -21,6 +21,7 @@
 #define ETH_P_IP 0x0800
 #define ETH_P_ARP 0x0806
 #define ETH_P_IPV6 0x86dd
+#define TC_ACT_UNSPEC (-1)
 #define TC_ACT_SHOT 2
 
 #endif

@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use netloom_core::model::Name;
 
 pub(crate) use self::{
-    attachment::{AttachArgs, AttachmentCommand, ChainCommand, ChainShow},
+    attachment::{AttachArgs, AttachmentCommand, ChainCommand, ChainRebalance, ChainShow},
     endpoint::{EndpointAdd, EndpointCommand, EndpointSet},
     plugin::{ConfigSource, PluginCommand, PluginLoadArgs},
     service::{BackendCommand, ReapArgs, ServiceCommand, SocketsCommand},
@@ -74,7 +74,7 @@ pub(crate) enum Command {
     /// Attach containers and pods to the node
     #[command(subcommand, visible_alias = "endpoints")]
     Endpoint(EndpointCommand),
-    /// Show which programs run on a device, in which order
+    /// Show which programs run on a device, in which order, and bring them into order
     #[command(subcommand, visible_alias = "chains")]
     Chain(ChainCommand),
     /// Attach a BPF program to a device; a plugin decides its place
@@ -85,7 +85,7 @@ pub(crate) enum Command {
         /// The attachment's id, as `netloom attachment list` shows it
         id: String,
     },
-    /// List the programs that Netloom has attached
+    /// List, update and migrate the programs that Netloom has attached
     #[command(visible_alias = "attachments", args_conflicts_with_subcommands = true)]
     Attachment {
         #[command(subcommand)]

@@ -40,7 +40,7 @@ async fn ask(client: &Client, command: Command, output: &Output) -> Result<ExitC
         Command::Chain(command) => attachment::chain(client, command, output).await?,
         Command::Attach(args) => attachment::attach(client, args, output).await?,
         Command::Detach { id } => attachment::detach(client, &id, output).await?,
-        Command::Attachment { command: _ } => attachment::list(client, output).await?,
+        Command::Attachment { command } => attachment::attachment(client, command, output).await?,
         Command::Service(command) => return service::run(client, command, output).await,
         Command::Backend(command) => return service::backend(client, command, output).await,
         Command::Reap(args) => return service::reap(client, &args, output).await,

@@ -5,6 +5,7 @@
 //! a crash is undone (or, where it takes something away, finished) by the same code that carries plans out.
 
 mod change;
+mod relocation;
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -12,11 +13,14 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Attachment, Candidate, EndSettings, Endpoint, HookPoint, IfIndex, Name, NetkitPolicy, NetnsId, PairSpec,
-    ProgramSource,
+    Attachment, AttachmentMode, Candidate, EndSettings, Endpoint, HookPoint, IfIndex, Name, NetkitPolicy,
+    NetnsId, PairSpec, ProgramSource,
 };
 
-pub use self::change::PairState;
+pub use self::{
+    change::PairState,
+    relocation::{Relocation, RelocationStep},
+};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +69,9 @@ pub enum Op {
         candidate: Candidate,
         /// Which program.
         program: ProgramSource,
+        /// How, if that was asked for.
+        #[serde(default)]
+        mode: Option<AttachmentMode>,
     },
     /// Detach a program of ours and remove its pin. A program that is not ours is not touched.
     Detach {
@@ -122,6 +129,29 @@ pub enum Op {
         endpoint: Box<Endpoint>,
         /// As it was; none as in [`Op::SetEnd`].
         before: Option<Box<Endpoint>>,
+    },
+    /// Give an attachment another program, in the same place of its chain.
+    Update {
+        /// The attachment's id.
+        id: String,
+        /// Where it is.
+        target: Target,
+        /// Which program.
+        program: ProgramSource,
+    },
+    /// Give it the program back that it had before its update.
+    Restore {
+        /// The attachment's id.
+        id: String,
+        /// Where it is.
+        target: Target,
+    },
+    /// One step of taking a program of ours to another place such that every packet meets it exactly once.
+    Relocate {
+        /// Which.
+        step: RelocationStep,
+        /// From where to where.
+        way: Box<Relocation>,
     },
 }
 
@@ -181,6 +211,19 @@ pub struct Target {
     pub endpoint: Option<Name>,
 }
 
+impl Target {
+    /// Where a recorded attachment is.
+    #[must_use]
+    pub fn of(attachment: &Attachment) -> Self {
+        Self {
+            netns: attachment.netns.clone(),
+            device: attachment.hook.device.clone(),
+            point: attachment.hook.point,
+            endpoint: attachment.endpoint.clone(),
+        }
+    }
+}
+
 /// What becomes of a plan that a crash interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -189,6 +232,8 @@ pub enum Recovery {
     Undo,
     /// It takes something away: finish it.
     Finish,
+    /// It takes a program to another place: finish it if packets take the new place already, undo it otherwise.
+    AtTurn,
 }
 
 /// Steps in order, and what they are for.
@@ -206,15 +251,7 @@ impl Op {
     /// The step that detaches a recorded attachment.
     #[must_use]
     pub fn detach(attachment: &Attachment) -> Self {
-        Self::Detach {
-            id: attachment.id.clone(),
-            target: Target {
-                netns: attachment.netns.clone(),
-                device: attachment.hook.device.clone(),
-                point: attachment.hook.point,
-                endpoint: attachment.endpoint.clone(),
-            },
-        }
+        Self::Detach { id: attachment.id.clone(), target: Target::of(attachment) }
     }
 
     /// The steps that undo this one, whether it was carried out, half carried out, or never begun.
@@ -250,9 +287,19 @@ impl Op {
             Self::Refresh { before, .. } => {
                 before.clone().map(|before| Self::Refresh { endpoint: before, before: None })
             }
-            Self::Wire { .. } | Self::DeleteDevice { .. } | Self::Withdraw { .. } | Self::Detach { .. } => {
-                None
+            Self::Update { id, target, .. } => Some(Self::Restore { id: id.clone(), target: target.clone() }),
+            Self::Relocate { step: RelocationStep::Gate, way } => {
+                Some(Self::Relocate { step: RelocationStep::Ungate, way: way.clone() })
             }
+            Self::Relocate { step: RelocationStep::Stand, way } => {
+                Some(Self::Relocate { step: RelocationStep::Unstand, way: way.clone() })
+            }
+            Self::Wire { .. }
+            | Self::DeleteDevice { .. }
+            | Self::Withdraw { .. }
+            | Self::Detach { .. }
+            | Self::Restore { .. }
+            | Self::Relocate { .. } => None,
         }
     }
 }
@@ -292,10 +339,29 @@ impl Plan {
         Self { what: format!("delete endpoint {}", endpoint.spec.name), ops, recovery: Recovery::Finish }
     }
 
-    /// Attach one program.
+    /// Attach programs.
     #[must_use]
-    pub fn attach(op: Op, what: String) -> Self {
-        Self { what, ops: vec![op], recovery: Recovery::Undo }
+    pub fn attach(ops: Vec<Op>, what: String) -> Self {
+        Self { what, ops, recovery: Recovery::Undo }
+    }
+
+    /// Give an attachment another program.
+    #[must_use]
+    pub fn update(attachment: &Attachment, program: ProgramSource) -> Self {
+        let op = Op::Update { id: attachment.id.clone(), target: Target::of(attachment), program };
+        Self { what: format!("update {}", attachment.id), ops: vec![op], recovery: Recovery::Undo }
+    }
+
+    /// The programs it attaches out of an object, which are loaded together.
+    #[must_use]
+    pub fn programs(&self) -> Vec<String> {
+        let named = |op: &Op| match op {
+            Op::Attach { program: ProgramSource::Object { program: Some(name), .. }, .. } => {
+                Some(name.clone())
+            }
+            _ => None,
+        };
+        self.ops.iter().filter_map(named).collect()
     }
 
     /// Detach one program.
@@ -376,6 +442,7 @@ mod tests {
             },
             netns: None,
             kind: AttachmentKind::Tcx,
+            mode: None,
             candidate: candidate(),
             program: ProgramId(1),
             link: Some(LinkId(1)),
@@ -408,6 +475,7 @@ mod tests {
             },
             candidate: candidate(),
             program: ProgramSource::FromEndpoint,
+            mode: None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
         EndpointSpec, EntryId, Feature, NetkitPolicy, Placement, Protocol, ReapEvent, ReapPlan, Segmentation,
         SocketFilter,
     },
+    moves,
 };
 
 /// A plugin's answer cannot be carried out, and why.
@@ -30,6 +31,14 @@ pub enum InvalidAnswer {
         id: u32,
         /// Whose it is.
         owner: String,
+    },
+    /// An order is not one of Netloom's own entries, each once.
+    #[error("its order {what} entry {id}; it must name each of Netloom's own entries once, and no other")]
+    NotAnOrder {
+        /// What it does: `leaves out`, `names twice`, `names the foreign`.
+        what: &'static str,
+        /// The entry.
+        id: u32,
     },
     /// A mode that this node's kernel does not have.
     #[error("it chooses {what}, which this kernel does not have ({detail})")]
@@ -100,6 +109,29 @@ pub fn placement(
             Placement::Replace(id)
         }
     })
+}
+
+/// Checks an order against the snapshot it was decided on.
+///
+/// # Errors
+/// [`InvalidAnswer`] unless it names each of our own entries once, and no other.
+pub fn order(chain: &Chain, raw: &[u32]) -> Result<Vec<EntryId>, InvalidAnswer> {
+    let mut order = Vec::with_capacity(raw.len());
+    for &id in raw {
+        let entry =
+            chain.entry(EntryId(id)).ok_or(InvalidAnswer::NoSuchEntry { id, len: chain.entries.len() })?;
+        if entry.attachment.is_none() {
+            return Err(InvalidAnswer::NotAnOrder { what: "names the foreign", id });
+        }
+        if order.contains(&EntryId(id)) {
+            return Err(InvalidAnswer::NotAnOrder { what: "names twice", id });
+        }
+        order.push(EntryId(id));
+    }
+    match moves::ours(chain).into_iter().find(|entry| !order.contains(entry)) {
+        Some(EntryId(id)) => Err(InvalidAnswer::NotAnOrder { what: "leaves out", id }),
+        None => Ok(order),
+    }
 }
 
 /// The node's configured values, which fill what a mode leaves open.

@@ -8,7 +8,7 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 use netloom_api::types::Adoption;
 use netloom_core::{
     model::{Attachment, Endpoint, IfIndex, Owner},
-    plan::Op,
+    plan::{Op, Plan},
 };
 use netloom_kernel::{
     datapath::EndpointConfig,
@@ -17,7 +17,13 @@ use netloom_kernel::{
     programs::Program,
 };
 
-use crate::{executor::Progress, failure::Failure, naming, node::Node, store::ServiceRecord};
+use crate::{
+    executor::{Progress, remove_folder},
+    failure::Failure,
+    naming,
+    node::Node,
+    store::ServiceRecord,
+};
 
 /// What became of an attachment's link or filter.
 enum Found {
@@ -139,7 +145,10 @@ impl Node {
         if let Some(endpoint) = &attachment.endpoint {
             progress.endpoint = self.store.get::<Endpoint>(endpoint.as_str())?;
         }
-        self.attach_program(&id, &target, &attachment.candidate, &attachment.source, &mut progress).await
+        let anew = self
+            .attach_program(&id, &target, &attachment.candidate, &attachment.source, &mut progress)
+            .await?;
+        Ok(Attachment { mode: attachment.mode, ..anew })
     }
 
     /// Removes what carries our names but has no record: pins, devices, entries of the datapath's maps.
@@ -153,6 +162,7 @@ impl Node {
                 adoption.recovered.push(format!("pin {} had no record: removed", pin.display()));
             }
         }
+        self.remove_leftovers()?;
         let endpoints = self.store.all::<Endpoint>()?;
         let prefix = naming::alias_prefix(&self.instance);
         for device in self.devices.list().await? {
@@ -166,6 +176,32 @@ impl Node {
         for entry in self.datapath.addresses()? {
             if !ids.contains(&entry.id) {
                 self.datapath.remove_endpoint(entry.id, &[entry.address])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pins of moves and updates that are over, and shared maps of owners who have no attachment any more.
+    pub(crate) fn remove_leftovers(&self) -> Result<(), Failure> {
+        if self.store.all::<Plan>()?.is_empty() {
+            for folder in [naming::moves_folder(&self.paths.bpffs), naming::updates_folder(&self.paths.bpffs)]
+            {
+                remove_folder(&folder)?;
+            }
+        }
+        self.remove_unused_maps()
+    }
+
+    /// The shared maps of owners who have no attachment any more.
+    pub(crate) fn remove_unused_maps(&self) -> Result<(), Failure> {
+        let used: HashSet<_> = self
+            .attachments()?
+            .iter()
+            .map(|attachment| naming::shared_map_folder(&self.paths.bpffs, &attachment.candidate.owner))
+            .collect();
+        for folder in naming::entries(&naming::shared_maps_folder(&self.paths.bpffs))? {
+            if !used.contains(&folder) {
+                remove_folder(&folder)?;
             }
         }
         Ok(())

@@ -12,8 +12,8 @@ use axum::{
 };
 use netloom_api::types::{
     AttachAnswer, AttachRequest, Attachment, BackendRequest, Chain, Decision, Doctor, Done, EndpointSpec,
-    EndpointView, Name, PairChange, PluginInspection, PluginLoad, PluginView, ReapReport, ReapRequest,
-    Service, SocketView, Status,
+    EndpointView, MigrateRequest, Name, PairChange, PluginInspection, PluginLoad, PluginView, ReapReport,
+    ReapRequest, RebalanceRequest, Rebalanced, Service, SocketView, Status, UpdateRequest,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -32,8 +32,11 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/endpoints", get(endpoints).post(add_endpoint))
         .route("/v1/endpoints/{name}", get(endpoint).patch(change_endpoint).delete(delete_endpoint))
         .route("/v1/chains", get(chains))
+        .route("/v1/chains/rebalance", post(rebalance))
         .route("/v1/attachments", get(attachments).post(attach))
         .route("/v1/attachments/{id}", delete(detach))
+        .route("/v1/attachments/{id}/migrate", post(migrate))
+        .route("/v1/attachments/{id}/update", post(update))
         .route("/v1/services", get(services).post(add_service))
         .route("/v1/services/{name}", delete(remove_service))
         .route("/v1/services/{name}/backends", post(add_backend))
@@ -120,6 +123,21 @@ async fn attach(State(node): Shared, body: Bytes) -> Answer<AttachAnswer> {
 
 async fn detach(State(node): Shared, Path(id): Path<String>) -> Answer<Done> {
     to_the_end(async move { node.detach(&id).await }).await
+}
+
+async fn rebalance(State(node): Shared, body: Bytes) -> Answer<Vec<Rebalanced>> {
+    let request = parse::<RebalanceRequest>(&body)?;
+    to_the_end(async move { node.rebalance(request).await }).await
+}
+
+async fn migrate(State(node): Shared, Path(id): Path<String>, body: Bytes) -> Answer<Vec<Attachment>> {
+    let request = parse::<MigrateRequest>(&body)?;
+    to_the_end(async move { node.migrate(&id, request).await }).await
+}
+
+async fn update(State(node): Shared, Path(id): Path<String>, body: Bytes) -> Answer<AttachAnswer> {
+    let request = parse::<UpdateRequest>(&body)?;
+    to_the_end(async move { node.update(&id, request).await }).await
 }
 
 async fn services(State(node): Shared) -> Answer<Vec<Service>> {

@@ -1,20 +1,21 @@
 //! Attachments and chains: any program on any device, where policy places it.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use anyhow::anyhow;
 use netloom_api::types::{AttachAnswer, AttachRequest, Attachment, Chain, Done};
 use netloom_core::{
-    model::{AttachmentMode, Candidate, Feature, HookPoint, Name, Owner, ProgramSource},
+    model::{AttachmentMode, Candidate, Feature, Hook, HookPoint, Name, Owner, ProgramSource},
     plan::{Op, Plan, Target},
 };
 use netloom_kernel::{
     devices::Devices,
     links::{self, LinkError},
     netns::Netns,
+    programs,
 };
 
-use crate::{failure::Failure, naming, node::Node};
+use crate::{executor::read_object, failure::Failure, naming, node::Node};
 
 impl Node {
     /// Every attachment.
@@ -33,22 +34,39 @@ impl Node {
         }
         let target = self.target(&request).await?;
         let (hook, _) = self.hook(&target).await?;
+        let programs = self.asked_for(&request)?;
+        let mode = request.mode.or_else(|| request.point.and_then(explicit_mode));
+        let globals = self.globals(&request.object, request.globals)?;
         let _guard = self.locks.netns(hook.netns).await;
-        let number = self.store.commit(|changes| changes.next("attachment"))?;
-        let id = naming::attachment(&request.owner, number);
-        let candidate = Candidate {
-            owner: request.owner,
-            name: String::new(),
-            tag: String::new(),
-            priority: request.priority,
-            labels: request.labels,
-            required: request.required,
-        };
-        let program = ProgramSource::Object { path: request.object, program: request.program };
-        let what = format!("attach {id}");
-        let plan = Plan::attach(Op::Attach { id: id.clone(), target, candidate, program }, what);
+        let mut ops = Vec::new();
+        for program in &programs {
+            let number = self.store.commit(|changes| changes.next("attachment"))?;
+            let candidate = Candidate {
+                owner: request.owner.clone(),
+                name: String::new(),
+                tag: String::new(),
+                priority: request.priority,
+                labels: request.labels.clone(),
+                required: request.required,
+            };
+            ops.push(Op::Attach {
+                id: naming::attachment(&request.owner, number),
+                target: target.clone(),
+                candidate,
+                program: ProgramSource::Object {
+                    path: request.object.clone(),
+                    program: program.clone(),
+                    globals: globals.clone(),
+                    // Several programs of an object share its maps, and so does whichever of them is made anew.
+                    shared_maps: request.shared_maps || programs.len() > 1,
+                },
+                mode,
+            });
+        }
+        let what = format!("attach {} of {}", request.object.display(), request.owner);
+        let plan = Plan::attach(ops, what);
         let journal = self.begin(&plan)?;
-        let (attachment, replaced) = self
+        let (mut attached, replaced) = self
             .execute(plan, journal, |progress, changes| {
                 for attachment in &progress.attachments {
                     changes.put(&attachment.id, attachment)?;
@@ -56,28 +74,56 @@ impl Node {
                 for id in &progress.replaced {
                     changes.remove::<Attachment>(id)?;
                 }
-                Ok((progress.attachments.first().cloned(), progress.replaced.clone()))
+                Ok((progress.attachments.clone(), progress.replaced.clone()))
             })
             .await?;
         for id in &replaced {
             self.forget_replaced(id)?;
         }
-        let attachment = attachment.ok_or_else(|| anyhow!("nothing was attached"))?;
+        if attached.is_empty() {
+            return Err(anyhow!("nothing was attached").into());
+        }
+        let attachment = attached.remove(0);
         let chain = self.chain_of(&attachment)?;
-        Ok(AttachAnswer { decided_by: attachment.decided_by.clone(), attachment, chain })
+        Ok(AttachAnswer { decided_by: attachment.decided_by.clone(), attachment, chain, more: attached })
+    }
+
+    /// The programs that a request names; none for an object's only one.
+    fn asked_for(&self, request: &AttachRequest) -> Result<Vec<Option<String>>, Failure> {
+        if !request.all_programs {
+            if request.program.is_none() && !request.more_programs.is_empty() {
+                return Err(Failure::invalid(anyhow!("more_programs is given without program")));
+            }
+            let more = request.more_programs.iter().cloned().map(Some);
+            let programs: Vec<_> = std::iter::once(request.program.clone()).chain(more).collect();
+            let mut seen = HashSet::new();
+            if let Some(Some(twice)) = programs.iter().find(|program| !seen.insert(*program)) {
+                return Err(Failure::invalid(anyhow!("program {twice} is named twice")));
+            }
+            return Ok(programs);
+        }
+        if request.program.is_some() || !request.more_programs.is_empty() {
+            return Err(Failure::invalid(anyhow!("all_programs is given together with programs")));
+        }
+        let object = request.object.display().to_string();
+        let found =
+            programs::classifiers(&object, &read_object(&request.object)?).map_err(Failure::refused)?;
+        if found.is_empty() {
+            return Err(Failure::refused(anyhow!("{object} has no program that attaches to a device")));
+        }
+        Ok(found.into_iter().map(Some).collect())
     }
 
     /// Detaches one of ours.
     pub(crate) async fn detach(&self, id: &str) -> Result<Done, Failure> {
-        let attachment = self.store.get::<Attachment>(id)?.ok_or_else(|| {
-            Failure::not_found(format!("there is no attachment {id}")).hint("see `netloom attachments`")
-        })?;
+        let attachment = self.attachment(id)?;
         if attachment.candidate.owner.as_str() == Owner::DATAPATH {
             return Err(Failure::conflict(format!("{id} is an endpoint's datapath"))
                 .hint("delete the endpoint; its datapath goes with it"));
         }
         let _guard = self.locks.netns(attachment.hook.netns).await;
         let warnings = self.detach_recorded(&attachment).await?;
+        self.remove_unused_maps()?;
         Ok(Done { warnings })
     }
 
@@ -122,6 +168,17 @@ impl Node {
         Ok(self.annotated(links::query(&attachment.hook, &netns)?)?)
     }
 
+    /// The namespace of a hook of ours.
+    pub(crate) fn netns_of(&self, hook: &Hook) -> Result<Netns, Failure> {
+        if hook.netns == self.netns.id() {
+            return Ok(self.netns.clone());
+        }
+        let record = self.attachments()?.into_iter().find(|record| record.hook == *hook);
+        let path = record.and_then(|record| record.netns);
+        let path = path.ok_or_else(|| Failure::not_found(format!("nothing of ours is at {hook}")))?;
+        Ok(Netns::open(&path)?)
+    }
+
     /// Where a request wants its program: a device, or an endpoint's device on the node.
     async fn target(&self, request: &AttachRequest) -> Result<Target, Failure> {
         let (netns, device, endpoint) = match &request.endpoint {
@@ -131,26 +188,52 @@ impl Node {
                 (None, endpoint.host_interface, Some(name.clone()))
             }
         };
-        let point = match request.point {
-            Some(point) => point,
-            None => self.default_point(netns.as_deref(), &device).await?,
+        let point = match (request.point, request.mode) {
+            (Some(point), None) => point,
+            (Some(point), Some(mode)) if explicit_mode(point).is_none_or(|of_point| of_point == mode) => {
+                point
+            }
+            (Some(point), Some(mode)) => {
+                return Err(Failure::invalid(anyhow!(
+                    "the hook point {point} is not one of the mode {mode}"
+                ))
+                .hint("leave one of them out"));
+            }
+            (None, mode) => {
+                let mode = mode.unwrap_or(self.config.attachments.mode);
+                self.default_point(netns.as_deref(), &device, mode).await?
+            }
         };
         Ok(Target { netns, device, point, endpoint })
     }
 
     /// What leaves an endpoint on netkit, what arrives elsewhere; by link where the kernel has links.
-    async fn default_point(&self, netns: Option<&Path>, device: &str) -> Result<HookPoint, Failure> {
+    async fn default_point(
+        &self,
+        netns: Option<&Path>,
+        device: &str,
+        mode: AttachmentMode,
+    ) -> Result<HookPoint, Failure> {
         let found = match netns {
             None => self.devices.get(device).await?,
             Some(path) => Devices::open(&Netns::open(path).map_err(Failure::invalid)?)?.get(device).await?,
         };
         let netkit =
             found.and_then(|device| device.mode).is_some_and(netloom_core::model::DeviceMode::is_netkit);
-        Ok(match self.config.attachments.mode {
+        Ok(match mode {
             AttachmentMode::Auto | AttachmentMode::Tcx if netkit => HookPoint::NetkitPeer,
             AttachmentMode::Tcx => HookPoint::TcxIngress,
             AttachmentMode::Auto if self.capabilities.has(Feature::Tcx) => HookPoint::TcxIngress,
             AttachmentMode::Auto | AttachmentMode::Tc => HookPoint::TcIngress,
         })
+    }
+}
+
+/// The mode that a hook point stands for: who names one wants the attachment to stay there.
+fn explicit_mode(point: HookPoint) -> Option<AttachmentMode> {
+    match point {
+        HookPoint::TcxIngress | HookPoint::TcxEgress => Some(AttachmentMode::Tcx),
+        HookPoint::TcIngress | HookPoint::TcEgress => Some(AttachmentMode::Tc),
+        HookPoint::NetkitPrimary | HookPoint::NetkitPeer => None,
     }
 }

@@ -284,6 +284,7 @@ impl Node {
                     required: true,
                 },
                 program,
+                mode: None,
             })
             .collect()
     }

@@ -5,7 +5,7 @@
 
 use netloom_core::{
     model::{
-        Attachment, AttachmentKind, Candidate, Chain, Endpoint, Hook, HookPoint, Placement, ProgramId,
+        Attachment, AttachmentKind, Candidate, Chain, Endpoint, Hook, HookPoint, Owner, Placement, ProgramId,
         ProgramSource,
     },
     plan::{Op, Plan, Recovery, Target},
@@ -38,6 +38,10 @@ pub(crate) struct Progress {
     pub(crate) endpoint: Option<Endpoint>,
     /// An endpoint's programs that are loaded and not yet attached: from it, and to it.
     programs: Option<(Option<Program>, Option<Program>)>,
+    /// Programs of one object that were loaded together and are not yet attached.
+    loaded: Vec<(String, Program)>,
+    /// Those that go together.
+    together: Vec<String>,
 }
 
 /// A program in its chain.
@@ -66,7 +70,7 @@ impl Node {
         journal: Journal,
         commit: impl FnOnce(&Progress, &Changes) -> Result<T, StoreError>,
     ) -> Result<T, Failure> {
-        let mut progress = Progress::default();
+        let mut progress = Progress { together: plan.programs(), ..Progress::default() };
         let mut failed = None;
         for (done, op) in plan.ops.iter().enumerate() {
             if let Err(failure) = self.apply(op, &mut progress).await {
@@ -89,12 +93,27 @@ impl Node {
         let (done, failure) =
             failed.unwrap_or_else(|| (plan.ops.len(), Failure::conflict("the plan had no end")));
         let left = self.undo(&plan, done).await;
+        Err(self.give_up(&journal, &left, failure)?)
+    }
+
+    /// Strikes a plan off.
+    pub(crate) fn end(&self, journal: &Journal) -> Result<(), StoreError> {
+        self.store.commit(|changes| changes.remove::<Plan>(&journal.0)).map(drop)
+    }
+
+    /// Strikes an undone plan off, unless something of it is left: the failure to report.
+    pub(crate) fn give_up(
+        &self,
+        journal: &Journal,
+        left: &[String],
+        failure: Failure,
+    ) -> Result<Failure, StoreError> {
         if left.is_empty() {
-            self.store.commit(|changes| changes.remove::<Plan>(&journal.0))?;
-            return Err(failure);
+            self.end(journal)?;
+            return Ok(failure);
         }
         // The plan stays in the store: the next start tries again.
-        Err(failure.context(format!("and undoing it left: {}", left.join("; "))))
+        Ok(failure.context(format!("and undoing it left: {}", left.join("; "))))
     }
 
     /// Carries out a plan that takes something away: every step, also after one failed, then the commit.
@@ -117,6 +136,7 @@ impl Node {
         let mut recovered = Vec::new();
         for (key, plan) in self.store.all::<Plan>()? {
             let (done, left) = match plan.recovery {
+                Recovery::AtTurn => self.recover_relocation(&plan).await,
                 Recovery::Undo => ("undone", self.undo(&plan, usize::MAX).await),
                 Recovery::Finish => ("finished", self.apply_all(&plan.ops).await),
             };
@@ -140,7 +160,7 @@ impl Node {
         self.apply_all(&plan.undo(done)).await
     }
 
-    async fn apply_all(&self, ops: &[Op]) -> Vec<String> {
+    pub(crate) async fn apply_all(&self, ops: &[Op]) -> Vec<String> {
         let mut failures = Vec::new();
         let mut progress = Progress::default();
         for op in ops {
@@ -153,7 +173,7 @@ impl Node {
         failures
     }
 
-    async fn apply(&self, op: &Op, progress: &mut Progress) -> Result<(), Failure> {
+    pub(crate) async fn apply(&self, op: &Op, progress: &mut Progress) -> Result<(), Failure> {
         tracing::debug!(?op, "step");
         match op {
             Op::CreatePair { netns, pair } => {
@@ -177,9 +197,9 @@ impl Node {
                 progress.endpoint = Some(endpoint);
             }
             Op::Withdraw { id, addresses } => self.datapath.remove_endpoint(*id, addresses)?,
-            Op::Attach { id, target, candidate, program } => {
+            Op::Attach { id, target, candidate, program, mode } => {
                 let attachment = self.attach_program(id, target, candidate, program, progress).await?;
-                progress.attachments.push(attachment);
+                progress.attachments.push(Attachment { mode: *mode, ..attachment });
             }
             Op::Detach { id, target } => self.detach_program(id, target).await?,
             Op::DeleteDevice { name, alias } => self.delete_device(name, alias).await?,
@@ -188,6 +208,11 @@ impl Node {
             | Op::SetEnd { .. }
             | Op::SetPolicies { .. }
             | Op::Refresh { .. } => self.apply_to_pair(op).await?,
+            Op::Update { id, target, program } => {
+                progress.attachments.push(self.update_program(id, target, program).await?);
+            }
+            Op::Restore { id, target } => self.restore_program(id, target).await?,
+            Op::Relocate { step, way } => self.relocation_step(*step, way).await?,
         }
         Ok(())
     }
@@ -217,7 +242,7 @@ impl Node {
         progress: &mut Progress,
     ) -> Result<Attachment, Failure> {
         let (hook, netns) = self.hook(target).await?;
-        let program = self.program(id, source, target, progress)?;
+        let program = self.program(id, &candidate.owner, source, target, progress)?;
         let candidate =
             Candidate { name: program.name().to_owned(), tag: program.tag().to_owned(), ..candidate.clone() };
         let pin = naming::pin(&self.paths.bpffs, id);
@@ -251,6 +276,7 @@ impl Node {
         Ok(Attachment {
             id: id.to_owned(),
             kind: kind(hook.point),
+            mode: None,
             netns: target.netns.clone(),
             hook,
             candidate,
@@ -303,14 +329,18 @@ impl Node {
     fn program(
         &self,
         id: &str,
+        owner: &Owner,
         source: &ProgramSource,
         target: &Target,
         progress: &mut Progress,
     ) -> Result<Program, Failure> {
-        if let ProgramSource::Object { path, program } = source {
-            let pin_maps = Some(naming::map_folder(&self.paths.bpffs, id));
-            let options = LoadOptions { program: program.clone(), pin_maps, ..LoadOptions::default() };
-            return programs::load_file(path, &options).map_err(Failure::refused);
+        if let ProgramSource::Object { path, program, globals, shared_maps } = source {
+            let pin_maps = Some(self.map_folder(id, owner, *shared_maps));
+            let options = LoadOptions { program: program.clone(), pin_maps, globals: globals.clone() };
+            return match program.as_ref().filter(|_| progress.together.len() > 1) {
+                Some(name) => loaded_together(path, name, &options, progress),
+                None => programs::load_file(path, &options).map_err(Failure::refused),
+            };
         }
         // An endpoint's two programs are loaded together; its second attachment finds its own.
         let (from, to) = match progress.programs.take() {
@@ -330,6 +360,15 @@ impl Node {
         };
         progress.programs = Some(left);
         program.ok_or_else(|| Failure::conflict(format!("{} has this program already", target.device)))
+    }
+
+    /// Where the maps are that an object wants pinned by name: its own, or all its owner's.
+    pub(crate) fn map_folder(&self, id: &str, owner: &Owner, shared: bool) -> std::path::PathBuf {
+        if shared {
+            naming::shared_map_folder(&self.paths.bpffs, owner)
+        } else {
+            naming::map_folder(&self.paths.bpffs, id)
+        }
     }
 
     /// A hook by its target, with the namespace to reach it through.
@@ -391,7 +430,11 @@ impl Node {
         for entry in &mut chain.entries {
             let ours = records.iter().find(|(_, record)| match (record.link, entry.link) {
                 (Some(link), Some(present)) => link == present,
-                (None, None) => record.filter == entry.filter && record.program == entry.program,
+                // While it is moved, a gate stands in for it.
+                (None, None) => {
+                    let runs = record.program == entry.program || entry.name.starts_with(links::GATE_PREFIX);
+                    record.filter == entry.filter && runs
+                }
                 _ => false,
             });
             if let Some((id, record)) = ours {
@@ -405,7 +448,7 @@ impl Node {
     }
 
     /// For tests of recovery: `NETLOOM_CRASH_AFTER=n` ends the process, as SIGKILL would, after n steps.
-    fn crash_point(&self) {
+    pub(crate) fn crash_point(&self) {
         if let Some(steps) = &self.crash_after
             && steps.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1
         {
@@ -414,7 +457,32 @@ impl Node {
     }
 }
 
-fn kind(point: HookPoint) -> AttachmentKind {
+/// A program of an object whose others are attached by the same plan: they share its maps.
+fn loaded_together(
+    path: &std::path::Path,
+    name: &str,
+    options: &LoadOptions,
+    progress: &mut Progress,
+) -> Result<Program, Failure> {
+    if progress.loaded.is_empty() {
+        let bytes = read_object(path)?;
+        let object = path.display().to_string();
+        let loaded = programs::load_several(&object, &bytes, &progress.together, options);
+        progress.loaded = loaded.map_err(Failure::refused)?.programs;
+    }
+    let at = progress.loaded.iter().position(|(other, _)| other == name);
+    let at = at.ok_or_else(|| Failure::conflict(format!("{name} was not loaded with the others")))?;
+    Ok(progress.loaded.swap_remove(at).1)
+}
+
+pub(crate) fn read_object(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|source| {
+        Failure::refused(anyhow::anyhow!("the object {} cannot be read: {source}", path.display()))
+            .hint("netloomd reads it: check that it is there for netloomd, too")
+    })
+}
+
+pub(crate) fn kind(point: HookPoint) -> AttachmentKind {
     match point {
         HookPoint::NetkitPrimary | HookPoint::NetkitPeer => AttachmentKind::Netkit,
         HookPoint::TcxIngress | HookPoint::TcxEgress => AttachmentKind::Tcx,
@@ -422,7 +490,7 @@ fn kind(point: HookPoint) -> AttachmentKind {
     }
 }
 
-fn remove_folder(folder: &std::path::Path) -> Result<(), Failure> {
+pub(crate) fn remove_folder(folder: &std::path::Path) -> Result<(), Failure> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(anyhow::anyhow!("the maps pinned in {} cannot be removed: {error}", folder.display()).into())

@@ -40,6 +40,11 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, cause)
     }
 
+    /// Whether what was asked for is not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     /// What to do about it.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -16,14 +16,18 @@ mod kv;
 mod lock;
 mod locks;
 mod metrics;
+mod migration;
 mod naming;
 mod node;
 mod pairs;
 mod plugins;
 mod policy;
 mod reap;
+mod rebalance;
+mod relocation;
 mod services;
 mod store;
+mod update;
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 

@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) reap_seconds: Histogram,
     pub(crate) stale_retries: Counter,
     pub(crate) undone_plans: Counter,
+    pub(crate) moves: Counter,
     pub(crate) objects: Family<OfWhat, Gauge>,
 }
 
@@ -48,6 +49,7 @@ impl Metrics {
         let reap_seconds = Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0]);
         let stale_retries = Counter::default();
         let undone_plans = Counter::default();
+        let moves = Counter::default();
         let objects = Family::default();
         registry.register("decisions", "Policy decisions, by hook and by who decided", decisions.clone());
         registry.register("plugin_failures", "Traps, timeouts and bad answers", plugin_failures.clone());
@@ -72,6 +74,11 @@ impl Metrics {
             "Plans undone after a step failed or a crash",
             undone_plans.clone(),
         );
+        registry.register(
+            "moves",
+            "Programs taken to another place of a chain or another kind of hook",
+            moves.clone(),
+        );
         registry.register("objects", "Endpoints, attachments, services and plugins", objects.clone());
         Self {
             registry,
@@ -81,6 +88,7 @@ impl Metrics {
             reap_seconds,
             stale_retries,
             undone_plans,
+            moves,
             objects,
         }
     }

@@ -74,6 +74,37 @@ pub(crate) fn map_folder(bpffs: &Path, attachment: &str) -> PathBuf {
     bpffs.join("objects").join(attachment.replace('.', "~"))
 }
 
+/// Where the maps are pinned that all objects of an owner share.
+pub(crate) fn shared_map_folder(bpffs: &Path, owner: &Owner) -> PathBuf {
+    // Neither `+` nor `~` is in an owner's name.
+    shared_maps_folder(bpffs).join(owner.as_str().replace('/', "+").replace('.', "~"))
+}
+
+/// Where the gates are pinned while an attachment is taken to another place.
+pub(crate) fn move_folder(bpffs: &Path, attachment: &str) -> PathBuf {
+    moves_folder(bpffs).join(attachment.replace('.', "~"))
+}
+
+/// The folder of all these.
+pub(crate) fn shared_maps_folder(bpffs: &Path) -> PathBuf {
+    bpffs.join("shared")
+}
+
+/// Where the programs of before and after are pinned while an attachment is updated.
+pub(crate) fn update_folder(bpffs: &Path, attachment: &str) -> PathBuf {
+    updates_folder(bpffs).join(attachment.replace('.', "~"))
+}
+
+/// The folder of all these.
+pub(crate) fn updates_folder(bpffs: &Path) -> PathBuf {
+    bpffs.join("updates")
+}
+
+/// The folder of all the folders of gates.
+pub(crate) fn moves_folder(bpffs: &Path) -> PathBuf {
+    bpffs.join("moves")
+}
+
 /// Every pin of ours that is there, of endpoints and of attachments.
 pub(crate) fn pins(bpffs: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut folders = vec![bpffs.join("attachments")];
@@ -85,7 +116,7 @@ pub(crate) fn pins(bpffs: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(pins)
 }
 
-fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+pub(crate) fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     match std::fs::read_dir(folder) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -122,6 +122,18 @@ impl Node {
         let adoption = self.adopt().await.map_err(|failure| anyhow::anyhow!("adoption failed: {failure}"))?;
         tracing::info!(?adoption, "adopted");
         *self.adoption.lock().unwrap_or_else(PoisonError::into_inner) = adoption;
+        let node = Arc::clone(self);
+        // Packets flow meanwhile, and a node full of endpoints takes a while: nobody has to wait for it.
+        tokio::spawn(async move {
+            match node.follow_mode().await {
+                Ok(0) => {}
+                Ok(moved) => {
+                    let mode = node.config.attachments.mode;
+                    tracing::info!(moved, %mode, "attachments follow the configuration");
+                }
+                Err(failure) => tracing::error!(%failure, "attachments do not follow the configuration"),
+            }
+        });
         Ok(())
     }
 

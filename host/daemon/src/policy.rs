@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use netloom_api::types::DecisionStep;
 use netloom_core::{
     model::{
-        BoundSocket, Candidate, Chain, EndpointMode, EndpointSpec, Name, NetnsCookie, NetnsId, Placement,
-        ReapAction, ReapEvent, ReapPlan,
+        BoundSocket, Candidate, Chain, EndpointMode, EndpointSpec, EntryId, Name, NetnsCookie, NetnsId,
+        Placement, ReapAction, ReapEvent, ReapPlan,
     },
     validate::{self, ModeDefaults},
 };
@@ -75,6 +75,32 @@ impl Policy {
         let outcome = describe(chain, decided.answer);
         let subject = format!("{} ({}) at {}", candidate.owner, candidate.name, chain.hook);
         self.keep(node, Hook::AttachOrder, subject, steps, outcome, &decided.decided_by);
+        Ok(decided)
+    }
+
+    /// In which order should our own entries run? None keeps the order: no plugin decides, or all fail.
+    pub(crate) async fn rebalance(
+        &self,
+        node: &Node,
+        chain: &Chain,
+    ) -> Result<Option<Decided<Vec<EntryId>>>, Failure> {
+        let check = |raw: Vec<u32>| validate::order(chain, &raw);
+        let outcome = self.registry.rebalance(facts(node), chain, check).await;
+        let (verdict, steps) = taken_apart(outcome, &node.metrics);
+        let subject = format!("the order at {}", chain.hook);
+        let (decided, outcome, by) = match verdict {
+            Verdict::Decided { plugin, value } => {
+                let names: Vec<String> =
+                    value.iter().filter_map(|id| chain.entry(*id)?.attachment.clone()).collect();
+                let by = plugin.name().to_string();
+                (Some(Decided { answer: value, decided_by: by.clone() }), names.join(", "), by)
+            }
+            Verdict::Undecided => (None, "keep".to_owned(), "fallback".to_owned()),
+            Verdict::Vetoed { plugin, reason } => {
+                return Err(self.vetoed(node, Hook::AttachOrder, subject, steps, &plugin, &reason));
+            }
+        };
+        self.keep(node, Hook::AttachOrder, subject, steps, outcome, &by);
         Ok(decided)
     }
 

@@ -5,9 +5,11 @@
 //!
 //! - `link`: one tcx or netkit link
 //! - `error`: what can go wrong, and the way out
+//! - `gates`: moving a program without a packet missing it or meeting it twice
 //! - `probe`: what this kernel can do
 
 mod error;
+mod gates;
 mod link;
 mod probe;
 
@@ -22,6 +24,7 @@ use crate::{netns::Netns, programs::Program, tc};
 
 pub use self::{
     error::LinkError,
+    gates::{GATE_PREFIX, GateError, Gates, TURN, repin, wait_for_packets},
     link::{Link, LinkInfo, unpin},
     probe::{probe_legacy_tc, probe_netkit_links, probe_tcx},
 };

@@ -2,9 +2,11 @@
 //!
 //! - `error`: what can go wrong with an object, and the way out
 //! - `elf`: the names of program sections, so that objects written for other loaders load too
+//! - `globals`: values of global variables, as people write them
 
 mod elf;
 mod error;
+mod globals;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +20,10 @@ use aya_obj::{ProgramSection, maps::PinningType};
 use netloom_core::model::ProgramId;
 use netloom_sys::bpf;
 
-pub use self::error::{LoadError, ProgramError};
+pub use self::{
+    error::{LoadError, ProgramError},
+    globals::global,
+};
 
 /// How an object is loaded.
 #[derive(Clone, Debug, Default)]
@@ -162,11 +167,85 @@ pub fn load_file(path: &Path, options: &LoadOptions) -> Result<Program, LoadErro
 /// # Errors
 /// [`LoadError`].
 pub fn load(object: &str, bytes: &[u8], options: &LoadOptions) -> Result<Program, LoadError> {
+    let chosen = |elf: &elf::Elf, parsed: &aya_obj::Object| {
+        choose(object, elf, parsed, options.program.as_deref()).map(|name| vec![name])
+    };
+    let mut programs = load_chosen(object, bytes, options, chosen)?.programs;
+    programs.pop().map(|(_, program)| program).ok_or_else(|| LoadError::NoSuchProgram {
+        object: object.to_owned(),
+        program: options.program.clone().unwrap_or_default(),
+        available: "none".to_owned(),
+    })
+}
+
+/// Programs of one object that share its maps.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Each with its name in the object, in the order they were asked for.
+    pub programs: Vec<(String, Program)>,
+    /// The object's maps, by name.
+    pub maps: BTreeMap<String, OwnedFd>,
+}
+
+/// Loads several programs of an ELF object together: they share its maps and global variables.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_several(
+    object: &str,
+    bytes: &[u8],
+    names: &[String],
+    options: &LoadOptions,
+) -> Result<Loaded, LoadError> {
+    load_chosen(object, bytes, options, |elf, parsed| {
+        names.iter().map(|name| choose(object, elf, parsed, Some(name))).collect()
+    })
+}
+
+/// The names of an object's programs that attach to devices, sorted.
+///
+/// # Errors
+/// [`LoadError`] if it is no BPF object.
+pub fn classifiers(object: &str, bytes: &[u8]) -> Result<Vec<String>, LoadError> {
+    with_parsed(object, bytes, |_, _, parsed| {
+        let classifiers = parsed
+            .programs
+            .iter()
+            .filter(|(_, program)| matches!(program.section, ProgramSection::SchedClassifier))
+            .map(|(name, _)| name.clone());
+        let mut names: Vec<String> = classifiers.collect();
+        names.sort_unstable();
+        Ok(names)
+    })
+}
+
+fn load_chosen(
+    object: &str,
+    bytes: &[u8],
+    options: &LoadOptions,
+    chosen: impl FnOnce(&elf::Elf, &aya_obj::Object) -> Result<Vec<String>, LoadError>,
+) -> Result<Loaded, LoadError> {
+    with_parsed(object, bytes, |bytes, elf, parsed| {
+        load_elf(object, bytes, parsed, &chosen(elf, parsed)?, options)
+    })
+}
+
+/// Reads an object, and keeps what a damaged one does to the parser within the request.
+fn with_parsed<T>(
+    object: &str,
+    bytes: &[u8],
+    work: impl FnOnce(&[u8], &elf::Elf, &aya_obj::Object) -> Result<T, LoadError>,
+) -> Result<T, LoadError> {
     let elf =
         elf::Elf::parse(bytes).map_err(|detail| LoadError::NotBpf { object: object.to_owned(), detail })?;
     // The parser meets bytes from anywhere, and has been seen to panic on damaged ones. That must end the request,
     // not the daemon. Nothing it had in its hands is used afterwards.
-    catch_unwind(AssertUnwindSafe(|| load_elf(object, &elf, options))).unwrap_or_else(|_| {
+    let parse_and_work = || {
+        let bytes = elf.for_aya();
+        let parsed = aya_obj::Object::parse(&bytes).map_err(|error| LoadError::parse(object, error))?;
+        work(&bytes, &elf, &parsed)
+    };
+    catch_unwind(AssertUnwindSafe(parse_and_work)).unwrap_or_else(|_| {
         Err(LoadError::NotBpf {
             object: object.to_owned(),
             detail: "its sections contradict each other".into(),
@@ -174,10 +253,13 @@ pub fn load(object: &str, bytes: &[u8], options: &LoadOptions) -> Result<Program
     })
 }
 
-fn load_elf(object: &str, elf: &elf::Elf, options: &LoadOptions) -> Result<Program, LoadError> {
-    let bytes = elf.for_aya();
-    let parsed = aya_obj::Object::parse(&bytes).map_err(|error| LoadError::parse(object, error))?;
-    let name = choose(object, elf, &parsed, options.program.as_deref())?;
+fn load_elf(
+    object: &str,
+    bytes: &[u8],
+    parsed: &aya_obj::Object,
+    names: &[String],
+    options: &LoadOptions,
+) -> Result<Loaded, LoadError> {
     let wants_pin = parsed.maps.iter().find(|(_, map)| map.pinning() == PinningType::ByName);
 
     let mut loader = aya::EbpfLoader::new();
@@ -195,21 +277,55 @@ fn load_elf(object: &str, elf: &elf::Elf, options: &LoadOptions) -> Result<Progr
     for (global, value) in &options.globals {
         loader.override_global(global, value.as_slice(), true);
     }
-    let mut ebpf = loader.load(&bytes).map_err(|error| LoadError::prepare(object, error))?;
-    let missing = || LoadError::NoSuchProgram {
-        object: object.to_owned(),
-        program: name.clone(),
-        available: "none".to_owned(),
+    let mut ebpf = loader.load(bytes).map_err(|error| LoadError::prepare(object, error))?;
+    let programs = names
+        .iter()
+        .map(|name| load_one(object, &mut ebpf, name).map(|program| (name.clone(), program)))
+        .collect::<Result<_, _>>()?;
+    let mut maps = BTreeMap::new();
+    for (name, map) in ebpf.maps() {
+        if let Some(fd) = map_fd(map) {
+            let fd = fd.try_clone_to_owned();
+            let fd = fd.map_err(|source| ProgramError::sys("dup", object.to_owned(), source))?;
+            maps.insert(name.to_owned(), fd);
+        }
+    }
+    Ok(Loaded { programs, maps })
+}
+
+fn load_one(object: &str, ebpf: &mut aya::Ebpf, name: &str) -> Result<Program, LoadError> {
+    let Some(aya::programs::Program::SchedClassifier(program)) = ebpf.program_mut(name) else {
+        return Err(LoadError::NoSuchProgram {
+            object: object.to_owned(),
+            program: name.to_owned(),
+            available: "none".to_owned(),
+        });
     };
-    let program = ebpf.program_mut(&name).ok_or_else(missing)?;
-    let aya::programs::Program::SchedClassifier(program) = program else { return Err(missing()) };
-    program.load().map_err(|error| LoadError::reject(object, &name, error))?;
-    let fd = program.fd().map_err(|error| LoadError::reject(object, &name, error))?;
+    program.load().map_err(|error| LoadError::reject(object, name, error))?;
+    let fd = program.fd().map_err(|error| LoadError::reject(object, name, error))?;
     let fd = fd
         .as_fd()
         .try_clone_to_owned()
         .map_err(|source| ProgramError::sys("dup", object.to_owned(), source))?;
     Ok(Program::new(fd, || object.to_owned())?)
+}
+
+/// None for kinds of maps that aya has no type for.
+fn map_fd(map: &aya::maps::Map) -> Option<BorrowedFd<'_>> {
+    use aya::maps::Map;
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::PerCpuHashMap(data)
+        | Map::PerCpuLruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::ProgramArray(data)
+        | Map::RingBuf(data)
+        | Map::PerfEventArray(data) => Some(data.fd().as_fd()),
+        _ => None,
+    }
 }
 
 /// The program that is meant: the one asked for, or the only classifier.

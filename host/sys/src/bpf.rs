@@ -51,6 +51,8 @@ pub mod command {
     pub const LINK_GET_FD_BY_ID: &str = "BPF_LINK_GET_FD_BY_ID";
     /// `BPF_LINK_GET_NEXT_ID`.
     pub const LINK_GET_NEXT_ID: &str = "BPF_LINK_GET_NEXT_ID";
+    /// `BPF_MAP_UPDATE_ELEM`.
+    pub const MAP_UPDATE_ELEM: &str = "BPF_MAP_UPDATE_ELEM";
     /// `BPF_PROG_LOAD`.
     pub const PROG_LOAD: &str = "BPF_PROG_LOAD";
     /// `BPF_PROG_QUERY`.
@@ -203,6 +205,28 @@ pub fn prog_query(ifindex: u32, attach_type: AttachType) -> io::Result<Query> {
     Ok(Query { revision: query.revision, entries })
 }
 
+/// The revision of a chain and how many programs it has, without the programs.
+///
+/// # Errors
+/// As [`prog_query`].
+pub fn prog_query_revision(ifindex: u32, attach_type: AttachType) -> io::Result<(u64, u32)> {
+    let mut query = attr::ProgQuery {
+        ifindex,
+        attach_type: attach_type.0,
+        query_flags: 0,
+        attach_flags: 0,
+        program_ids: 0,
+        count: 0,
+        reserved: 0,
+        program_attach_flags: 0,
+        link_ids: 0,
+        link_attach_flags: 0,
+        revision: 0,
+    };
+    call(&mut query)?;
+    Ok((query.revision, query.count))
+}
+
 /// Attaches a program to a device without a link: it stays until it is detached. With `replace`, in the place of
 /// that program, which must have no link either.
 ///
@@ -318,6 +342,24 @@ pub fn iter_link(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Re
 /// EINVAL: not an iterator's link.
 pub fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     call_fd(&mut attr::IterCreate { link: raw(link), flags: 0 })
+}
+
+/// Puts a program into a map of programs, for tail calls.
+///
+/// The map forgets its programs when the last fd and pin of it go, also while programs use it.
+///
+/// # Errors
+/// EINVAL: not such a map, or a program of another kind than those it holds. E2BIG: no such index.
+pub fn prog_array_set(map: BorrowedFd<'_>, index: u32, program: BorrowedFd<'_>) -> io::Result<()> {
+    let value = raw(program);
+    call(&mut attr::MapUpdate(attr::MapElement {
+        map: raw(map),
+        reserved: 0,
+        key: address(&index),
+        value: address(&value),
+        flags: 0,
+    }))
+    .map(drop)
 }
 
 /// Loads a two-instruction classifier that answers "next program" to every packet: something to attach when all

@@ -9,6 +9,8 @@
 )]
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
+mod wire;
+
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use netloom_api::{
@@ -17,6 +19,8 @@ use netloom_api::{
 };
 use netloom_test_support::{Daemon, DaemonOptions, Netns, command};
 use serde_json::{Value, json};
+
+pub use wire::{Met, Wire};
 
 /// A node: a namespace with a netloomd of its own.
 pub struct Node {

@@ -184,6 +184,11 @@ impl Daemon {
         self.launch();
     }
 
+    /// Sets the text of its configuration file for the starts that follow.
+    pub fn set_config(&mut self, config: &str) {
+        self.options.config = Some(config.to_owned());
+    }
+
     /// Sets a variable of its environment for the starts that follow.
     pub fn set_environment(&mut self, name: &str, value: &str) {
         self.options.env.push((name.to_owned(), value.to_owned()));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use netloom_api::types::HookPoint;
+use netloom_api::types::{AttachmentMode, HookPoint};
 use netloom_core::model::{NetkitPolicy, Protocol};
 
 /// Parses `KEY=VALUE`.
@@ -15,6 +15,16 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a label is written KEY=VALUE, such as role=observer".to_owned()),
+    }
+}
+
+/// Parses `NAME=VALUE`. What values there are, netloomd knows from the object.
+pub(super) fn global(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("a global variable is set by NAME=VALUE, such as rate=1000 or key=hex:0a0b0c0d".to_owned()),
     }
 }
 
@@ -45,6 +55,13 @@ pub(super) fn policy() -> impl TypedValueParser<Value = NetkitPolicy> {
         "blackhole" => NetkitPolicy::Blackhole,
         _ => NetkitPolicy::Forward,
     })
+}
+
+/// Parses the name of a way to attach.
+pub(super) fn mode() -> impl TypedValueParser<Value = AttachmentMode> {
+    let modes = [AttachmentMode::Auto, AttachmentMode::Tcx, AttachmentMode::Tc];
+    PossibleValuesParser::new(modes.map(AttachmentMode::as_str))
+        .try_map(move |text| modes.into_iter().find(|mode| mode.as_str() == text).ok_or("not a mode"))
 }
 
 /// A service's virtual address, written `VIP:PORT/PROTO`.
@@ -85,6 +102,14 @@ mod tests {
         assert_eq!(parsed.protocol, Protocol::Udp);
         for wrong in ["10.0.0.1:80", "10.0.0.1/tcp", "10.0.0.1:80/sctp", "[fd00::10]/udp", ""] {
             assert!(wrong.parse::<VirtualAddress>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_global_needs_a_name_and_a_value() {
+        assert_eq!(global("rate=hex:00=").unwrap(), ("rate".to_owned(), "hex:00=".to_owned()));
+        for wrong in ["rate", "=1", "rate="] {
+            assert!(global(wrong).is_err(), "{wrong}");
         }
     }
 

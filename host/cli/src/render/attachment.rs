@@ -36,6 +36,7 @@ impl Render for [Attachment] {
                 Column::wide(Column::new("REQUIRED", |a| {
                     if a.candidate.required { "yes" } else { "no" }.to_owned()
                 })),
+                Column::wide(Column::new("MODE", |a| or_none(a.mode))),
                 Column::wide(Column::new("FILTER", |a| filter(a.filter))),
                 Column::wide(Column::new("LABELS", |a| labels(&a.candidate.labels))),
                 Column::wide(Column::new("SOURCE", |a| source(&a.source))),
@@ -48,7 +49,9 @@ fn source(source: &ProgramSource) -> String {
     match source {
         ProgramSource::FromEndpoint => "datapath, from the endpoint".to_owned(),
         ProgramSource::ToEndpoint => "datapath, to the endpoint".to_owned(),
-        ProgramSource::Object { path, program: None } => path.display().to_string(),
-        ProgramSource::Object { path, program: Some(program) } => format!("{program} of {}", path.display()),
+        ProgramSource::Object { path, program: None, .. } => path.display().to_string(),
+        ProgramSource::Object { path, program: Some(program), .. } => {
+            format!("{program} of {}", path.display())
+        }
     }
 }

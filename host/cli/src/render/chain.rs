@@ -1,4 +1,4 @@
-use netloom_api::types::{AttachAnswer, Chain};
+use netloom_api::types::{AttachAnswer, Chain, Rebalanced};
 use netloom_core::model::ChainEntry;
 
 use super::{
@@ -65,13 +65,38 @@ impl Render for AttachAnswer {
             .find(|(entry, _)| entry.attachment.as_ref() == Some(id))
             .map(|(_, order)| format!(" as number {order} of {}", self.chain.entries.len()))
             .unwrap_or_default();
+        let more: String = self
+            .more
+            .iter()
+            .map(|more| format!("\nAttached {} as well: `netloom detach {}`.", more.candidate.name, more.id))
+            .collect();
         format!(
-            "Attached {} of {}{place}; {} decided the place. Detach it with `netloom detach {id}`.\n\n{}",
+            "Attached {} of {}{place}; {} decided the place. Detach it with `netloom detach {id}`.{more}\n\n{}",
             self.attachment.candidate.name,
             self.attachment.candidate.owner,
             self.decided_by,
             self.chain.render(wide)
         )
+    }
+}
+
+impl Render for [Rebalanced] {
+    fn render(&self, wide: bool) -> String {
+        if self.is_empty() {
+            return "No programs of Netloom's to bring into order.".to_owned();
+        }
+        self.iter().map(|rebalanced| rebalanced.render(wide)).collect::<Vec<_>>().join("\n\n")
+    }
+}
+
+impl Render for Rebalanced {
+    fn render(&self, wide: bool) -> String {
+        let what = match (&self.decided_by, self.moved.as_slice()) {
+            (None, _) => "No plugin decides about the order: nothing is moved.".to_owned(),
+            (Some(by), []) => format!("In the order that {by} wants: nothing to move."),
+            (Some(by), moved) => format!("{by} decided the order; to move: {}.", moved.join(", ")),
+        };
+        format!("{what}\n{}", self.chain.render(wide))
     }
 }
 

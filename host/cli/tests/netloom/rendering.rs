@@ -1,6 +1,6 @@
 //! Given an answer, what people and programs see: each noun as table, wide table and JSON.
 
-use netloom_api::types::Done;
+use netloom_api::types::{Done, Rebalanced};
 use serde::Serialize;
 
 use crate::{
@@ -70,6 +70,9 @@ fn deletions() {
 fn chains() {
     let chains = [chain(), legacy_chain(), empty_chain()];
     lists("chain-show", "GET /v1/chains?device=nl7", &chains, &["chain", "show", "nl7"]);
+    let rebalanced =
+        [Rebalanced { chain: chain(), moved: vec!["fw-2".into()], decided_by: Some("attach-order".into()) }];
+    snapshot("chain-rebalance", "POST /v1/chains/rebalance", &rebalanced, &["chain", "rebalance", "nl7"]);
     snapshot("chain-show-none", "GET /v1/chains?device=nl7", &[(); 0], &["chain", "show", "nl7"]);
 }
 

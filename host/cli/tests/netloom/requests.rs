@@ -91,6 +91,13 @@ fn an_attachment_is_asked_for_in_full() {
         "-10",
         "--program",
         "from_pod",
+        "--program",
+        "to_pod",
+        "--global",
+        "rate=1000",
+        "--mode",
+        "tcx",
+        "--share-maps",
         "--label",
         "role=filter",
         "--required",
@@ -99,8 +106,26 @@ fn an_attachment_is_asked_for_in_full() {
     let expected = json!({
         "device": "", "netns": null, "endpoint": "web", "point": "netkit-peer", "object": "/x/f.o",
         "program": "from_pod", "owner": "sec/fw", "priority": -10, "labels": {"role": "filter"}, "required": true,
+        "more_programs": ["to_pod"], "all_programs": false, "mode": "tcx", "globals": {"rate": "1000"},
+        "shared_maps": true,
     });
     assert_eq!(request.body, expected);
+}
+
+#[test]
+fn an_attachment_is_updated_migrated_and_brought_into_order() {
+    let update = asked(&["attachment", "update", "fw-1", "/x/f2.o", "--global", "rate=hex:00ff"]);
+    assert_eq!(update.route, "POST /v1/attachments/fw-1/update");
+    let expected = json!({"object": "/x/f2.o", "program": null, "globals": {"rate": "hex:00ff"}});
+    assert_eq!(update.body, expected);
+    let migrate = asked(&["attachment", "migrate", "web:from", "--to", "tc"]);
+    assert_eq!(migrate.route, "POST /v1/attachments/web%3Afrom/migrate");
+    assert_eq!(migrate.body, json!({"to": "tc"}));
+    let rebalance = asked(&["chain", "rebalance", "eth0", "--point", "tcx-ingress", "--dry-run"]);
+    assert_eq!(rebalance.route, "POST /v1/chains/rebalance");
+    let expected =
+        json!({"device": "eth0", "netns": null, "endpoint": null, "point": "tcx-ingress", "dry_run": true});
+    assert_eq!(rebalance.body, expected);
 }
 
 #[test]

@@ -129,6 +129,7 @@ pub(crate) fn attachment() -> Attachment {
         hook: hook(HookPoint::TcxIngress),
         netns: None,
         kind: AttachmentKind::Tcx,
+        mode: None,
         candidate: Candidate {
             owner: Owner::new("monitoring").unwrap(),
             name: "count".to_owned(),
@@ -142,7 +143,12 @@ pub(crate) fn attachment() -> Attachment {
         filter: None,
         endpoint: None,
         decided_by: "attach-order".to_owned(),
-        source: ProgramSource::Object { path: PathBuf::from("/opt/count.o"), program: None },
+        source: ProgramSource::Object {
+            path: PathBuf::from("/opt/count.o"),
+            program: None,
+            globals: BTreeMap::new(),
+            shared_maps: false,
+        },
     }
 }
 
@@ -213,7 +219,12 @@ pub(crate) fn empty_chain() -> Chain {
 }
 
 pub(crate) fn attach_answer() -> AttachAnswer {
-    AttachAnswer { attachment: attachment(), decided_by: "attach-order".to_owned(), chain: chain() }
+    AttachAnswer {
+        attachment: attachment(),
+        decided_by: "attach-order".to_owned(),
+        chain: chain(),
+        more: vec![],
+    }
 }
 
 pub(crate) fn service() -> Service {

@@ -1,4 +1,4 @@
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,24 @@ pub enum AttachmentMode {
     Tc,
 }
 
+impl AttachmentMode {
+    /// The name, as in CLI, API and configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tcx => "tcx",
+            Self::Tc => "tc",
+        }
+    }
+}
+
+impl fmt::Display for AttachmentMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// A program about to be attached, as policy sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
@@ -134,6 +152,12 @@ pub enum ProgramSource {
         path: PathBuf,
         /// Which of its programs; its only one if none.
         program: Option<String>,
+        /// Values of its global variables, by name, in the byte order of this machine.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        globals: BTreeMap<String, Vec<u8>>,
+        /// Whether maps that it wants pinned by name are shared by all its owner's objects.
+        #[serde(default)]
+        shared_maps: bool,
     },
 }
 
@@ -149,6 +173,9 @@ pub struct Attachment {
     pub netns: Option<PathBuf>,
     /// How.
     pub kind: AttachmentKind,
+    /// How it is to be attached, if that was asked for; else as the node's configuration says.
+    #[serde(default)]
+    pub mode: Option<AttachmentMode>,
     /// What, and for whom.
     pub candidate: Candidate,
     /// The kernel's program id when it was attached.

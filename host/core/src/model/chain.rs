@@ -52,6 +52,18 @@ impl HookPoint {
         matches!(self, Self::TcIngress | Self::TcEgress)
     }
 
+    /// The same side of a device on tcx or, if `legacy`, on legacy tc. None for netkit's, which have no such side.
+    #[must_use]
+    pub const fn on(self, legacy: bool) -> Option<Self> {
+        match (self, legacy) {
+            (Self::TcxIngress | Self::TcIngress, false) => Some(Self::TcxIngress),
+            (Self::TcxIngress | Self::TcIngress, true) => Some(Self::TcIngress),
+            (Self::TcxEgress | Self::TcEgress, false) => Some(Self::TcxEgress),
+            (Self::TcxEgress | Self::TcEgress, true) => Some(Self::TcEgress),
+            (Self::NetkitPrimary | Self::NetkitPeer, _) => None,
+        }
+    }
+
     /// Whether only netkit devices have it.
     #[must_use]
     pub const fn is_netkit(self) -> bool {

@@ -190,3 +190,36 @@ proptest! {
         prop_assert_eq!(packed_judgements(answers.len(), &words), Ok(answers));
     }
 }
+
+#[test]
+fn an_order_names_each_of_ours_once_and_nothing_else() {
+    let mut chain = Chain {
+        hook: Hook {
+            netns: NetnsId { device: 4, inode: 1 },
+            device: "eth0".into(),
+            ifindex: IfIndex(2),
+            point: HookPoint::TcxIngress,
+        },
+        revision: Revision(1),
+        entries: vec![],
+    };
+    for (program, attachment) in [(1, Some("a")), (2, None), (3, Some("b"))] {
+        chain.entries.push(ChainEntry {
+            program: ProgramId(program),
+            link: None,
+            name: String::new(),
+            tag: String::new(),
+            filter: None,
+            attachment: attachment.map(str::to_owned),
+            owner: attachment.map(|owner| Owner::new(owner).unwrap()),
+            priority: None,
+            labels: Labels::new(),
+        });
+    }
+    assert_eq!(order(&chain, &[2, 0]), Ok(vec![EntryId(2), EntryId(0)]));
+    assert!(matches!(order(&chain, &[2, 9]), Err(InvalidAnswer::NoSuchEntry { id: 9, len: 3 })));
+    for (bad, id) in [(vec![2], 0), (vec![2, 0, 2], 2), (vec![2, 1, 0], 1), (vec![], 0)] {
+        let error = order(&chain, &bad).unwrap_err();
+        assert!(matches!(error, InvalidAnswer::NotAnOrder { id: named, .. } if named == id), "{error}");
+    }
+}

@@ -1,0 +1,123 @@
+use std::{path::PathBuf, thread, time::Duration};
+
+use aya::maps::{Array, Map, MapData};
+use netloom_api::types::{AttachAnswer, Attachment};
+use netloom_test_support::{Arrivals, DaemonOptions, Netns, UdpReceiver, UdpSender};
+use serde_json::{Value, json};
+
+use crate::{Node, ObjectFile};
+
+/// A node with a device `d0`, on which a stream of numbered datagrams arrives all the time, and programs that count
+/// how often they meet each.
+pub struct Wire {
+    /// The node.
+    pub node: Node,
+    /// Where the stream comes from.
+    pub peer: Netns,
+    /// The program.
+    pub object: ObjectFile,
+    receiver: UdpReceiver,
+    sender: UdpSender,
+}
+
+/// What a program met of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// Datagrams sent from the time the program was attached.
+    pub sent: u64,
+    /// Never met.
+    pub missed: Vec<u64>,
+    /// Met more than once.
+    pub repeated: Vec<u64>,
+}
+
+impl Wire {
+    /// The device's address.
+    pub const ADDRESS: &'static str = "10.9.0.1";
+
+    /// Starts the stream; nothing is attached.
+    pub fn start(config: Option<&str>) -> Self {
+        let config = config.map(str::to_owned);
+        let node = Node::with(DaemonOptions { config, ..DaemonOptions::default() });
+        let peer = Netns::new("peer");
+        node.netns.link("10.9.0.1/24").named("d0").to(&peer, "10.9.0.2/24");
+        assert!(peer.can_ping(std::net::Ipv4Addr::new(10, 9, 0, 1)), "the wire is up");
+        let receiver = node.netns.count_datagrams(&format!("{}:7000", Self::ADDRESS));
+        let sender = peer.send_datagrams(receiver.address(), Duration::from_micros(400));
+        Self { node, peer, object: ObjectFile::of(netloom_test_programs::ONCE), receiver, sender }
+    }
+
+    /// Attaches the counting program to the device.
+    pub fn attach(&self, owner: &str, more: Value) -> AttachAnswer {
+        let mut request = json!({ "device": "d0", "object": self.object.path(), "owner": owner });
+        if let (Some(request), Some(more)) = (request.as_object_mut(), more.as_object()) {
+            request.extend(more.clone());
+        }
+        self.node.attach(request).expect("the program can be attached")
+    }
+
+    /// The next number that is sent, with some distance to those that are under way.
+    pub fn mark(&self) -> u64 {
+        let mark = self.sender.sent();
+        thread::sleep(Duration::from_millis(20));
+        mark
+    }
+
+    /// Lets the stream run for so many datagrams more.
+    pub fn run(&self, datagrams: u64) {
+        let until = self.sender.sent() + datagrams;
+        while self.sender.sent() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Where the map of what an attachment met is pinned.
+    pub fn map(&self, attachment: &str) -> PathBuf {
+        self.node.daemon.paths().bpffs.join("objects").join(attachment).join("met")
+    }
+
+    /// Ends the stream: what arrived, and for each attachment and the number it counts from, what it met.
+    pub fn end(self, attachments: &[(String, u64)]) -> (Arrivals, Vec<Met>) {
+        thread::sleep(Duration::from_millis(50));
+        let paths: Vec<PathBuf> = attachments.iter().map(|(id, _)| self.map(id)).collect();
+        let Self { node, sender, receiver, .. } = self;
+        let sent = sender.stop();
+        let arrivals = receiver.compare(sent, Duration::from_secs(10));
+        let met = attachments.iter().zip(&paths).map(|((_, from), path)| {
+            let map = MapData::from_pin(path).expect("the map is pinned");
+            let map: Array<_, u32> = Map::Array(map).try_into().expect("it is an array");
+            let mut met = Met { sent: sent - from, missed: Vec::new(), repeated: Vec::new() };
+            for number in *from..sent {
+                let times = map.get(&u32::try_from(number).expect("the stream is short"), 0);
+                match times.expect("the map has a place for each number") {
+                    0 => met.missed.push(number),
+                    1 => {}
+                    _ => met.repeated.push(number),
+                }
+            }
+            met
+        });
+        let met = met.collect();
+        drop(node);
+        (arrivals, met)
+    }
+
+    /// The attachments there are.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.node.daemon.get("/v1/attachments").expect("attachments are listed")
+    }
+
+    /// What moves and updates left behind: pins, and gates in chains.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for folder in ["moves", "updates"] {
+            let folder = self.node.daemon.paths().bpffs.join(folder);
+            let entries = std::fs::read_dir(&folder).map(|entries| entries.flatten().collect::<Vec<_>>());
+            left.extend(entries.unwrap_or_default().iter().map(|entry| entry.path().display().to_string()));
+        }
+        let chains = self.node.chains("d0");
+        let entries = chains.iter().flat_map(|chain| &chain.entries);
+        left.extend(entries.filter(|entry| entry.name.starts_with("nl_")).map(|entry| entry.name.clone()));
+        left
+    }
+}

@@ -1,0 +1,318 @@
+//! Programs change their place and kind while packets flow: each packet meets each program exactly once, also when
+//! the daemon is killed in the middle.
+
+use netloom_api::types::{AttachAnswer, Attachment, Chain, HookPoint, Rebalanced};
+use netloom_core::model::Feature;
+use netloom_test_support::require;
+use serde_json::{Value, json};
+
+use netloom_netns_tests::{ObjectFile, Wire, refusal};
+
+/// The steps of taking a program to another place.
+const STEPS: usize = 6;
+/// Of those, the one from which on packets take the new place.
+const TURN: usize = 3;
+
+fn migrate(wire: &Wire, id: &str, to: &str) -> Result<Vec<Attachment>, netloom_api::ClientError> {
+    wire.node.daemon.post(&format!("/v1/attachments/{id}/migrate"), &json!({ "to": to }))
+}
+
+fn update(wire: &Wire, id: &str, object: &ObjectFile) -> Result<AttachAnswer, netloom_api::ClientError> {
+    let request = json!({ "object": object.path() });
+    wire.node.daemon.post(&format!("/v1/attachments/{id}/update"), &request)
+}
+
+fn rebalance(wire: &Wire, more: Value) -> Result<Vec<Rebalanced>, netloom_api::ClientError> {
+    let mut request = json!({ "device": "d0" });
+    request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    wire.node.daemon.post("/v1/chains/rebalance", &request)
+}
+
+fn owners(chain: &Chain) -> Vec<&str> {
+    chain.entries.iter().map(|entry| entry.owner.as_ref().map_or("foreign", |owner| owner.as_str())).collect()
+}
+
+/// The owners of attachments, by the ids they got.
+fn owners_of(ids: &[String]) -> Vec<&str> {
+    ids.iter().filter_map(|id| id.split_once('-')).map(|(owner, _)| owner).collect()
+}
+
+/// Nothing was lost, and every program met every datagram once.
+fn assert_exactly_once(wire: Wire, attachments: &[(String, u64)]) {
+    assert_eq!(wire.leftovers(), Vec::<String>::new());
+    let (arrivals, met) = wire.end(attachments);
+    assert_eq!((arrivals.lost, arrivals.duplicated), (0, 0), "of {}", arrivals.sent);
+    for (met, (id, _)) in met.iter().zip(attachments) {
+        assert!(met.sent > 100, "{id}: {met:?}");
+        assert!(met.missed.is_empty() && met.repeated.is_empty(), "{id}: {met:?}");
+    }
+}
+
+#[test]
+fn a_program_goes_from_tc_to_tcx_and_back_and_meets_each_packet_once() {
+    if !require(Feature::Tcx) || !require(Feature::LegacyTc) {
+        return;
+    }
+    let wire = Wire::start(None);
+    let answer = wire.attach("once", json!({ "mode": "tc" }));
+    assert_eq!(answer.attachment.hook.point, HookPoint::TcIngress);
+    let id = answer.attachment.id;
+    let from = wire.mark();
+    for (to, point) in
+        [("tcx", HookPoint::TcxIngress), ("tc", HookPoint::TcIngress), ("tcx", HookPoint::TcxIngress)]
+    {
+        wire.run(100);
+        let moved = migrate(&wire, &id, to).unwrap();
+        assert_eq!((moved.len(), moved[0].hook.point), (1, point));
+        let chains = wire.node.chains("d0");
+        assert_eq!(chains.len(), 1, "{chains:?}");
+        assert_eq!((chains[0].hook.point, owners(&chains[0])), (point, vec!["once"]));
+    }
+    wire.run(100);
+    assert_exactly_once(wire, &[(id, from)]);
+}
+
+#[test]
+fn going_to_where_it_is_changes_nothing() {
+    if !require(Feature::Tcx) {
+        return;
+    }
+    let wire = Wire::start(None);
+    let id = wire.attach("once", json!({})).attachment.id;
+    let before = wire.node.chains("d0");
+    assert_eq!(migrate(&wire, &id, "tcx").unwrap().len(), 1);
+    assert_eq!(wire.node.chains("d0"), before);
+    let (status, error, _) = refusal(migrate(&wire, "nosuch-1", "tcx"));
+    assert_eq!(status, 404, "{error}");
+}
+
+#[test]
+fn a_daemon_killed_at_any_step_of_a_migration_finishes_or_undoes_it() {
+    if !require(Feature::Tcx) || !require(Feature::LegacyTc) {
+        return;
+    }
+    let mut wire = Wire::start(None);
+    let id = wire.attach("once", json!({ "mode": "tc" })).attachment.id;
+    let from = wire.mark();
+    let mut present = HookPoint::TcIngress;
+    for step in 1..=STEPS {
+        for _ in 0..2 {
+            let (to, wanted) = if present.is_legacy() {
+                ("tcx", HookPoint::TcxIngress)
+            } else {
+                ("tc", HookPoint::TcIngress)
+            };
+            crash_after(&mut wire, step);
+            assert!(migrate(&wire, &id, to).is_err(), "step {step}");
+            wire.run(50);
+            recover(&mut wire);
+            let point = wire.attachments()[0].hook.point;
+            let expected = if step < TURN { present } else { wanted };
+            assert_eq!(point, expected, "killed after step {step} of going to {to}");
+            assert_eq!(wire.leftovers(), Vec::<String>::new(), "step {step}");
+            assert_eq!(wire.node.chains("d0").len(), 1, "step {step}");
+            if point != wanted {
+                migrate(&wire, &id, to).unwrap();
+            }
+            present = wanted;
+        }
+    }
+    wire.run(100);
+    assert_exactly_once(wire, &[(id, from)]);
+}
+
+/// Ten programs attached by priority, and then a configuration that wants them the other way round.
+fn disordered(mode: &str) -> (Wire, Vec<(String, u64)>) {
+    let mut wire = Wire::start(None);
+    let attachments: Vec<_> = (0..10)
+        .map(|number| {
+            let more = json!({ "priority": number, "mode": mode, "required": number % 2 == 0 });
+            (wire.attach(&format!("p{number}"), more).attachment.id, wire.mark())
+        })
+        .collect();
+    wire.node.daemon.stop();
+    wire.node.daemon.set_config(
+        "[plugins.config.attach-order.priorities]\np0 = 5\np1 = 9\np2 = 1\np3 = 7\np4 = 3\np5 = 8\np6 = 2\np7 = 6\np8 = 4\np9 = 0\n",
+    );
+    wire.node.daemon.restart();
+    (wire, attachments)
+}
+
+const ORDER: [&str; 10] = ["p9", "p2", "p6", "p4", "p8", "p0", "p7", "p3", "p5", "p1"];
+
+#[test]
+fn a_chain_of_ten_is_brought_into_order_and_no_packet_misses_a_program() {
+    for (mode, feature) in [("tcx", Feature::Tcx), ("tc", Feature::LegacyTc)] {
+        if !require(feature) {
+            continue;
+        }
+        let (wire, attachments) = disordered(mode);
+        let foreign = ObjectFile::of(netloom_test_programs::OBSERVER);
+        if mode == "tc" {
+            let path = foreign.path();
+            let filter = ["bpf", "direct-action", "object-file", path.to_str().unwrap(), "section", "tc"];
+            let at = ["filter", "add", "dev", "d0", "ingress", "prio", "1250", "handle", "1"];
+            wire.node.netns.tc(&[at.as_slice(), &filter].concat());
+        }
+        let planned = rebalance(&wire, json!({ "dry_run": true })).unwrap();
+        let rebalanced = rebalance(&wire, json!({})).unwrap();
+        assert_eq!(rebalanced[0].moved, planned[0].moved, "{mode}");
+        // Three at most are in order already; of such runs the one of required programs stays.
+        let moved = owners_of(&rebalanced[0].moved);
+        assert_eq!(moved, ["p9", "p6", "p0", "p7", "p3", "p5", "p1"], "{mode}");
+        let mut found = owners(&rebalanced[0].chain);
+        if mode == "tc" {
+            assert!(found.contains(&"foreign"), "{found:?}");
+            found.retain(|owner| *owner != "foreign");
+        }
+        assert_eq!(found, ORDER, "{mode}");
+        assert!(rebalance(&wire, json!({})).unwrap()[0].moved.is_empty(), "{mode}: it is in order");
+        wire.run(100);
+        assert_exactly_once(wire, &attachments);
+    }
+}
+
+#[test]
+fn a_daemon_killed_at_any_step_of_a_rebalance_leaves_a_whole_chain() {
+    for (mode, feature) in [("tcx", Feature::Tcx), ("tc", Feature::LegacyTc)] {
+        if !require(feature) {
+            continue;
+        }
+        let (mut wire, attachments) = disordered(mode);
+        // Into the third move.
+        for step in [1, 2, 3, 4, 5, 6, 8, 10, 12] {
+            crash_after(&mut wire, step);
+            let outcome = rebalance(&wire, json!({}));
+            if outcome.is_ok() {
+                break;
+            }
+            wire.run(20);
+            recover(&mut wire);
+            assert_eq!(wire.leftovers(), Vec::<String>::new(), "{mode}, step {step}");
+            assert_eq!(wire.node.chains("d0")[0].entries.len(), 10, "{mode}, step {step}");
+        }
+        wire.node.daemon.stop();
+        wire.node.daemon.forget_environment();
+        wire.node.daemon.restart();
+        let rebalanced = rebalance(&wire, json!({})).unwrap();
+        assert_eq!(owners(&rebalanced[0].chain), ORDER, "{mode}");
+        wire.run(50);
+        assert_exactly_once(wire, &attachments);
+    }
+}
+
+#[test]
+fn a_program_is_updated_a_hundred_times_and_keeps_its_place_and_maps() {
+    for (mode, feature) in [("tcx", Feature::Tcx), ("tc", Feature::LegacyTc)] {
+        if !require(feature) {
+            continue;
+        }
+        let wire = Wire::start(None);
+        let answer = wire.attach("once", json!({ "mode": mode, "priority": 5 }));
+        let _behind = wire.attach("behind", json!({ "mode": mode, "priority": 6 }));
+        let (id, from) = (answer.attachment.id, wire.mark());
+        let mut programs = vec![answer.attachment.program];
+        for _ in 0..100 {
+            let updated = update(&wire, &id, &wire.object).unwrap();
+            assert_eq!(owners(&updated.chain), ["once", "behind"], "{mode}");
+            assert_eq!(updated.attachment.link, answer.attachment.link);
+            assert_eq!(updated.attachment.filter, answer.attachment.filter);
+            programs.push(updated.attachment.program);
+        }
+        programs.dedup();
+        assert_eq!(programs.len(), 101, "{mode}: each is another program");
+        wire.run(50);
+        assert_exactly_once(wire, &[(id, from)]);
+    }
+}
+
+#[test]
+fn an_update_that_cannot_be_is_refused_and_changes_nothing() {
+    let wire = Wire::start(None);
+    let id = wire.attach("once", json!({})).attachment.id;
+    let before = wire.node.chains("d0");
+    let garbage = ObjectFile::of(b"this is no ELF file");
+    let (status, error, _) = refusal(update(&wire, &id, &garbage));
+    assert_eq!(status, 422, "{error}");
+    assert!(error.contains("was not updated") && error.contains("object.bpf.o"), "{error}");
+    assert_eq!(wire.node.chains("d0"), before);
+    assert_eq!(wire.leftovers(), Vec::<String>::new());
+    let web = wire.node.endpoint("web");
+    let (status, _, hint) = refusal(update(&wire, "web:from", &wire.object));
+    assert_eq!(status, 409, "{hint}");
+    drop(web);
+}
+
+#[test]
+fn a_daemon_killed_in_an_update_undoes_it_or_has_it_done() {
+    for (mode, feature) in [("tcx", Feature::Tcx), ("tc", Feature::LegacyTc)] {
+        if !require(feature) {
+            continue;
+        }
+        let mut wire = Wire::start(None);
+        let answer = wire.attach("once", json!({ "mode": mode }));
+        let (id, from) = (answer.attachment.id, wire.mark());
+        crash_after(&mut wire, 1);
+        assert!(update(&wire, &id, &wire.object).is_err());
+        recover(&mut wire);
+        // Done in the kernel but not in the records: undone, to the very program of before.
+        let record = wire.attachments().remove(0);
+        assert_eq!(record.program, answer.attachment.program, "{mode}");
+        assert_eq!(wire.node.chains("d0")[0].entries[0].program, record.program, "{mode}");
+        update(&wire, &id, &wire.object).unwrap();
+        wire.run(50);
+        assert_exactly_once(wire, &[(id, from)]);
+    }
+}
+
+#[test]
+fn the_configuration_takes_everything_along_and_what_was_asked_for_stays() {
+    if !require(Feature::Tcx) || !require(Feature::LegacyTc) {
+        return;
+    }
+    let mut wire = Wire::start(Some("[attachments]\nmode = \"tc\"\n"));
+    let id = wire.attach("once", json!({})).attachment.id;
+    let from = wire.mark();
+    wire.attach("fixed", json!({ "mode": "tc" }));
+    wire.attach("named", json!({ "point": "tc-egress" }));
+    let (client, server) = (wire.node.endpoint("client"), wire.node.endpoint("server"));
+    let stream = server.netns.count_datagrams(&format!("{}:7100", server.v4()));
+    let sender = client.netns.send_datagrams(stream.address(), std::time::Duration::from_micros(500));
+    for (mode, point) in
+        [("tcx", HookPoint::TcxIngress), ("tc", HookPoint::TcIngress), ("auto", HookPoint::TcxIngress)]
+    {
+        wire.node.daemon.stop();
+        wire.node.daemon.set_config(&format!("[attachments]\nmode = \"{mode}\"\n"));
+        wire.node.daemon.restart();
+        let veth = wire.node.endpoints()[0].endpoint.mode.device == netloom_core::model::DeviceMode::Veth;
+        let follows = |wire: &Wire| {
+            wire.attachments().into_iter().all(|each| match each.candidate.owner.as_str() {
+                "once" => each.hook.point == point,
+                "fixed" => each.hook.point == HookPoint::TcIngress,
+                "named" => each.hook.point == HookPoint::TcEgress,
+                _ if !veth => !each.hook.point.is_legacy(),
+                _ => each.hook.point.is_legacy() == point.is_legacy(),
+            })
+        };
+        let started = std::time::Instant::now();
+        while !follows(&wire) {
+            assert!(started.elapsed().as_secs() < 60, "{mode}: {:?}", wire.attachments());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+    let arrivals = stream.compare(sender.stop(), std::time::Duration::from_secs(10));
+    assert_eq!((arrivals.lost, arrivals.duplicated), (0, 0), "of {}", arrivals.sent);
+    assert_exactly_once(wire, &[(id, from)]);
+}
+
+fn crash_after(wire: &mut Wire, step: usize) {
+    wire.node.daemon.stop();
+    wire.node.daemon.forget_environment();
+    wire.node.daemon.set_environment("NETLOOM_CRASH_AFTER", &step.to_string());
+    wire.node.daemon.restart();
+}
+
+fn recover(wire: &mut Wire) {
+    wire.node.daemon.forget_environment();
+    wire.node.daemon.restart_after_crash();
+}
