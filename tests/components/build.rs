@@ -20,15 +20,18 @@ fn embed() -> Result<(), Box<dyn Error>> {
     for source in [
         "../../examples/custom-policy",
         "../guests/misbehaving",
+        "../guests/operating",
         "../../sdk/rust",
         "../../sdk/macros",
         "../../wit",
     ] {
         println!("cargo::rerun-if-changed={}", here.join(source).display());
     }
-    for (name, crate_dir) in
-        [("custom-policy", "../../examples/custom-policy"), ("misbehaving", "../guests/misbehaving")]
-    {
+    for (name, crate_dir) in [
+        ("custom-policy", "../../examples/custom-policy"),
+        ("misbehaving", "../guests/misbehaving"),
+        ("operating", "../guests/operating"),
+    ] {
         let component = build(&here.join(crate_dir), &Options::default())?;
         fs::copy(&component.path, out.join(name).with_extension("wasm"))?;
     }

@@ -30,10 +30,12 @@
 //! | `GET /v1/plugins/{name}` | | [`PluginView`] |
 //! | `DELETE /v1/plugins/{name}` | | [`Done`] |
 //! | `GET /v1/decisions` | | `[Decision]`, newest last |
+//! | `GET /v1/audit` | | `[AuditEntry]`, newest last |
 //! | `GET /metrics` | | OpenMetrics text |
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
+pub use netloom_core::grants::{Access, Grant, Grants};
 pub use netloom_core::model::{
     Attachment, AttachmentKind, AttachmentMode, BoundSocket, Capabilities, Chain, DestroyOutcome, Device,
     Endpoint, EndpointSpec, Feature, HookPoint, Labels, Name, Owner, PairChange, Placement, ReapPlan,
@@ -346,9 +348,48 @@ pub struct PluginLoad {
     /// Its configuration.
     #[serde(default)]
     pub config: BTreeMap<String, serde_json::Value>,
-    /// The kernel operations it may import: `devices`, `links`, `sockets`, `datapath`.
+    /// What it may import beside what every plugin has, and on which objects.
     #[serde(default)]
-    pub grants: Vec<String>,
+    pub grants: Grants,
+    /// What it may use, where that differs from the configuration's.
+    #[serde(default)]
+    pub limits: PluginLimits,
+}
+
+/// What one plugin may use; what is none is as for every plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginLimits {
+    /// Milliseconds of one decision, the operations it asks the host for included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Milliseconds of one batch of judgements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge_deadline_ms: Option<u64>,
+    /// Milliseconds to start an instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_deadline_ms: Option<u64>,
+    /// MiB of memory of one instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<usize>,
+    /// Table elements of one instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_elements: Option<usize>,
+    /// Calls to the host during one call of a hook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_calls: Option<u32>,
+    /// Resource handles one instance may hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handles: Option<usize>,
+    /// Log entries a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_rate: Option<u32>,
+    /// KiB of its store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_kib: Option<u64>,
+    /// Instances, and so concurrent calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<usize>,
 }
 
 /// A loaded plugin.
@@ -370,6 +411,9 @@ pub struct PluginView {
     pub calls: u64,
     /// Of those, how many trapped, timed out or gave a bad answer.
     pub failures: u64,
+    /// What it may import beside what every plugin has.
+    #[serde(default)]
+    pub grants: Grants,
 }
 
 /// What a component is, without loading it as a plugin.
@@ -415,6 +459,25 @@ pub struct DecisionStep {
     pub answer: String,
     /// How long it took, in microseconds.
     pub micros: u64,
+}
+
+/// An operation on the node that a plugin carried out or tried to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Counts up from 1 since the daemon's start.
+    pub sequence: u64,
+    /// Milliseconds since the epoch.
+    pub time_ms: u64,
+    /// Which plugin.
+    pub plugin: Name,
+    /// The function it called, such as `links.attach`.
+    pub operation: String,
+    /// On what; empty where the grant does not go so far as to look.
+    pub object: String,
+    /// `done`, `failed` (and then undone), `denied`.
+    pub outcome: String,
+    /// Why, where it is not done.
+    pub error: Option<String>,
 }
 
 /// The node's health.

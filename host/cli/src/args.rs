@@ -15,7 +15,7 @@ use netloom_core::model::Name;
 pub(crate) use self::{
     attachment::{AttachArgs, AttachmentCommand, ChainCommand, ChainRebalance, ChainShow},
     endpoint::{EndpointAdd, EndpointCommand, EndpointSet},
-    plugin::{ConfigSource, PluginCommand, PluginLoadArgs},
+    plugin::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs},
     service::{BackendCommand, ReapArgs, ServiceCommand, SocketsCommand},
 };
 

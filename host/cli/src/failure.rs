@@ -44,6 +44,25 @@ pub(crate) enum Failure {
         /// Why, and where.
         reason: String,
     },
+    /// A file of grants.
+    #[error("cannot read the grants {}: {source}", path.display())]
+    ReadGrants {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of grants.
+    #[error("the grants {} are not understood: {reason}", path.display())]
+    ParseGrants {
+        /// Which.
+        path: PathBuf,
+        /// Why, and where.
+        reason: String,
+    },
+    /// A limit that there is not.
+    #[error("the plugin's limits are not understood: {0}")]
+    Limits(String),
     /// The daemon knows no such service.
     #[error("no service is called {0}")]
     UnknownService(Name),
@@ -61,6 +80,9 @@ impl Failure {
             Self::Client(error) => error.hint(),
             Self::ReadConfig { .. } => {
                 Some("give --config a .json or .toml file, or a value written KEY=VALUE")
+            }
+            Self::ParseGrants { .. } => {
+                Some("every kind of object has to be named, as in: [links] interfaces = [\"*\"]")
             }
             Self::UnknownService(_) => Some("`netloom service list` shows the services there are"),
             _ => None,

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    AttachmentKind, DeviceMode, NetkitPolicy, NetkitScrub, NetnsCookie, Protocol, ReapAction, SocketState,
+    AttachmentKind, DeviceMode, NetkitPolicy, NetkitScrub, NetnsCookie, Placement, Protocol, ReapAction,
+    SocketState,
 };
 
 /// A plugin's answer to a question.
@@ -42,6 +43,18 @@ pub enum RawPlacement {
     After(u32),
     /// In the place of this entry.
     Replace(u32),
+}
+
+impl From<Placement> for RawPlacement {
+    fn from(placement: Placement) -> Self {
+        match placement {
+            Placement::Head => Self::Head,
+            Placement::Tail => Self::Tail,
+            Placement::Before(id) => Self::Before(id.0),
+            Placement::After(id) => Self::After(id.0),
+            Placement::Replace(id) => Self::Replace(id.0),
+        }
+    }
 }
 
 /// `datapath-mode.choose`: a field that is none takes the node's configured value.

@@ -5,6 +5,7 @@
 //! Nothing here does I/O or knows of wasmtime: every function can be tested with values alone.
 
 pub mod answer;
+pub mod grants;
 pub mod model;
 pub mod moves;
 pub mod ordering;

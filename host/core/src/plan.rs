@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Attachment, AttachmentMode, Candidate, EndSettings, Endpoint, HookPoint, IfIndex, Name, NetkitPolicy,
-    NetnsId, PairSpec, ProgramSource,
+    NetnsId, PairSpec, Placement, ProgramSource, Revision,
 };
 
 pub use self::{
@@ -72,6 +72,9 @@ pub enum Op {
         /// How, if that was asked for.
         #[serde(default)]
         mode: Option<AttachmentMode>,
+        /// The place, where somebody has decided it already; none asks policy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fixed: Option<FixedPlace>,
     },
     /// Detach a program of ours and remove its pin. A program that is not ours is not touched.
     Detach {
@@ -196,6 +199,17 @@ pub struct RouteKey {
     pub destination: IpNet,
     /// Its metric: lower goes first.
     pub priority: u32,
+}
+
+/// A place in a chain as it was in one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedPlace {
+    /// The place, by the names of the snapshot.
+    pub placement: Placement,
+    /// The snapshot's revision.
+    pub revision: Revision,
+    /// The plugin that decided it.
+    pub by: Name,
 }
 
 /// Where a program is to be attached.
@@ -352,6 +366,12 @@ impl Plan {
         Self { what: format!("update {}", attachment.id), ops: vec![op], recovery: Recovery::Undo }
     }
 
+    /// Steps that are all done or all undone.
+    #[must_use]
+    pub const fn change(ops: Vec<Op>, what: String) -> Self {
+        Self { what, ops, recovery: Recovery::Undo }
+    }
+
     /// The programs it attaches out of an object, which are loaded together.
     #[must_use]
     pub fn programs(&self) -> Vec<String> {
@@ -476,6 +496,7 @@ mod tests {
             candidate: candidate(),
             program: ProgramSource::FromEndpoint,
             mode: None,
+            fixed: None,
         }
     }
 

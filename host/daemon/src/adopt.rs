@@ -248,6 +248,14 @@ impl Node {
             let removed = self.datapath.remove_service(id, service.vip, service.protocol);
             note(&name, removed.map_err(Failure::from));
         }
+        for device in self.devices.list().await? {
+            if device.alias.as_deref().is_some_and(|alias| naming::is_plugins(&self.instance, alias)) {
+                note(
+                    &device.name,
+                    self.devices.delete(device.ifindex).await.map(drop).map_err(Failure::from),
+                );
+            }
+        }
         note("orphans", self.remove_orphans(&mut Adoption::default()).await);
         note("socket-LB", self.datapath.detach_socket_lb().map_err(Failure::from));
         Ok(failures)

@@ -11,9 +11,9 @@ use axum::{
     routing::{delete, get, post},
 };
 use netloom_api::types::{
-    AttachAnswer, AttachRequest, Attachment, BackendRequest, Chain, Decision, Doctor, Done, EndpointSpec,
-    EndpointView, MigrateRequest, Name, PairChange, PluginInspection, PluginLoad, PluginView, ReapReport,
-    ReapRequest, RebalanceRequest, Rebalanced, Service, SocketView, Status, UpdateRequest,
+    AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendRequest, Chain, Decision, Doctor, Done,
+    EndpointSpec, EndpointView, MigrateRequest, Name, PairChange, PluginInspection, PluginLoad, PluginView,
+    ReapReport, ReapRequest, RebalanceRequest, Rebalanced, Service, SocketView, Status, UpdateRequest,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -47,6 +47,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/plugins/inspect", post(inspect_plugin))
         .route("/v1/plugins/{name}", get(plugin).delete(unload_plugin))
         .route("/v1/decisions", get(decisions))
+        .route("/v1/audit", get(audit))
         .route("/metrics", get(metrics))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -200,6 +201,10 @@ async fn unload_plugin(State(node): Shared, Path(text): Path<String>) -> Answer<
 
 async fn decisions(State(node): Shared) -> Json<Vec<Decision>> {
     Json(node.policy.decisions.all())
+}
+
+async fn audit(State(node): Shared) -> Json<Vec<AuditEntry>> {
+    Json(node.audit_trail.all())
 }
 
 async fn metrics(State(node): Shared) -> Result<impl IntoResponse, Failure> {

@@ -61,12 +61,24 @@ impl Node {
                     shared_maps: request.shared_maps || programs.len() > 1,
                 },
                 mode,
+                fixed: None,
             });
         }
         let what = format!("attach {} of {}", request.object.display(), request.owner);
+        let mut attached = self.attach_all(ops, what).await?;
+        if attached.is_empty() {
+            return Err(anyhow!("nothing was attached").into());
+        }
+        let attachment = attached.remove(0);
+        let chain = self.chain_of(&attachment)?;
+        Ok(AttachAnswer { decided_by: attachment.decided_by.clone(), attachment, chain, more: attached })
+    }
+
+    /// Carries out a plan that attaches programs. The caller holds the lock of the namespace.
+    pub(crate) async fn attach_all(&self, ops: Vec<Op>, what: String) -> Result<Vec<Attachment>, Failure> {
         let plan = Plan::attach(ops, what);
         let journal = self.begin(&plan)?;
-        let (mut attached, replaced) = self
+        let (attached, replaced) = self
             .execute(plan, journal, |progress, changes| {
                 for attachment in &progress.attachments {
                     changes.put(&attachment.id, attachment)?;
@@ -80,12 +92,7 @@ impl Node {
         for id in &replaced {
             self.forget_replaced(id)?;
         }
-        if attached.is_empty() {
-            return Err(anyhow!("nothing was attached").into());
-        }
-        let attachment = attached.remove(0);
-        let chain = self.chain_of(&attachment)?;
-        Ok(AttachAnswer { decided_by: attachment.decided_by.clone(), attachment, chain, more: attached })
+        Ok(attached)
     }
 
     /// The programs that a request names; none for an object's only one.

@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use ipnet::{Ipv4Net, Ipv6Net};
+use netloom_api::types::PluginLimits;
 use netloom_core::{
+    grants::Grants,
     model::{AttachmentMode, Name},
     ordering::DefaultPlacement,
 };
@@ -90,6 +92,8 @@ pub(crate) struct Plugins {
     pub(crate) deadline_ms: u64,
     /// MiB of memory a plugin may use.
     pub(crate) memory_mib: usize,
+    /// Seconds between questions for a plugin's health; 0 never asks.
+    pub(crate) health_seconds: u64,
     /// Where compiled plugins are kept, for root alone; in the state directory if none.
     pub(crate) compiled: Option<PathBuf>,
     /// The configuration of each bundled plugin, by its name.
@@ -107,7 +111,9 @@ pub(crate) struct Load {
     #[serde(default)]
     pub(crate) config: toml::Table,
     #[serde(default)]
-    pub(crate) grants: Vec<String>,
+    pub(crate) grants: Grants,
+    #[serde(default)]
+    pub(crate) limits: PluginLimits,
 }
 
 impl Default for Log {
@@ -144,6 +150,7 @@ impl Default for Plugins {
             bundled: true,
             deadline_ms: 50,
             memory_mib: 16,
+            health_seconds: 10,
             compiled: None,
             config: BTreeMap::new(),
             load: Vec::new(),

@@ -283,6 +283,7 @@ impl Node {
                     labels: Labels::new(),
                     required: true,
                 },
+                fixed: None,
                 program,
                 mode: None,
             })

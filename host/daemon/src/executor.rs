@@ -8,7 +8,8 @@ use netloom_core::{
         Attachment, AttachmentKind, Candidate, Chain, Endpoint, Hook, HookPoint, Owner, Placement, ProgramId,
         ProgramSource,
     },
-    plan::{Op, Plan, Recovery, Target},
+    plan::{FixedPlace, Op, Plan, Recovery, Target},
+    validate,
 };
 use netloom_kernel::{
     datapath::{EndpointConfig, EndpointPrograms},
@@ -42,6 +43,8 @@ pub(crate) struct Progress {
     loaded: Vec<(String, Program)>,
     /// Those that go together.
     together: Vec<String>,
+    /// The place of the program that is being attached, where it is decided already.
+    fixed: Option<FixedPlace>,
 }
 
 /// A program in its chain.
@@ -197,7 +200,8 @@ impl Node {
                 progress.endpoint = Some(endpoint);
             }
             Op::Withdraw { id, addresses } => self.datapath.remove_endpoint(*id, addresses)?,
-            Op::Attach { id, target, candidate, program, mode } => {
+            Op::Attach { id, target, candidate, program, mode, fixed } => {
+                progress.fixed.clone_from(fixed);
                 let attachment = self.attach_program(id, target, candidate, program, progress).await?;
                 progress.attachments.push(Attachment { mode: *mode, ..attachment });
             }
@@ -251,7 +255,11 @@ impl Node {
             // A filter has no pin; its program's pin is how a later daemon tells it from others.
             program.pin(&pin)?;
         }
-        let placed = match self.place_and_attach(&hook, &netns, &program, &candidate).await {
+        let attached = match progress.fixed.take() {
+            None => self.place_and_attach(&hook, &netns, &program, &candidate).await,
+            Some(fixed) => self.attach_at(&hook, &netns, &program, &candidate, &fixed),
+        };
+        let placed = match attached {
             Ok(placed) => placed,
             Err(failure) => {
                 links::unpin(&pin).ok();
@@ -303,12 +311,7 @@ impl Node {
             let decided = self.policy.place(self, &chain, candidate).await?;
             match links::attach(&chain, netns, program, decided.answer) {
                 Ok(attached) => {
-                    let replaced = match decided.answer {
-                        Placement::Replace(id) => chain.entry(id),
-                        _ => None,
-                    };
-                    let replaced =
-                        replaced.and_then(|entry| Some((entry.attachment.clone()?, entry.program)));
+                    let replaced = replaced(&chain, decided.answer);
                     return Ok(Placed { attached, decided_by: decided.decided_by, replaced });
                 }
                 Err(LinkError::Stale { .. } | LinkError::AnchorGone { .. }) if attempts > 1 => {
@@ -318,6 +321,25 @@ impl Node {
                 Err(error) => return Err(Failure::refused(error)),
             }
         }
+    }
+
+    /// The place was decided on one snapshot: on any other it means nothing.
+    fn attach_at(
+        &self,
+        hook: &Hook,
+        netns: &Netns,
+        program: &Program,
+        candidate: &Candidate,
+        fixed: &FixedPlace,
+    ) -> Result<Placed, Failure> {
+        let chain = self.annotated(links::query(hook, netns)?)?;
+        if chain.revision != fixed.revision {
+            return Err(Failure::refused(LinkError::Stale { hook: hook.clone() }));
+        }
+        let placement =
+            validate::placement(&chain, candidate, fixed.placement.into()).map_err(Failure::invalid)?;
+        let attached = links::attach(&chain, netns, program, placement).map_err(Failure::refused)?;
+        Ok(Placed { attached, decided_by: fixed.by.to_string(), replaced: replaced(&chain, placement) })
     }
 
     /// Removes the pins of an attachment that another took the place of: the link is now the other's.
@@ -480,6 +502,13 @@ pub(crate) fn read_object(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
         Failure::refused(anyhow::anyhow!("the object {} cannot be read: {source}", path.display()))
             .hint("netloomd reads it: check that it is there for netloomd, too")
     })
+}
+
+/// The attachment whose place a placement takes, and its program.
+fn replaced(chain: &Chain, placement: Placement) -> Option<(String, ProgramId)> {
+    let Placement::Replace(id) = placement else { return None };
+    let entry = chain.entry(id)?;
+    Some((entry.attachment.clone()?, entry.program))
 }
 
 pub(crate) fn kind(point: HookPoint) -> AttachmentKind {

@@ -45,6 +45,21 @@ impl Failure {
         self.status == StatusCode::NOT_FOUND
     }
 
+    /// Another change is under way.
+    pub(crate) fn busy(what: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, anyhow::anyhow!("{what}"))
+    }
+
+    /// The HTTP status it is answered with.
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The error of a type among its causes.
+    pub(crate) fn cause<E: std::error::Error + Send + Sync + 'static>(&self) -> Option<&E> {
+        self.cause.chain().find_map(|cause| cause.downcast_ref())
+    }
+
     /// What to do about it.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -4,10 +4,14 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
 };
 
 use netloom_core::model::NetnsId;
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
+
+/// How long a plugin waits for a lock: well within the deadline of its call.
+const SOON: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub(crate) struct Locks {
@@ -26,6 +30,12 @@ impl Locks {
             Arc::clone(locks.entry(netns).or_default())
         };
         lock.lock_owned().await
+    }
+
+    /// The same for a plugin, which may ask while a decision is waited for by whoever holds the lock: it does not
+    /// wait long.
+    pub(crate) async fn netns_soon(&self, netns: NetnsId) -> Option<OwnedMutexGuard<()>> {
+        tokio::time::timeout(SOON, self.netns(netns)).await.ok()
     }
 
     pub(crate) async fn admission(&self) -> MutexGuard<'_, ()> {
@@ -53,8 +63,8 @@ mod tests {
         let locks = Locks::default();
         let blue = locks.netns(BLUE).await;
         let _red = locks.netns(RED).await;
-        let second = tokio::time::timeout(std::time::Duration::from_millis(20), locks.netns(BLUE)).await;
-        assert!(second.is_err(), "two changes in one namespace at once");
+        let second = locks.netns_soon(BLUE).await;
+        assert!(second.is_none(), "two changes in one namespace at once");
         drop(blue);
         let _again = locks.netns(BLUE).await;
     }

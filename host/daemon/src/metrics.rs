@@ -27,11 +27,19 @@ pub(crate) struct OfWhat {
     pub(crate) what: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfOperation {
+    pub(crate) plugin: String,
+    pub(crate) operation: &'static str,
+    pub(crate) outcome: &'static str,
+}
+
 /// Every metric of the daemon.
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) decisions: Family<Decided, Counter>,
     pub(crate) plugin_failures: Family<OfPlugin, Counter>,
+    pub(crate) plugin_operations: Family<OfOperation, Counter>,
     pub(crate) reaped_sockets: Family<OfFate, Counter>,
     pub(crate) reap_seconds: Histogram,
     pub(crate) stale_retries: Counter,
@@ -45,6 +53,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("netloom");
         let decisions = Family::default();
         let plugin_failures = Family::default();
+        let plugin_operations = Family::default();
         let reaped_sockets = Family::default();
         let reap_seconds = Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0]);
         let stale_retries = Counter::default();
@@ -53,6 +62,11 @@ impl Metrics {
         let objects = Family::default();
         registry.register("decisions", "Policy decisions, by hook and by who decided", decisions.clone());
         registry.register("plugin_failures", "Traps, timeouts and bad answers", plugin_failures.clone());
+        registry.register(
+            "plugin_operations",
+            "Kernel operations of plugins: done, failed, or denied as no grant covers them",
+            plugin_operations.clone(),
+        );
         registry.register(
             "reaped_sockets",
             "Sockets found by reaps, by what became of them",
@@ -84,6 +98,7 @@ impl Metrics {
             registry,
             decisions,
             plugin_failures,
+            plugin_operations,
             reaped_sockets,
             reap_seconds,
             stale_retries,

@@ -43,6 +43,16 @@ pub(crate) fn alias_prefix(instance: &str) -> String {
     format!("{instance}: endpoint ")
 }
 
+/// The alias of a device that a plugin created.
+pub(crate) fn plugin_alias(instance: &str, plugin: &Name) -> String {
+    format!("{instance}: plugin {plugin}")
+}
+
+/// Whether an alias is that of a device that some plugin created.
+pub(crate) fn is_plugins(instance: &str, alias: &str) -> bool {
+    alias.strip_prefix(instance).is_some_and(|rest| rest.starts_with(": plugin "))
+}
+
 /// The id of an attachment of an endpoint's datapath.
 pub(crate) fn endpoint_attachment(endpoint: &Name, direction: &str) -> String {
     format!("{endpoint}:{direction}")

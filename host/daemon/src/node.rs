@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use netloom_api::{
     Paths,
-    types::{Adoption, Endpoint, EndpointCounters, Status},
+    types::{Adoption, AuditEntry, Endpoint, EndpointCounters, Status},
 };
 use netloom_core::model::{Capabilities, Name};
 use netloom_kernel::{
@@ -20,11 +20,11 @@ use netloom_kernel::{
     netns::Netns,
     sockets::Sockets,
 };
-use netloom_runtime::{HostConfig, Limits, Metric, PluginHost, PluginMetrics};
+use netloom_runtime::{HostConfig, Limits, Metric, Operations, PluginHost, PluginMetrics};
 
 use crate::{
-    config::Config, failure::Failure, kv::PluginData, locks::Locks, metrics::Metrics, policy::Policy,
-    store::Store,
+    config::Config, failure::Failure, kept::Kept, kv::PluginData, locks::Locks, metrics::Metrics,
+    operator::Operator, policy::Policy, store::Store,
 };
 
 pub(crate) struct Node {
@@ -43,6 +43,9 @@ pub(crate) struct Node {
     pub(crate) plugin_host: PluginHost,
     pub(crate) locks: Locks,
     pub(crate) metrics: Metrics,
+    /// What plugins did to the node, or tried to.
+    pub(crate) audit_trail: Kept<AuditEntry>,
+    operator: Arc<Operator>,
     pub(crate) crash_after: Option<AtomicUsize>,
     /// Where socket-LB attaches.
     cgroup: Result<PathBuf, Arc<MountError>>,
@@ -75,6 +78,7 @@ impl Node {
         };
         let datapath = Datapath::open(&paths.bpffs, sizes)?;
         let sockets = Arc::new(Sockets::open(&datapath.maps_dir())?);
+        let operator = Arc::new(Operator::default());
         let plugin_host = PluginHost::new(HostConfig {
             cache_dir: Some(config.plugins.compiled.clone().unwrap_or_else(|| paths.state.join("compiled"))),
             limits: Limits {
@@ -84,6 +88,7 @@ impl Node {
             },
             kv: Arc::new(PluginData(Arc::clone(&store))),
             metrics: Arc::new(PluginMetrics::default()),
+            operations: Some(Arc::clone(&operator) as Arc<dyn Operations>),
             ..HostConfig::default()
         })?;
         let name = match &config.node.name {
@@ -105,6 +110,8 @@ impl Node {
             plugin_host,
             locks: Locks::default(),
             metrics: Metrics::new(),
+            audit_trail: Kept::default(),
+            operator,
             crash_after: crash_after()?,
             cgroup: cgroup.map_err(Arc::new),
             socket_lb: Mutex::default(),
@@ -115,6 +122,7 @@ impl Node {
 
     /// Attaches socket-LB, loads the plugins, takes up what an earlier daemon left.
     pub(crate) async fn start(self: &Arc<Self>) -> anyhow::Result<()> {
+        self.operator.serve(self);
         self.load_plugins().await?;
         if let Err(error) = self.attach_socket_lb() {
             tracing::error!(error = format!("{error:#}"), "services are not translated");
@@ -134,6 +142,7 @@ impl Node {
                 Err(failure) => tracing::error!(%failure, "attachments do not follow the configuration"),
             }
         });
+        self.watch_health();
         Ok(())
     }
 

@@ -4,12 +4,13 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
-use netloom_api::types::{Done, PluginInspection, PluginLoad, PluginView};
+use netloom_api::types::{Done, PluginInspection, PluginLimits, PluginLoad, PluginView};
 use netloom_core::model::Name;
-use netloom_runtime::{Grants, Inspection, LoadRequest, Plugin, Position};
+use netloom_runtime::{Inspection, Limits, LoadRequest, Plugin, Position};
 
 use crate::{
     config::{Config, Load},
@@ -58,7 +59,8 @@ impl Node {
         let component = read_component(&load.path).await?;
         let request = LoadRequest {
             config: json_table(&load.config)?,
-            grants: Grants::parse(&load.grants)?,
+            limits: Some(self.limits_of(&load.limits)?),
+            grants: load.grants.clone(),
             ..LoadRequest::new(load.name.clone(), component)
         };
         let plugin = self.plugin_host.load(request).await?;
@@ -68,7 +70,7 @@ impl Node {
 
     async fn load_recorded(&self, record: &PluginRecord) -> anyhow::Result<()> {
         let component = read_component(&self.kept_component(&record.digest)).await?;
-        let plugin = self.plugin_host.load(request(&record.load, component)?).await?;
+        let plugin = self.plugin_host.load(self.load_request(&record.load, component)?).await?;
         self.policy.registry.insert(Arc::new(plugin), Some(position(&record.load)));
         Ok(())
     }
@@ -85,7 +87,7 @@ impl Node {
         load.name = Some(name.clone());
         let plugin = self
             .plugin_host
-            .load(request(&load, component.clone()).map_err(Failure::invalid)?)
+            .load(self.load_request(&load, component.clone()).map_err(Failure::invalid)?)
             .await
             .map_err(Failure::refused)?;
         let digest = plugin.inspection().digest.clone();
@@ -115,6 +117,25 @@ impl Node {
         let warning =
             (!recorded).then(|| format!("{name} is in the configuration, and comes back with a restart"));
         Ok(Done { warnings: warning.into_iter().collect() })
+    }
+
+    /// Asks every plugin for its health, now and then, as long as the node lives.
+    pub(crate) fn watch_health(self: &Arc<Self>) {
+        let (node, pause) = (Arc::downgrade(self), Duration::from_secs(self.config.plugins.health_seconds));
+        if pause.is_zero() {
+            return;
+        }
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(node) = node.upgrade() else { return };
+                for plugin in node.policy.registry.plugins().iter() {
+                    // A failure is the supervisor's, which writes it down and counts it; whoever is in quarantine
+                    // is not asked.
+                    drop(plugin.health().await);
+                }
+            }
+        });
     }
 
     /// Every plugin, in the order in which they are asked.
@@ -172,18 +193,53 @@ impl Node {
             .with_context(|| format!("the component cannot be kept as {}", path.display()))
     }
 
+    fn load_request(&self, load: &PluginLoad, component: Arc<[u8]>) -> anyhow::Result<LoadRequest> {
+        let name = load.name.clone().context("the plugin has no name")?;
+        Ok(LoadRequest {
+            config: load.config.clone().into_iter().collect(),
+            grants: load.grants.clone(),
+            limits: Some(self.limits_of(&load.limits)?),
+            ..LoadRequest::new(name, component)
+        })
+    }
+
+    /// The limits of a plugin: its own, and where it has none those of every plugin.
+    fn limits_of(&self, own: &PluginLimits) -> anyhow::Result<Limits> {
+        let PluginLimits {
+            deadline_ms,
+            judge_deadline_ms,
+            init_deadline_ms,
+            memory_mib,
+            table_elements,
+            host_calls,
+            handles,
+            log_rate,
+            kv_kib,
+            instances,
+        } = own;
+        if [deadline_ms, judge_deadline_ms, init_deadline_ms].contains(&&Some(0)) || *instances == Some(0) {
+            return Err(anyhow!("a deadline and the number of instances are 1 or more"));
+        }
+        let all = self.plugin_host.limits();
+        let millis = |own: &Option<u64>, all| own.map_or(all, Duration::from_millis);
+        Ok(Limits {
+            deadline: millis(deadline_ms, all.deadline),
+            judge_deadline: millis(judge_deadline_ms, all.judge_deadline),
+            init_deadline: millis(init_deadline_ms, all.init_deadline),
+            memory_bytes: memory_mib.map_or(all.memory_bytes, |mib| mib << 20),
+            table_elements: table_elements.unwrap_or(all.table_elements),
+            host_calls: host_calls.unwrap_or(all.host_calls),
+            handles: handles.unwrap_or(all.handles),
+            log_rate: log_rate.unwrap_or(all.log_rate),
+            kv_bytes: kv_kib.map_or(all.kv_bytes, |kib| kib << 10),
+            instances: instances.unwrap_or(all.instances),
+            ..all.clone()
+        })
+    }
+
     fn count_plugins(&self) {
         self.metrics.set_objects("plugins", self.policy.registry.plugins().len());
     }
-}
-
-fn request(load: &PluginLoad, component: Arc<[u8]>) -> anyhow::Result<LoadRequest> {
-    let name = load.name.clone().context("the plugin has no name")?;
-    Ok(LoadRequest {
-        config: load.config.clone().into_iter().collect(),
-        grants: Grants::parse(&load.grants)?,
-        ..LoadRequest::new(name, component)
-    })
 }
 
 const fn position(load: &PluginLoad) -> Position {
@@ -225,5 +281,6 @@ fn view(plugin: &Plugin) -> PluginView {
         reason: status.reason,
         calls: status.calls,
         failures: status.failures,
+        grants: plugin.grants().clone(),
     }
 }

@@ -211,7 +211,7 @@ impl Node {
         Ok(())
     }
 
-    async fn find(&self, filter: SocketFilter) -> Result<Vec<BoundSocket>, Failure> {
+    pub(crate) async fn find(&self, filter: SocketFilter) -> Result<Vec<BoundSocket>, Failure> {
         let sockets = Arc::clone(&self.sockets);
         Ok(tokio::task::spawn_blocking(move || sockets.find(&filter)).await??)
     }

@@ -76,19 +76,26 @@ impl Node {
         name: &Name,
         backend: SocketAddr,
     ) -> Result<ReapReport, Failure> {
-        let (event, pending) = {
-            let _guard = self.locks.services().await;
-            let record = self.service_record(name)?;
-            let mut changed = record.clone();
-            changed.service.backends.retain(|other| *other != backend);
-            if changed.service.backends.len() == record.service.backends.len() {
-                return Err(Failure::not_found(format!("{backend} is no backend of {name}"))
-                    .hint("see `netloom backend list`"));
-            }
-            self.replace_service(&record, &changed)?;
-            self.owe_reap(&record.service, &[backend])?
-        };
+        let (event, pending) = self.withdraw_backend(name, backend).await?;
         self.reap(event, Mode::Owed(pending)).await
+    }
+
+    /// Removes a backend: the reap that is then due.
+    pub(crate) async fn withdraw_backend(
+        &self,
+        name: &Name,
+        backend: SocketAddr,
+    ) -> Result<(ReapEvent, String), Failure> {
+        let _guard = self.locks.services().await;
+        let record = self.service_record(name)?;
+        let mut changed = record.clone();
+        changed.service.backends.retain(|other| *other != backend);
+        if changed.service.backends.len() == record.service.backends.len() {
+            return Err(Failure::not_found(format!("{backend} is no backend of {name}"))
+                .hint("see `netloom backend list`"));
+        }
+        self.replace_service(&record, &changed)?;
+        self.owe_reap(&record.service, &[backend])
     }
 
     /// Removes a service, and has the sockets bound to its backends reaped as policy says.

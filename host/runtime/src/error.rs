@@ -1,9 +1,9 @@
 use std::{path::PathBuf, time::Duration};
 
-use netloom_core::model::Name;
+use netloom_core::{grants::Grant, model::Name};
 use wasmtime::Trap;
 
-use crate::{grants::Grant, hook::Hook, limits::Breach};
+use crate::{hook::Hook, limits::Breach};
 
 /// The plugin host could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +106,7 @@ pub enum Refusal {
     },
     /// It imports an operation it was not granted.
     #[error(
-        "it imports {import} without the grant `{grant}`; load it with `--grant {grant}` if you trust it with that"
+        "it imports {import} without the grant `{grant}`; if you trust it with that, grant it in a file and load it with `--grant FILE`"
     )]
     MissingGrant {
         /// The import's name.
@@ -122,6 +122,9 @@ pub enum Refusal {
         /// The import's name.
         import: String,
     },
+    /// A granted directory cannot be opened.
+    #[error("a directory granted to it cannot be opened: {0}; correct the grant, or make the directory")]
+    Directory(String),
     /// An import or a hook has another shape than published.
     #[error("it does not fit the published interfaces ({0}); build it against netloom:policy@0.1.0")]
     Mismatch(String),

@@ -1,20 +1,20 @@
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use netloom_core::model::Name;
+use netloom_core::{grants::Grants, model::Name};
 use wasmtime::component::Component;
 
 use crate::{
-    bindings,
     cache::{Cache, hex_digest},
     engine::TickingEngine,
     error::{HostError, LoadError, Refusal},
-    grants::Grants,
+    files::Directories,
     inspect::{self, Inspection},
     instance::{Blueprint, Exports, NoInstance},
     kv::{KvStore, MemoryKv},
     limits::Limits,
     log::LogGate,
     metrics::PluginMetrics,
+    operations::Operations,
     plugin::{Health, Plugin},
     settings::Settings,
     supervision::Supervision,
@@ -33,6 +33,8 @@ pub struct HostConfig {
     pub kv: Arc<dyn KvStore>,
     /// Where plugins' metrics go.
     pub metrics: Arc<PluginMetrics>,
+    /// Who carries out kernel operations for plugins that are granted them; without, such plugins do not load.
+    pub operations: Option<Arc<dyn Operations>>,
 }
 
 impl Default for HostConfig {
@@ -43,6 +45,7 @@ impl Default for HostConfig {
             supervision: Supervision::default(),
             kv: Arc::new(MemoryKv::default()),
             metrics: Arc::new(PluginMetrics::default()),
+            operations: None,
         }
     }
 }
@@ -102,6 +105,12 @@ impl PluginHost {
         &self.config.metrics
     }
 
+    /// What each plugin may use, unless its [`LoadRequest`] says otherwise.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
     /// What a component is. Compiles it, so that a load that follows finds it in the cache.
     ///
     /// # Errors
@@ -125,10 +134,13 @@ impl PluginHost {
     async fn try_load(&self, request: LoadRequest) -> Result<Plugin, Refusal> {
         let limits = request.limits.unwrap_or_else(|| self.config.limits.clone());
         let (component, inspection) = self.compile(request.component, limits.component_bytes).await?;
-        inspect::check(&inspection, &request.grants, bindings::OPERATIONS)?;
+        inspect::check(&inspection, &request.grants, self.config.operations.is_some())?;
+        let directories = Directories::open(request.grants.files.as_ref())
+            .map_err(|error| Refusal::Directory(error.to_string()))?;
 
         let mismatch = |error: wasmtime::Error| Refusal::Mismatch(format!("{error:#}"));
-        let linker = Blueprint::linker(&self.engine).map_err(|error| Refusal::Host(format!("{error:#}")))?;
+        let linker = Blueprint::linker(&self.engine, &request.grants)
+            .map_err(|error| Refusal::Host(format!("{error:#}")))?;
         let pre = linker.instantiate_pre(&component).map_err(mismatch)?;
         let exports = Exports::find(&pre, &inspection.hooks).map_err(mismatch)?;
         let blueprint = Blueprint {
@@ -137,6 +149,9 @@ impl PluginHost {
             kv: Arc::clone(&self.config.kv),
             metrics: Arc::clone(&self.config.metrics),
             log: Arc::new(LogGate::new(limits.log_rate, Instant::now())),
+            grants: Arc::new(request.grants),
+            operations: self.config.operations.clone(),
+            directories: Arc::new(directories),
             pre,
             exports,
             engine: Arc::clone(&self.engine),

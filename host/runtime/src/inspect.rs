@@ -2,11 +2,9 @@
 
 use wasmtime::{Engine, component::Component};
 
-use crate::{
-    error::Refusal,
-    grants::{Grant, Grants},
-    hook::Hook,
-};
+use netloom_core::grants::{Grant, Grants};
+
+use crate::{error::Refusal, hook::Hook};
 
 const KERNEL: &str = "netloom:kernel/";
 const POLICY: &str = "netloom:policy/";
@@ -73,7 +71,7 @@ pub(crate) fn inspect(engine: &Engine, component: &Component, digest: &str, size
 }
 
 /// Whether a plugin with these grants can be given everything it imports.
-pub(crate) fn check(inspection: &Inspection, grants: &Grants, offered: &[Grant]) -> Result<(), Refusal> {
+pub(crate) fn check(inspection: &Inspection, grants: &Grants, offered: bool) -> Result<(), Refusal> {
     for import in &inspection.imports {
         check_import(import, grants, offered)?;
     }
@@ -83,12 +81,12 @@ pub(crate) fn check(inspection: &Inspection, grants: &Grants, offered: &[Grant])
     Ok(())
 }
 
-fn check_import(import: &str, grants: &Grants, offered: &[Grant]) -> Result<(), Refusal> {
+fn check_import(import: &str, grants: &Grants, offered: bool) -> Result<(), Refusal> {
     if let Some(grant) = operation(import) {
         let import = import.to_owned();
         return if !grants.has(grant) {
             Err(Refusal::MissingGrant { import, grant })
-        } else if !offered.contains(&grant) {
+        } else if !offered && grant != Grant::Files {
             Err(Refusal::NotOffered { import })
         } else {
             Ok(())
@@ -138,6 +136,8 @@ fn other_exports(exports: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use netloom_core::grants::Access;
+
     use super::*;
 
     #[test]
@@ -164,25 +164,26 @@ mod tests {
 
     #[test]
     fn imports_are_refused_by_name() {
-        let check = |import: &str, grants: &[Grant], offered: &[Grant]| {
-            check_import(import, &grants.iter().copied().collect(), offered)
+        let check = |import: &str, grants: &[Grant], offered: bool| {
+            let each = grants.iter().map(|grant| Grants::everything(*grant, Access::Read));
+            check_import(import, &each.fold(Grants::none(), Grants::and), offered)
         };
-        assert_eq!(check("netloom:kernel/kv@0.1.0", &[], &[]), Ok(()));
+        assert_eq!(check("netloom:kernel/kv@0.1.0", &[], false), Ok(()));
         let sockets = "netloom:kernel/sockets@0.1.0";
-        assert_eq!(check(sockets, &[Grant::Sockets], &Grant::ALL), Ok(()));
+        assert_eq!(check(sockets, &[Grant::Sockets], true), Ok(()));
         assert_eq!(
-            check(sockets, &[Grant::Links], &Grant::ALL),
+            check(sockets, &[Grant::Links], true),
             Err(Refusal::MissingGrant { import: sockets.into(), grant: Grant::Sockets })
         );
         assert_eq!(
-            check(sockets, &[Grant::Sockets], &[]),
+            check(sockets, &[Grant::Sockets], false),
             Err(Refusal::NotOffered { import: sockets.into() })
         );
-        assert!(matches!(check("wasi:cli/environment@0.2.0", &[], &[]), Err(Refusal::Wasi(_))));
-        let Err(Refusal::UnknownImport { hint, .. }) = check("netloom:kernel/log@0.9.0", &[], &[]) else {
+        assert!(matches!(check("wasi:cli/environment@0.2.0", &[], true), Err(Refusal::Wasi(_))));
+        let Err(Refusal::UnknownImport { hint, .. }) = check("netloom:kernel/log@0.9.0", &[], true) else {
             panic!("accepted")
         };
         assert!(hint.contains("another version"), "{hint}");
-        assert!(matches!(check("acme:thing/x", &[], &[]), Err(Refusal::UnknownImport { .. })));
+        assert!(matches!(check("acme:thing/x", &[], true), Err(Refusal::UnknownImport { .. })));
     }
 }

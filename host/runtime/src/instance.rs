@@ -1,14 +1,14 @@
 //! Instances of a plugin: how one is made, and what of it can be called.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use netloom_core::model::Name;
+use netloom_core::{grants::Grants, model::Name};
 use wasmtime::{
     Store, UpdateDeadline,
-    component::{InstancePre, Linker},
+    component::{InstancePre, Linker, ResourceTable},
 };
 
 use crate::{
@@ -18,11 +18,13 @@ use crate::{
     },
     engine::TickingEngine,
     error::Failure,
+    files::Directories,
     hook::Hook,
     kv::KvStore,
     limits::{Limits, Meter, longest},
     log::{self, LogGate},
     metrics::PluginMetrics,
+    operations::Operations,
     settings::Settings,
     state::State,
 };
@@ -35,6 +37,9 @@ pub(crate) struct Blueprint {
     pub(crate) kv: Arc<dyn KvStore>,
     pub(crate) metrics: Arc<PluginMetrics>,
     pub(crate) log: Arc<LogGate>,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) operations: Option<Arc<dyn Operations>>,
+    pub(crate) directories: Arc<Directories>,
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
     pub(crate) engine: Arc<TickingEngine>,
@@ -100,9 +105,10 @@ impl From<NoInstance> for Failure {
 
 impl Blueprint {
     /// A linker with everything a plugin with these grants may import.
-    pub(crate) fn linker(engine: &TickingEngine) -> wasmtime::Result<Linker<State>> {
+    pub(crate) fn linker(engine: &TickingEngine, grants: &Grants) -> wasmtime::Result<Linker<State>> {
         let mut linker = Linker::new(engine.engine());
         bindings::link_ambient(&mut linker)?;
+        bindings::link_granted(&mut linker, grants)?;
         Ok(linker)
     }
 
@@ -168,6 +174,10 @@ impl Blueprint {
             metrics: Arc::clone(&self.metrics),
             log: Arc::clone(&self.log),
             meter: Meter::new(self.limits.clone()),
+            grants: Arc::clone(&self.grants),
+            operations: self.operations.clone(),
+            directories: Arc::clone(&self.directories),
+            table: Mutex::new(ResourceTable::new()),
         };
         let mut store = Store::new(self.engine.engine(), state);
         store.limiter(|state| &mut state.meter);

@@ -7,6 +7,7 @@
 //! | [`Registry`] | the active plugins in order, swapped atomically, and how they decide together (`trace`) |
 //! | `supervision` | backoff and quarantine, pure |
 //! | `kv`, `metrics`, `log`, `settings` | what plugins may import without a grant, without Wasm |
+//! | `operations`, `files` | what they may import with one: the node's operations, and directories |
 //! | `bindings` | the ABI: generated code, conversions, and glue between the two |
 //!
 //! ```no_run
@@ -31,7 +32,7 @@ mod bindings;
 mod cache;
 mod engine;
 mod error;
-mod grants;
+mod files;
 mod hook;
 mod host;
 mod inspect;
@@ -40,6 +41,7 @@ mod kv;
 mod limits;
 mod log;
 mod metrics;
+mod operations;
 mod plugin;
 mod question;
 mod registry;
@@ -49,13 +51,13 @@ mod supervision;
 mod trace;
 
 pub use error::{CacheError, CallError, Failure, HostError, LoadError, Refusal};
-pub use grants::{Grant, Grants, InvalidGrant};
 pub use hook::Hook;
 pub use host::{HostConfig, LoadRequest, PluginHost};
 pub use inspect::Inspection;
 pub use kv::{KEY_BYTES, KvError, KvStore, LISTED_KEYS, MemoryKv, VALUE_BYTES};
 pub use limits::{Breach, Limits};
 pub use metrics::{Metric, PluginMetrics};
+pub use operations::{LinkRequest, Operation, OperationError, Operations, PairRequest, Traffic};
 pub use plugin::{Health, JUDGE_BATCH, Plugin, Status};
 pub use question::{EndpointFacts, NodeFacts, Suspect};
 pub use registry::{Position, Registry};

@@ -10,6 +10,7 @@ use std::{
 
 use netloom_core::{
     answer::{Answer, RawMode, RawPlacement, RawReapPlan},
+    grants::Grants,
     model::{Candidate, Chain, Name, ReapEvent},
     validate,
 };
@@ -111,6 +112,12 @@ impl Plugin {
     #[must_use]
     pub fn inspection(&self) -> &Inspection {
         &self.inspection
+    }
+
+    /// What it may import.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.blueprint.grants
     }
 
     /// Whether it serves a hook.

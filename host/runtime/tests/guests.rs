@@ -257,6 +257,9 @@ async fn components_that_are_no_plugins_are_refused() {
     };
     assert_eq!((import.as_str(), grant.as_str()), ("netloom:kernel/sockets@0.1.0", "sockets"));
 
+    // What it does with its grants is for the node's own tests.
+    assert!(matches!(refusal(guest("operating")).await, Refusal::MissingGrant { .. }));
+
     let text = |file: &str| wat::parse_file(directory().join(file)).unwrap();
     assert_eq!(
         refusal(text("imports-wasi.wat")).await,

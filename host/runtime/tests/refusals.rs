@@ -7,7 +7,8 @@ mod support;
 
 use std::time::Duration;
 
-use netloom_runtime::{Failure, Grant, Grants, LoadRequest, PluginHost, Refusal};
+use netloom_core::grants::{Access, Grant, Grants};
+use netloom_runtime::{Failure, LoadRequest, PluginHost, Refusal};
 use support::{Guest, LOOP, OK, TAIL, host, name, request, text_answer};
 
 async fn refusal(component: Vec<u8>) -> Refusal {
@@ -153,7 +154,7 @@ async fn operations_need_a_grant() {
     assert!(matches!(refused, Refusal::MissingGrant { grant: Grant::Datapath, .. }));
     assert!(refused.to_string().contains("netloom:kernel/datapath@0.1.0 without the grant `datapath`"));
     let granted = LoadRequest {
-        grants: Grants::parse(["datapath"]).unwrap(),
+        grants: Grants::everything(Grant::Datapath, Access::Mutate),
         ..LoadRequest::new(name("acme"), sockets.build())
     };
     // Nobody here carries operations out, so even a granted plugin is refused: nothing is stubbed.

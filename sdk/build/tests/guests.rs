@@ -22,6 +22,12 @@ fn a_workspace_of_guests_is_built_in_one_go() {
     let wanted = BTreeMap::from([
         ("imports-operations", with("netloom:kernel/sockets@0.1.0")),
         ("misbehaving", with("netloom:kernel/kv@0.1.0")),
+        (
+            "operating",
+            ["datapath", "devices", "files", "links", "log", "sockets", "types"]
+                .map(|name| format!("netloom:kernel/{name}@0.1.0"))
+                .to_vec(),
+        ),
         ("unknown-import", with("acme:cloud/metadata@1.0.0")),
     ]);
     assert_eq!(imports, wanted);

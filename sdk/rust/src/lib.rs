@@ -103,7 +103,7 @@ pub mod types {
 /// operator sees that before the plugin runs.
 pub mod host {
     pub use crate::bindings::ambient::netloom::kernel::{config, kv, metrics};
-    pub use crate::bindings::operations::netloom::kernel::{datapath, devices, links, sockets};
+    pub use crate::bindings::operations::netloom::kernel::{datapath, devices, files, links, sockets};
 }
 
 /// Everything a plugin usually needs.

@@ -6,3 +6,6 @@ pub const CUSTOM_POLICY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/custo
 
 /// `tests/guests/misbehaving`.
 pub const MISBEHAVING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/misbehaving.wasm"));
+
+/// `tests/guests/operating`.
+pub const OPERATING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/operating.wasm"));

@@ -1,7 +1,10 @@
 use std::{convert::Infallible, path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand};
-use netloom_core::model::Name;
+use netloom_core::{
+    grants::{Access, Grant},
+    model::Name,
+};
 
 use super::values::absolute;
 
@@ -18,6 +21,15 @@ pub(crate) enum PluginCommand {
     Unload {
         /// Its name
         name: Name,
+    },
+    /// Show what plugins did to the node with their grants, or tried to
+    #[command(after_help = "Examples:\n  netloom plugin audit\n  netloom plugin audit operator --last 20")]
+    Audit {
+        /// Only operations of this plugin
+        name: Option<Name>,
+        /// Only the newest N
+        #[arg(long, value_name = "N")]
+        last: Option<usize>,
     },
     /// Show what a component exports and imports, or how a loaded plugin fares
     #[command(after_help = "\
@@ -37,7 +49,8 @@ Examples:
 Examples:
   netloom plugin load ./policy.wasm
   netloom plugin load ./policy.wasm --name first-aid --config policy.toml --config limit=10
-  netloom plugin load ./audit.wasm --last --grant links --grant sockets")]
+  netloom plugin load ./audit.wasm --last --grant links --grant sockets
+  netloom plugin load ./operator.wasm --grant ./operator-grants.toml")]
 pub(crate) struct PluginLoadArgs {
     /// The component's file
     #[arg(value_parser = absolute)]
@@ -53,9 +66,52 @@ pub(crate) struct PluginLoadArgs {
     /// A value is JSON where it can be (limit=10, strict=true, names=["a","b"]), otherwise text.
     #[arg(long, value_name = "FILE|KEY=VALUE")]
     pub(crate) config: Vec<ConfigSource>,
-    /// A kernel operation it may import: devices, links, sockets, datapath; may be repeated
-    #[arg(long = "grant", value_name = "OPERATION")]
-    pub(crate) grants: Vec<String>,
+    /// What it may do itself: a TOML or JSON file that names the objects; may be repeated, later ones win
+    ///
+    /// Instead of a file, OPERATION (devices, links, sockets, datapath) allows looking at every object, and
+    /// OPERATION=mutate changing every one.
+    #[arg(long = "grant", value_name = "FILE|OPERATION")]
+    pub(crate) grants: Vec<GrantSource>,
+    /// What it may use, where that differs from the node's configuration; may be repeated
+    ///
+    /// deadline_ms, judge_deadline_ms, init_deadline_ms, memory_mib, table_elements, host_calls, handles, log_rate,
+    /// kv_kib, instances.
+    #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = limit)]
+    pub(crate) limits: Vec<(String, u64)>,
+}
+
+fn limit(text: &str) -> Result<(String, u64), String> {
+    let (name, number) = text.split_once('=').ok_or("write NAME=NUMBER, such as deadline_ms=200")?;
+    let number = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    Ok((name.to_owned(), number))
+}
+
+/// Where a grant comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GrantSource {
+    /// A file.
+    File(PathBuf),
+    /// One operation, on everything.
+    Everything(Grant, Access),
+}
+
+impl FromStr for GrantSource {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, access) = match text.split_once('=') {
+            Some((name, "mutate")) => (name, Access::Mutate),
+            Some((name, "read")) => (name, Access::Read),
+            Some((_, other)) if !text.contains('/') => {
+                return Err(format!("{other:?} is no access: use read or mutate"));
+            }
+            _ => (text, Access::Read),
+        };
+        match name.parse::<Grant>() {
+            Ok(grant) => Ok(Self::Everything(grant, access)),
+            Err(_) if text.contains(['.', '/']) => Ok(Self::File(PathBuf::from(text))),
+            Err(error) => Err(format!("{error}, or name a file such as ./grants.toml")),
+        }
+    }
 }
 
 /// Where configuration of a plugin comes from.

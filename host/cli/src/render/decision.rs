@@ -1,11 +1,9 @@
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use netloom_api::types::{Decision, DecisionStep};
 
 use super::{
     Render,
     table::{Column, table},
-    text::micros,
+    text::{micros, millis, seconds},
 };
 
 /// One line of the table: a decision with one of its steps, or with none.
@@ -53,16 +51,4 @@ fn lines(decision: &Decision) -> Vec<Line<'_>> {
     }
     let steps = decision.steps.iter().enumerate();
     steps.map(|(number, step)| Line { decision, step: Some(step), first: number == 0 }).collect()
-}
-
-fn seconds(time_ms: u64) -> String {
-    at(time_ms).map(|time| humantime::format_rfc3339_seconds(time).to_string()).unwrap_or_default()
-}
-
-fn millis(time_ms: u64) -> String {
-    at(time_ms).map(|time| humantime::format_rfc3339_millis(time).to_string()).unwrap_or_default()
-}
-
-fn at(time_ms: u64) -> Option<SystemTime> {
-    UNIX_EPOCH.checked_add(Duration::from_millis(time_ms))
 }

@@ -1,9 +1,9 @@
-use netloom_api::types::{PluginInspection, PluginView};
+use netloom_api::types::{AuditEntry, PluginInspection, PluginView};
 
 use super::{
     Render,
     table::{Column, Tone, facts, table},
-    text::{bytes, list},
+    text::{bytes, list, millis, seconds},
 };
 
 impl Render for [PluginView] {
@@ -47,6 +47,12 @@ impl Render for PluginView {
             ("Failures", self.failures.to_string()),
             ("SHA-256", self.digest.clone()),
         ];
+        let grants = self.grants.to_string();
+        let mut title = "Grants";
+        for line in if grants.is_empty() { "none" } else { &grants }.lines() {
+            lines.push((title, line.to_owned()));
+            title = "";
+        }
         if let Some(reason) = &self.reason {
             lines.push(("Reason", reason.clone()));
         }
@@ -71,6 +77,32 @@ impl Render for PluginInspection {
             title = "";
         }
         facts(lines)
+    }
+}
+
+impl Render for [AuditEntry] {
+    fn render(&self, wide: bool) -> String {
+        if self.is_empty() {
+            return "No plugin has touched the node.".to_owned();
+        }
+        table(
+            self,
+            wide,
+            &[
+                Column::number("NO", |e| e.sequence.to_string()),
+                Column::new("TIME", |e| seconds(e.time_ms)),
+                Column::new("PLUGIN", |e| e.plugin.to_string()),
+                Column::new("OPERATION", |e| e.operation.clone()),
+                Column::toned(Column::new("OUTCOME", |e| e.outcome.clone()), |e| match e.outcome.as_str() {
+                    "done" => Tone::Good,
+                    "failed" => Tone::Poor,
+                    _ => Tone::Bad,
+                }),
+                Column::prose("OBJECT", |e| e.object.clone()),
+                Column::prose("WHY", |e| e.error.clone().unwrap_or_default()),
+                Column::wide(Column::new("EXACT TIME", |e| millis(e.time_ms))),
+            ],
+        )
     }
 }
 

@@ -1,6 +1,9 @@
 //! Values as text.
 
-use std::{fmt::Display, time::Duration};
+use std::{
+    fmt::Display,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use netloom_core::model::Labels;
 
@@ -53,6 +56,20 @@ pub(super) fn micros(micros: u64) -> String {
         1_000..1_000_000 => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
         _ => format!("{}.{} s", micros / 1_000_000, micros % 1_000_000 / 100_000),
     }
+}
+
+/// A moment, to the second.
+pub(super) fn seconds(time_ms: u64) -> String {
+    at(time_ms).map(|time| humantime::format_rfc3339_seconds(time).to_string()).unwrap_or_default()
+}
+
+/// A moment, to the millisecond.
+pub(super) fn millis(time_ms: u64) -> String {
+    at(time_ms).map(|time| humantime::format_rfc3339_millis(time).to_string()).unwrap_or_default()
+}
+
+fn at(time_ms: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_millis(time_ms))
 }
 
 #[cfg(test)]

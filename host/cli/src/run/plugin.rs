@@ -6,13 +6,13 @@ use std::{
 
 use netloom_api::{
     Client,
-    types::{PluginInspection, PluginLoad, PluginView},
+    types::{AuditEntry, Grants, PluginInspection, PluginLimits, PluginLoad, PluginView},
 };
 use serde_json::Value;
 
 use super::attachment::done;
 use crate::{
-    args::{ConfigSource, PluginCommand, PluginLoadArgs},
+    args::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs},
     failure::Failure,
     output::Output,
     route::encoded,
@@ -29,6 +29,13 @@ pub(super) async fn run(client: &Client, command: PluginCommand, output: &Output
         PluginCommand::Unload { name } => {
             done(output, &client.delete(&format!("/v1/plugins/{}", encoded(&name))).await?)
         }
+        PluginCommand::Audit { name, last } => {
+            let mut entries: Vec<AuditEntry> = client.get("/v1/audit").await?;
+            entries.retain(|entry| name.as_ref().is_none_or(|name| entry.plugin == *name));
+            let older = entries.len().saturating_sub(last.unwrap_or(usize::MAX));
+            entries.drain(..older);
+            output.show(entries.as_slice())
+        }
         PluginCommand::Inspect { what } => inspect(client, &what, output).await,
     }
 }
@@ -43,7 +50,33 @@ fn load(args: PluginLoadArgs) -> Result<PluginLoad, Failure> {
             }
         }
     }
-    Ok(PluginLoad { name: args.name, path: args.path, last: args.last, config, grants: args.grants })
+    let grants = grants(args.grants)?;
+    let limits = limits(&args.limits)?;
+    Ok(PluginLoad { name: args.name, path: args.path, last: args.last, config, grants, limits })
+}
+
+/// `deadline_ms=200` and so on, as in the configuration.
+fn limits(given: &[(String, u64)]) -> Result<PluginLimits, Failure> {
+    let table: BTreeMap<&str, u64> = given.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let value = serde_json::to_value(table)?;
+    serde_json::from_value(value).map_err(|error| Failure::Limits(error.to_string()))
+}
+
+fn grants(sources: Vec<GrantSource>) -> Result<Grants, Failure> {
+    sources.into_iter().try_fold(Grants::none(), |sum, source| match source {
+        GrantSource::Everything(grant, access) => Ok(sum.and(Grants::everything(grant, access))),
+        GrantSource::File(path) => {
+            let text = fs::read_to_string(&path)
+                .map_err(|source| Failure::ReadGrants { path: path.clone(), source })?;
+            let json = path.extension().is_some_and(|extension| extension == "json");
+            let read: Result<Grants, String> = if json {
+                serde_json::from_str(&text).map_err(|error| error.to_string())
+            } else {
+                toml::from_str(&text).map_err(|error| error.to_string())
+            };
+            Ok(sum.and(read.map_err(|reason| Failure::ParseGrants { path, reason })?))
+        }
+    })
 }
 
 fn config_file(path: &Path) -> Result<Config, Failure> {
@@ -80,6 +113,13 @@ async fn inspect(client: &Client, what: &str, output: &Output) -> Result<(), Fai
     }
     let path =
         std::path::absolute(what).map_err(|source| Failure::Path { path: PathBuf::from(what), source })?;
-    let request = PluginLoad { name: None, path, last: false, config: Config::new(), grants: Vec::new() };
+    let request = PluginLoad {
+        name: None,
+        path,
+        last: false,
+        config: Config::new(),
+        grants: Grants::none(),
+        limits: PluginLimits::default(),
+    };
     output.show(&client.post::<PluginInspection>("/v1/plugins/inspect", &request).await?)
 }

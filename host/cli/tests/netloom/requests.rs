@@ -174,6 +174,8 @@ fn a_plugins_configuration_comes_from_files_and_values() {
     let toml = "limit = 1\nsince = 2026-01-02\n[nested]\nlist = [1, 'a']\n";
     std::fs::write(daemon.folder().join("a.toml"), toml).unwrap();
     std::fs::write(daemon.folder().join("b.json"), r#"{"limit": 2, "mode": "b"}"#).unwrap();
+    let grants = "[sockets]\naccess = 'mutate'\nnamespaces = ['node']\nports = ['80-90']\n";
+    std::fs::write(daemon.folder().join("grants.toml"), grants).unwrap();
     daemon
         .netloom(&[
             "plugin",
@@ -195,11 +197,17 @@ fn a_plugins_configuration_comes_from_files_and_values() {
             "--grant",
             "links",
             "--grant",
-            "sockets",
+            "grants.toml",
+            "--limit",
+            "deadline_ms=200",
         ])
         .success();
     let expected = json!({
-        "name": "first-aid", "path": daemon.folder().join("x.wasm"), "last": true, "grants": ["links", "sockets"],
+        "name": "first-aid", "path": daemon.folder().join("x.wasm"), "last": true, "limits": {"deadline_ms": 200},
+        "grants": {
+            "links": {"access": "read", "interfaces": ["*"], "namespaces": ["*"], "owners": ["*"], "programs": {}},
+            "sockets": {"access": "mutate", "namespaces": ["node"], "ports": ["80-90"]},
+        },
         "config": {
             "limit": 3, "mode": "b", "since": "2026-01-02", "nested": {"list": [1, "a"]}, "text": "a=b",
             "strict": true,

@@ -316,6 +316,7 @@ pub(crate) fn plugin() -> PluginView {
         reason: None,
         calls: 42,
         failures: 0,
+        grants: netloom_core::grants::Grants::none(),
     }
 }
 
@@ -329,6 +330,7 @@ pub(crate) fn ill_plugin() -> PluginView {
         reason: Some("5 traps in a row: unreachable".to_owned()),
         calls: 9,
         failures: 5,
+        grants: netloom_core::grants::Grants::none(),
     }
 }
 

@@ -110,6 +110,12 @@ impl From<wit::SocketAddress> for SocketAddr {
     }
 }
 
+/// A prefix a guest gave, unless its length is out of bounds.
+pub(crate) fn prefix(prefix: wit::IpPrefix) -> Result<IpNet, String> {
+    let address = IpAddr::from(prefix.address);
+    IpNet::new(address, prefix.length).map_err(|_| format!("{address}/{} is no prefix", prefix.length))
+}
+
 pub(crate) fn mac(address: MacAddress) -> wit::MacAddress {
     address.0.into()
 }
@@ -223,20 +229,25 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 pub(crate) fn bound_socket(event: &ReapEvent, suspect: Suspect<'_>) -> Result<wit::BoundSocket, NotInEvent> {
-    let socket = suspect.socket;
-    Ok(wit::BoundSocket {
+    let endpoint = suspect.endpoint.map(|name| name.as_str().to_owned());
+    Ok(socket(suspect.socket, endpoint, backend_index(event, suspect.socket)?))
+}
+
+/// A socket, with the endpoint it belongs to and the index of its backend.
+pub(crate) fn socket(socket: &BoundSocket, endpoint: Option<String>, backend: u16) -> wit::BoundSocket {
+    wit::BoundSocket {
         cookie: socket.cookie.0,
         netns_cookie: socket.netns_cookie.0,
-        endpoint: suspect.endpoint.map(|name| name.as_str().to_owned()),
+        endpoint,
         protocol: socket.protocol.into(),
         state: socket.state.into(),
         local: socket.local.into(),
         remote: socket.remote.into(),
-        backend: backend_index(event, socket)?,
+        backend,
         age_ns: nanos(socket.age),
         bytes_sent: socket.bytes_sent,
         bytes_received: socket.bytes_received,
-    })
+    }
 }
 
 /// Ten words a socket, as `judge-packed` documents them.

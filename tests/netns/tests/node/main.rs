@@ -6,6 +6,7 @@ mod attachments;
 mod changes;
 mod crashes;
 mod endpoints;
+mod grants;
 mod moves;
 mod plugins;
 mod reaping;

@@ -1,0 +1,154 @@
+use netloom_core::{
+    grants::Namespace,
+    model::{Device, DeviceMode, Endpoint, Name, NetnsId, PairChange, PairSpec},
+    plan::{Op, PairEnds, Plan, Recovery},
+};
+use netloom_kernel::{devices::Devices, netns::Netns};
+use netloom_runtime::PairRequest;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::{failure::Failure, naming, node::Node, pairs};
+
+impl Node {
+    fn devices_in(&self, namespace: &Namespace) -> Result<Devices, Failure> {
+        match namespace.path() {
+            None => Ok(self.devices.clone()),
+            Some(path) => Ok(Devices::open(&Netns::open(path)?)?),
+        }
+    }
+
+    pub(super) async fn devices_of(&self, namespace: &Namespace) -> Result<Vec<Device>, Failure> {
+        Ok(self.devices_in(namespace)?.list().await?)
+    }
+
+    pub(super) async fn device_of(&self, namespace: &Namespace, name: &str) -> Result<Device, Failure> {
+        let found = self.devices_in(namespace)?.get(name).await?;
+        found.ok_or_else(|| Failure::not_found(format!("there is no device {name} in {namespace}")))
+    }
+
+    /// The other end of a pair, in one of the known namespaces.
+    async fn other_end(&self, device: &Device, known: &[Namespace]) -> Result<(Namespace, Device), Failure> {
+        if let Some(index) = device.peer_ifindex {
+            for namespace in known {
+                let found = self.devices_in(namespace)?.by_index(index).await?;
+                let points_back = |other: &Device| {
+                    other.peer_ifindex == Some(device.ifindex)
+                        && other.mode == device.mode
+                        && *other != *device
+                };
+                if let Some(other) = found.filter(points_back) {
+                    return Ok((namespace.clone(), other));
+                }
+            }
+        }
+        Err(Failure::not_found(format!(
+            "the other end of {} is in a namespace that is neither the node's nor an endpoint's nor granted",
+            device.name
+        )))
+    }
+
+    /// Changes both ends of a pair: an endpoint's, or one that this plugin created.
+    pub(super) async fn change_device(
+        &self,
+        by: &Name,
+        namespace: &Namespace,
+        name: &str,
+        change: PairChange,
+        known: &[Namespace],
+    ) -> Result<(), Failure> {
+        let device = self.device_of(namespace, name).await?;
+        if let Some(endpoint) = self.endpoint_of(&device)? {
+            // It is the request's own lock, which would not come free before the plugin's deadline.
+            drop(self.soon_id(endpoint.netns).await?);
+            return self.change_endpoint(&endpoint.spec.name, change).await.map(drop);
+        }
+        let alias = naming::plugin_alias(&self.instance, by);
+        if device.alias.as_deref() != Some(&alias) {
+            let why = anyhow::anyhow!("{name} is neither an endpoint's nor was it created by plugin {by}");
+            return Err(Failure::invalid(why));
+        }
+        let (other_namespace, other) = self.other_end(&device, known).await?;
+        let (host, peer) = if namespace.path().is_none() { (&device, &other) } else { (&other, &device) };
+        let Some(netns) = namespace.path().or_else(|| other_namespace.path()).cloned() else {
+            return Err(Failure::invalid(anyhow::anyhow!("both ends of {name} are on the node")));
+        };
+        let _guard = self.soon_id(peer.netns).await?;
+        pairs::check(&change, device.mode.is_some_and(DeviceMode::is_netkit), false, name)?;
+        let ends = PairEnds { host: host.ifindex, alias, netns, netns_id: peer.netns, peer: peer.ifindex };
+        let state = self.pair_state(ends, None).await?;
+        let plan = Plan::change_pair(format!("change {name} of plugin {by}"), &state, &change);
+        let journal = self.begin(&plan)?;
+        self.execute(plan, journal, |_, _| Ok(())).await
+    }
+
+    /// The endpoint whose pair a device is an end of.
+    fn endpoint_of(&self, device: &Device) -> Result<Option<Endpoint>, Failure> {
+        let endpoints = self.store.all::<Endpoint>()?.into_iter().map(|(_, endpoint)| endpoint);
+        Ok(endpoints.into_iter().find(|endpoint| {
+            let host = (self.netns.id(), endpoint.host_ifindex);
+            [host, (endpoint.netns, endpoint.peer_ifindex)].contains(&(device.netns, device.ifindex))
+        }))
+    }
+
+    /// Creates a pair with the plugin's name on it.
+    pub(super) async fn create_plugin_pair(
+        &self,
+        by: &Name,
+        request: PairRequest,
+    ) -> Result<Device, Failure> {
+        let Some(netns) = request.peer.path().cloned() else {
+            return Err(Failure::invalid(anyhow::anyhow!(
+                "the other end of a pair goes into another namespace than the node's"
+            )));
+        };
+        let _guard = self.soon(&request.peer).await?;
+        let pair = PairSpec {
+            peer_mac: request.peer_mac,
+            addresses: request.peer_addresses,
+            mtu: request.mtu,
+            alias: naming::plugin_alias(&self.instance, by),
+            ..PairSpec::plain(request.mode, request.name.clone(), request.peer_name)
+        };
+        if self.devices.get(&pair.host_name).await?.is_some() {
+            return Err(Failure::conflict(format!("there is a device {} already", pair.host_name)));
+        }
+        let plan = Plan::change(
+            vec![Op::CreatePair { netns, pair: Box::new(pair) }],
+            format!("create {} for plugin {by}", request.name),
+        );
+        let journal = self.begin(&plan)?;
+        let made = self.execute(plan, journal, |progress, _| Ok(progress.pair.clone())).await?;
+        made.map(|pair| pair.host).ok_or_else(|| Failure::conflict("no pair was made"))
+    }
+
+    /// Deletes a device with the plugin's name on it.
+    pub(super) async fn remove_plugin_device(&self, by: &Name, name: &str) -> Result<(), Failure> {
+        let device = self
+            .devices
+            .get(name)
+            .await?
+            .ok_or_else(|| Failure::not_found(format!("there is no device {name}")))?;
+        let alias = naming::plugin_alias(&self.instance, by);
+        if device.alias.as_deref() != Some(&alias) {
+            return Err(Failure::invalid(anyhow::anyhow!(
+                "{name} was not created by plugin {by}, and stays"
+            )));
+        }
+        let op = Op::DeleteDevice { name: name.to_owned(), alias };
+        let what = format!("remove {name} of plugin {by}");
+        let plan = Plan { what, ops: vec![op], recovery: Recovery::Finish };
+        let journal = self.begin(&plan)?;
+        let left = self.finish(plan, journal, |_| Ok(())).await?;
+        if left.is_empty() { Ok(()) } else { Err(Failure::conflict(left.join("; "))) }
+    }
+
+    /// The lock of a namespace, unless the very request waits for this plugin that holds it.
+    pub(super) async fn soon(&self, namespace: &Namespace) -> Result<OwnedMutexGuard<()>, Failure> {
+        self.soon_id(namespace.id).await
+    }
+
+    pub(super) async fn soon_id(&self, id: NetnsId) -> Result<OwnedMutexGuard<()>, Failure> {
+        let busy = || Failure::busy(format!("{id} is being changed at this moment: try again later"));
+        self.locks.netns_soon(id).await.ok_or_else(busy)
+    }
+}

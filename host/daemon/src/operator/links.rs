@@ -1,0 +1,83 @@
+use std::collections::BTreeMap;
+
+use netloom_api::types::UpdateRequest;
+use netloom_core::{
+    grants::{Namespace, ProgramGrant},
+    model::{Attachment, Candidate, Chain, HookPoint, Labels, Name, ProgramSource, Revision},
+    plan::{FixedPlace, Op, Target},
+};
+use netloom_kernel::links;
+use netloom_runtime::LinkRequest;
+
+use crate::{failure::Failure, naming, node::Node};
+
+fn target(namespace: &Namespace, device: &str, point: HookPoint) -> Target {
+    Target { netns: namespace.path().cloned(), device: device.to_owned(), point, endpoint: None }
+}
+
+fn source(program: ProgramGrant) -> ProgramSource {
+    ProgramSource::Object {
+        path: program.object,
+        program: program.program,
+        globals: BTreeMap::new(),
+        shared_maps: false,
+    }
+}
+
+impl Node {
+    pub(super) async fn chain_at(
+        &self,
+        namespace: &Namespace,
+        device: &str,
+        point: HookPoint,
+    ) -> Result<Chain, Failure> {
+        let (hook, netns) = self.hook(&target(namespace, device, point)).await?;
+        Ok(self.annotated(links::query(&hook, &netns)?)?)
+    }
+
+    pub(super) fn attachment_record(&self, id: &str) -> Result<Attachment, Failure> {
+        self.store
+            .get::<Attachment>(id)?
+            .ok_or_else(|| Failure::not_found(format!("there is no attachment {id}")))
+    }
+
+    pub(super) async fn attach_for_plugin(&self, by: &Name, request: LinkRequest) -> Result<String, Failure> {
+        let _guard = self.soon(&request.namespace).await?;
+        let candidate = Candidate {
+            owner: request.owner,
+            name: String::new(),
+            tag: String::new(),
+            priority: 0,
+            labels: Labels::new(),
+            required: false,
+        };
+        let fixed = Some(FixedPlace {
+            placement: request.placement,
+            revision: Revision(request.revision),
+            by: by.clone(),
+        });
+        let target = target(&request.namespace, &request.device, request.point);
+        let number = self.store.commit(|changes| changes.next("attachment"))?;
+        let id = naming::attachment(&candidate.owner, number);
+        let program = source(request.program);
+        let op = Op::Attach { id: id.clone(), target, candidate, program, mode: None, fixed };
+        self.attach_all(vec![op], format!("attach {id} for plugin {by}")).await?;
+        Ok(id)
+    }
+
+    pub(super) async fn update_for_plugin(&self, id: &str, program: ProgramGrant) -> Result<(), Failure> {
+        let attachment = self.attachment_record(id)?;
+        // It is the request's own lock, which would not come free before the plugin's deadline.
+        drop(self.soon_id(attachment.hook.netns).await?);
+        let ProgramGrant { object, program } = program;
+        let request = UpdateRequest { object, program, globals: BTreeMap::new() };
+        self.update(id, request).await.map(drop)
+    }
+
+    pub(super) async fn detach_for_plugin(&self, id: &str) -> Result<(), Failure> {
+        let attachment = self.attachment_record(id)?;
+        let _guard = self.soon_id(attachment.hook.netns).await?;
+        let left = self.detach_recorded(&attachment).await?;
+        if left.is_empty() { Ok(()) } else { Err(Failure::conflict(left.join("; "))) }
+    }
+}
