@@ -410,3 +410,25 @@ layout! {
         reserved: [u8; 7],
     }
 }
+
+layout! {
+    /// `struct nl_doomed`: a socket that an iterator is to destroy.
+    Doomed {
+        /// The backend that it is destroyed for.
+        backend: Address,
+        /// The backend's port.
+        backend_port: U16,
+        /// Zero.
+        reserved: u16,
+        /// 1 until the socket was met; then 0, or a negative errno.
+        result: i32,
+    }
+}
+
+impl Doomed {
+    /// A socket to be destroyed as long as it is connected to this backend.
+    #[must_use]
+    pub fn new(backend: SocketAddr) -> Self {
+        Self { backend: backend.ip().into(), backend_port: U16::new(backend.port()), reserved: 0, result: 1 }
+    }
+}

@@ -1,8 +1,8 @@
 //! Netloom's BPF programs, built and embedded, and the layout of their maps.
 //!
 //! The C sources are in `src/bpf`: `datapath.bpf.c` (an endpoint's packets), `socklb.bpf.c` (service
-//! translation at the socket), `sockets.bpf.c` (iterators over sockets), `gate.bpf.c` (moving a program without a
-//! packet missing it). Each becomes a constant here.
+//! translation at the socket), `sockets.bpf.c` (iterators that find sockets), `sockdestroy.bpf.c` (iterators that
+//! destroy them), `gate.bpf.c` (moving a program without a packet missing it). Each becomes a constant here.
 //!
 //! - [`bound`]: the maps of bindings
 //! - [`compile`](mod@compile): from C to an object, for this crate's own programs and for others'
@@ -11,9 +11,11 @@
 pub mod bound;
 pub mod compile;
 mod constants;
+mod kfunc;
 pub mod layout;
 
 pub use constants::{NoConstants, datapath_with};
+pub use kfunc::{NoCall, socket_destroyer_with};
 
 /// Aligns an object as its ELF structs want it.
 #[repr(C, align(8))]

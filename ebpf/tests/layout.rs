@@ -5,7 +5,7 @@
 mod btf;
 
 use btf::Btf;
-use netloom_ebpf::{DATAPATH, SOCKETS, SOCKLB, layout};
+use netloom_ebpf::{DATAPATH, SOCKDESTROY, SOCKETS, SOCKLB, layout};
 
 macro_rules! check {
     ($object:expr, $($c:literal = $rust:ty),* $(,)?) => {
@@ -49,6 +49,7 @@ fn socket_lb_layouts_match() {
 #[test]
 fn socket_iterator_layouts_match() {
     check!(SOCKETS, "nl_find" = layout::Find, "nl_found" = layout::Found,);
+    check!(SOCKDESTROY, "nl_doomed" = layout::Doomed);
 }
 
 /// The names in one of the header's enums, in order. BTF has only the types of variables.
@@ -86,7 +87,7 @@ fn there_are_as_many_storages_as_the_header_says() {
 
 #[test]
 fn objects_are_aligned() {
-    for object in [DATAPATH, SOCKETS, SOCKLB] {
+    for object in [DATAPATH, SOCKDESTROY, SOCKETS, SOCKLB] {
         assert_eq!(object.as_ptr() as usize % 8, 0);
     }
 }

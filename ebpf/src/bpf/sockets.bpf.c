@@ -5,9 +5,8 @@
  *
  * User space fills the three maps, then reads the iterator of each backend it is interested in.
  */
-#include "netloom.h"
-
-#include <bpf/bpf_core_read.h>
+#include "bound.h"
+#include "sock.h"
 
 /* TCP_CLOSE and TCP_LISTEN of include/net/tcp_states.h: a socket in another state has a peer. */
 #define STATE_CLOSE 7
@@ -78,72 +77,6 @@ struct {
 	__type(value, __u8);
 } nl_find_netns SEC(".maps");
 
-/* The kernel's own, as far as they are read. */
-
-struct in6_addr {
-	union {
-		__be32 u6_addr32[4];
-	} in6_u;
-} __attribute__((preserve_access_index));
-
-struct refcount_struct {
-	struct {
-		int counter;
-	} refs;
-} __attribute__((preserve_access_index));
-
-struct sock_common {
-	struct refcount_struct skc_refcnt;
-	__be32 skc_daddr;
-	__be32 skc_rcv_saddr;
-	__be16 skc_dport;
-	__u16 skc_num;
-	unsigned short skc_family;
-	unsigned char skc_state;
-	int skc_bound_dev_if;
-	struct in6_addr skc_v6_daddr;
-	struct in6_addr skc_v6_rcv_saddr;
-} __attribute__((preserve_access_index));
-
-struct sock {
-	struct sock_common __sk_common;
-} __attribute__((preserve_access_index));
-
-struct tcp_sock {
-	__u64 bytes_acked;
-	__u64 bytes_received;
-} __attribute__((preserve_access_index));
-
-struct bpf_iter__bpf_sk_storage_map {
-	struct bpf_iter_meta *meta;
-	struct bpf_map *map;
-	struct sock *sk;
-	void *value;
-} __attribute__((preserve_access_index));
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
-} __attribute__((preserve_access_index));
-
-static __always_inline struct nl_addr mapped(__be32 v4)
-{
-	struct nl_addr address = { .word = { 0, 0, bpf_htonl(0xffff), v4 } };
-
-	return address;
-}
-
-static __always_inline struct nl_addr v6(const struct in6_addr *from)
-{
-	struct nl_addr address = { .word = {
-		from->in6_u.u6_addr32[0],
-		from->in6_u.u6_addr32[1],
-		from->in6_u.u6_addr32[2],
-		from->in6_u.u6_addr32[3],
-	} };
-
-	return address;
-}
-
 static __always_inline int is_wanted(const struct nl_find *find, const struct nl_binding *binding,
 				     __u8 state)
 {
@@ -177,38 +110,30 @@ static __noinline void write(struct seq_file *seq, struct nl_found *found)
 	bpf_seq_write(seq, found, sizeof(*found));
 }
 
-SEC("iter/bpf_sk_storage_map")
-int nl_find_bound(struct bpf_iter__bpf_sk_storage_map *ctx)
+static __always_inline int show(struct seq_file *seq, struct sock_common *sk, const struct nl_binding *binding)
 {
-	const struct nl_binding *binding = ctx->value;
-	struct sock *sk = ctx->sk;
 	const struct nl_find *find;
 	struct nl_found found = {};
 	struct tcp_sock *tcp;
 	__u32 zero = 0;
 
-	/* The last call of a pass comes without a socket. */
-	if (!sk || !binding)
-		return 0;
 	/* A socket that was closed is still here until the readers of the kernel's tables are through. */
-	if (!sk->__sk_common.skc_refcnt.refs.counter)
+	if (!sk->skc_refcnt.refs.counter)
 		return 0;
 	find = bpf_map_lookup_elem(&nl_find, &zero);
 	if (!find)
 		return 0;
-	found.state = sk->__sk_common.skc_state;
+	found.state = sk->skc_state;
 	if (!is_wanted(find, binding, found.state))
 		return 0;
 
-	found.family = sk->__sk_common.skc_family;
-	found.remote_port = sk->__sk_common.skc_dport;
-	if (found.family == AF_INET6) {
-		found.local = v6(&sk->__sk_common.skc_v6_rcv_saddr);
-		found.remote = v6(&sk->__sk_common.skc_v6_daddr);
-	} else {
-		found.local = mapped(sk->__sk_common.skc_rcv_saddr);
-		found.remote = mapped(sk->__sk_common.skc_daddr);
-	}
+	found.family = sk->skc_family;
+	found.remote_port = sk->skc_dport;
+	found.remote = nl_peer(sk);
+	if (found.family == AF_INET6)
+		found.local = nl_v6(&sk->skc_v6_rcv_saddr);
+	else
+		found.local = nl_v4_mapped(sk->skc_rcv_saddr);
 	found.backend = binding->backend;
 	found.backend_port = binding->backend_port;
 	/*
@@ -216,9 +141,7 @@ int nl_find_bound(struct bpf_iter__bpf_sk_storage_map *ctx)
 	 * sent elsewhere, left the socket with another peer: it is not this backend's.
 	 */
 	if (found.state != STATE_CLOSE && found.state != STATE_LISTEN &&
-	    (found.remote_port != found.backend_port || found.remote.word[0] != found.backend.word[0] ||
-	     found.remote.word[1] != found.backend.word[1] || found.remote.word[2] != found.backend.word[2] ||
-	     found.remote.word[3] != found.backend.word[3]))
+	    (found.remote_port != found.backend_port || !nl_is_address(&found.remote, &found.backend)))
 		return 0;
 
 	found.cookie = binding->cookie;
@@ -226,15 +149,64 @@ int nl_find_bound(struct bpf_iter__bpf_sk_storage_map *ctx)
 	found.bound_at = binding->bound_at;
 	found.service = binding->service;
 	found.protocol = binding->protocol;
-	found.local_port = sk->__sk_common.skc_num;
-	found.device = sk->__sk_common.skc_bound_dev_if;
+	found.local_port = sk->skc_num;
+	found.device = sk->skc_bound_dev_if;
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (tcp) {
 		found.bytes_acked = tcp->bytes_acked;
 		found.bytes_received = tcp->bytes_received;
 	}
-	write(ctx->meta->seq, &found);
+	write(seq, &found);
 	return 0;
+}
+
+SEC("iter/bpf_sk_storage_map")
+int nl_find_bound(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct seq_file *seq = ctx->meta->seq;
+	struct nl_binding *binding = ctx->value;
+	struct sock *sk = ctx->sk;
+
+	/* The last call of a pass comes without a socket. */
+	if (!sk || !binding)
+		return 0;
+	return show(seq, (struct sock_common *)sk, binding);
+}
+
+/*
+ * The same among all sockets of one namespace, where the kernel has no iterator over storages. Only a connected
+ * socket says which backend's storage to look in.
+ */
+static __always_inline int show_if_bound(struct seq_file *seq, struct sock_common *sk, __u8 protocol)
+{
+	const struct nl_binding *binding;
+	struct nl_addr peer = nl_peer(sk);
+	void *storage = nl_bound_to(&peer, sk->skc_dport, protocol);
+
+	if (!storage)
+		return 0;
+	binding = bpf_sk_storage_get(storage, sk, NULL, 0);
+	if (!binding)
+		return 0;
+	return show(seq, sk, binding);
+}
+
+SEC("iter/tcp")
+int nl_find_tcp(struct bpf_iter__tcp *ctx)
+{
+	struct seq_file *seq = ctx->meta->seq;
+	struct sock_common *sk = ctx->sk_common;
+
+	return sk ? show_if_bound(seq, sk, IPPROTO_TCP) : 0;
+}
+
+SEC("iter/udp")
+int nl_find_udp(struct bpf_iter__udp *ctx)
+{
+	struct seq_file *seq = ctx->meta->seq;
+	struct udp_sock *sk = ctx->udp_sk;
+
+	return sk ? show_if_bound(seq, (struct sock_common *)sk, IPPROTO_UDP) : 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

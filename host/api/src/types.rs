@@ -74,8 +74,10 @@ pub struct Status {
     pub node: String,
     /// The kernel's release.
     pub kernel: String,
-    /// How sockets are found: `sk-storage-iterator` or `sock-diag-dump`.
+    /// How sockets are found: `sk-storage-iterator`, `netns-iterator` or `sock-diag-dump`.
     pub socket_finder: String,
+    /// How they are destroyed: `sock-diag` or `netns-iterator`; `none` if they are only reported.
+    pub socket_destroyer: String,
     /// The cgroup socket-LB is attached to; none where it could not be.
     pub socket_lb: Option<PathBuf>,
     /// Every endpoint.
@@ -285,7 +287,7 @@ pub struct ReapReport {
     pub reason: Option<String>,
     /// Nothing was destroyed, because it was a dry run.
     pub dry_run: bool,
-    /// How the sockets were found: `sk-storage-iterator` or `sock-diag-dump`.
+    /// How the sockets were found: `sk-storage-iterator`, `netns-iterator` or `sock-diag-dump`.
     pub finder: String,
     /// Each socket found and what became of it.
     pub sockets: Vec<ReapedSocket>,

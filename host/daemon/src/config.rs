@@ -14,6 +14,7 @@ use netloom_core::{
     model::{AttachmentMode, Name},
     ordering::DefaultPlacement,
 };
+use netloom_kernel::sockets::{Destroyer, Finder};
 use serde::{Deserialize, Serialize};
 
 /// Everything an operator can set.
@@ -25,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) endpoints: Endpoints,
     pub(crate) attachments: Attachments,
     pub(crate) datapath: Datapath,
+    pub(crate) sockets: Sockets,
     pub(crate) plugins: Plugins,
 }
 
@@ -81,6 +83,17 @@ pub(crate) struct Datapath {
     pub(crate) max_backends: u32,
     /// The cgroup whose processes services are translated for; the root if none.
     pub(crate) cgroup: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Sockets {
+    /// `sk-storage-iterator`, `netns-iterator` or `sock-diag-dump`; the first of them that the kernel has if none.
+    pub(crate) finder: Option<Finder>,
+    /// `sock-diag`, `netns-iterator` or `none`; the first of them that the kernel has if none.
+    pub(crate) destroyer: Option<Destroyer>,
+    /// So many sockets are destroyed in a second, at most; without a limit if 0.
+    pub(crate) destroy_rate: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -228,6 +241,15 @@ mod tests {
     fn an_unknown_key_is_named() {
         let error = Config::parse("[endpoints]\nmut = 9000\n").unwrap_err();
         assert!(error.to_string().contains("mut"), "{error}");
+    }
+
+    #[test]
+    fn the_ways_to_find_and_destroy_sockets_can_be_chosen() {
+        let text = "[sockets]\nfinder = \"netns-iterator\"\ndestroyer = \"none\"\n";
+        let sockets = Config::parse(text).unwrap().sockets;
+        assert_eq!((sockets.finder, sockets.destroyer), (Some(Finder::Namespaces), Some(Destroyer::Nothing)));
+        let error = Config::parse("[sockets]\nfinder = \"magic\"\n").unwrap_err().to_string();
+        assert!(error.contains("sk-storage-iterator"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use netloom_core::model::{ChainEntry, Feature, HookPoint};
 use netloom_kernel::{
     links::{self, Link},
     netns::Netns,
+    sockets::{Destroyer, Finder},
 };
 
 use crate::{adopt::namespace_gone, failure::Failure, naming, node::Node};
@@ -13,6 +14,7 @@ impl Node {
     /// Looks at everything once.
     pub(crate) async fn doctor(&self) -> Result<Doctor, Failure> {
         let mut findings = self.capability_findings();
+        findings.extend(self.socket_findings());
         findings.extend(self.plugin_findings());
         for (_, endpoint) in self.store.all::<Endpoint>()? {
             findings.extend(self.endpoint_findings(&endpoint).await?);
@@ -59,6 +61,31 @@ impl Node {
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    /// Which way sockets are found and destroyed, where it is not the best.
+    fn socket_findings(&self) -> Vec<Finding> {
+        let (finder, destroyer) = (self.sockets.finder(), self.sockets.destroyer());
+        let slow = (finder != Finder::SkStorage).then(|| {
+            let message = format!("sockets are found by {finder}, which walks all sockets of each namespace");
+            finding("warning", "sockets", message, "leave `sockets.finder` unset, or run a newer kernel")
+        });
+        let way = match destroyer {
+            Destroyer::SockDiag => None,
+            Destroyer::Namespaces => Some(finding(
+                "note",
+                "sockets",
+                format!("sockets are destroyed by {destroyer}, which walks all sockets of each namespace"),
+                "leave `sockets.destroyer` unset, or use a kernel with CONFIG_INET_DIAG_DESTROY",
+            )),
+            Destroyer::Nothing => Some(finding(
+                "error",
+                "sockets",
+                "stale sockets are reported and not destroyed",
+                "leave `sockets.destroyer` unset, or use a kernel with CONFIG_INET_DIAG_DESTROY",
+            )),
+        };
+        slow.into_iter().chain(way).collect()
     }
 
     fn plugin_findings(&self) -> Vec<Finding> {

@@ -18,7 +18,7 @@ use netloom_kernel::{
     devices::Devices,
     mounts::{self, MountError},
     netns::Netns,
-    sockets::Sockets,
+    sockets::{Sockets, Ways},
 };
 use netloom_runtime::{HostConfig, Limits, Metric, Operations, PluginHost, PluginMetrics};
 
@@ -77,7 +77,8 @@ impl Node {
             backends: config.datapath.max_backends,
         };
         let datapath = Datapath::open(&paths.bpffs, sizes)?;
-        let sockets = Arc::new(Sockets::open(&datapath.maps_dir())?);
+        let ways = Ways { finder: config.sockets.finder, destroyer: config.sockets.destroyer };
+        let sockets = Arc::new(Sockets::open_with(&datapath.maps_dir(), ways)?);
         let operator = Arc::new(Operator::default());
         let plugin_host = PluginHost::new(HostConfig {
             cache_dir: Some(config.plugins.compiled.clone().unwrap_or_else(|| paths.state.join("compiled"))),
@@ -167,6 +168,7 @@ impl Node {
             node: self.name.clone(),
             kernel: self.capabilities.kernel.clone(),
             socket_finder: self.finder(),
+            socket_destroyer: self.sockets.destroyer().to_string(),
             socket_lb: socket_lb.cgroup,
             endpoints: self.endpoints().await?,
             attachments: self.attachments()?,

@@ -15,6 +15,8 @@ use netloom_core::model::{
     ReapPlan, ReapReason, ServiceId, SocketFilter,
 };
 
+use netloom_kernel::sockets::Destroyer;
+
 use crate::{
     failure::Failure,
     metrics::OfFate,
@@ -54,17 +56,21 @@ impl Node {
         let by = Some(reaper.name().to_string());
         if plan.grace.is_zero() || dry_run {
             // A reap that failed stays due: the next start tries again.
-            let report = self.carry_out(&event, plan, &reaper, dry_run, start).await?;
-            self.paid(mode)?;
+            let report = self.carry_out(&event, &plan, &reaper, dry_run, start).await?;
+            if !dry_run {
+                self.look_again(event, plan, reaper, mode);
+            }
             return Ok(ReapReport { decided_by: by, ..report });
         }
         let reason = format!("sockets are looked for after a grace period of {} ms", plan.grace.as_millis());
         let node = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(plan.grace).await;
-            let result = node.carry_out(&event, plan, &reaper, false, Instant::now()).await;
-            if let Err(failure) = result.and_then(|_| node.paid(mode)) {
-                tracing::error!(%failure, "a reap failed after its grace period");
+            match node.carry_out(&event, &plan, &reaper, false, Instant::now()).await {
+                Ok(_) => node.look_again(event, plan, reaper, mode),
+                Err(failure) => {
+                    tracing::error!(%failure, "a reap failed after its grace period, and stays due");
+                }
             }
         });
         Ok(ReapReport { decided_by: by, reason: Some(reason), ..empty })
@@ -107,6 +113,37 @@ impl Node {
         Ok(count)
     }
 
+    /// Whoever chose the backend just before it went is bound to it a moment later: such sockets are looked for once
+    /// more, in the background, when all of them have left their binding. Then the reap is done with.
+    fn look_again(self: &Arc<Self>, event: ReapEvent, plan: ReapPlan, reaper: Reaper, mode: Mode) {
+        let node = Arc::clone(self);
+        tokio::spawn(async move {
+            let finished = async {
+                let waiting = Arc::clone(&node);
+                tokio::task::spawn_blocking(move || waiting.datapath.wait_for_translations()).await??;
+                node.carry_out(&event, &plan, &reaper, false, Instant::now()).await?;
+                node.retire(&event).await?;
+                node.paid(mode)
+            };
+            if let Err(failure) = finished.await {
+                tracing::error!(%failure, "the last sockets of a reap could not be looked for: it stays due");
+            }
+        });
+    }
+
+    /// Gives up the storages of backends that no service has and no socket is bound to.
+    async fn retire(&self, event: &ReapEvent) -> Result<(), Failure> {
+        let backends: Vec<_> =
+            event.backends.iter().map(|backend| (backend.address, backend.protocol)).collect();
+        let filter =
+            SocketFilter { backends: backends.clone(), connected_only: true, ..SocketFilter::default() };
+        let bound = self.find(filter).await?;
+        let bound: HashSet<_> = bound.iter().map(|socket| (socket.backend, socket.protocol)).collect();
+        let unbound: Vec<_> = backends.into_iter().filter(|backend| !bound.contains(backend)).collect();
+        self.datapath.retire_backends(&unbound)?;
+        Ok(())
+    }
+
     fn paid(&self, mode: Mode) -> Result<(), Failure> {
         if let Mode::Owed(key) = mode {
             self.store.commit(|changes| changes.remove::<ReapEvent>(&key).map(drop))?;
@@ -117,19 +154,21 @@ impl Node {
     async fn carry_out(
         &self,
         event: &ReapEvent,
-        plan: ReapPlan,
+        plan: &ReapPlan,
         reaper: &Reaper,
         dry_run: bool,
         start: Instant,
     ) -> Result<ReapReport, Failure> {
         let names = self.endpoints_by_cookie()?;
-        let scope = self.scope(event, &plan)?;
+        let scope = self.scope(event, plan)?;
         let finding = Instant::now();
         let found = self.find(plan.filter.clone()).await?;
         let find = finding.elapsed();
         let found: Vec<BoundSocket> = found.into_iter().filter(|socket| scope.covers(socket)).collect();
 
+        let report_only = self.sockets.destroyer() == Destroyer::Nothing;
         let mut fates = match plan.action {
+            _ if report_only => vec![Some(Fate::Observed); found.len()],
             ReapAction::Observe => vec![Some(Fate::Observed); found.len()],
             ReapAction::Destroy => vec![None; found.len()],
             action @ (ReapAction::JudgeRecords | ReapAction::JudgePacked) => {
@@ -153,8 +192,11 @@ impl Node {
             })
             .collect();
         self.record(&sockets, total, dry_run);
+        let reason =
+            report_only.then(|| "sockets cannot be destroyed on this node: see `netloom doctor`".into());
         Ok(ReapReport {
             dry_run,
+            reason,
             finder: self.finder(),
             sockets,
             find_us: micros(find),
@@ -198,8 +240,14 @@ impl Node {
         if doomed.is_empty() {
             return Ok(());
         }
-        let sockets = Arc::clone(&self.sockets);
-        let outcomes = tokio::task::spawn_blocking(move || sockets.destroy(&doomed)).await??;
+        let mut outcomes = Vec::with_capacity(doomed.len());
+        for (index, batch) in self.batches(&doomed).enumerate() {
+            if index > 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            let (sockets, batch) = (Arc::clone(&self.sockets), batch.to_vec());
+            outcomes.extend(tokio::task::spawn_blocking(move || sockets.destroy(&batch)).await??);
+        }
         let open = fates.iter_mut().filter(|fate| fate.is_none());
         for (fate, outcome) in open.zip(outcomes) {
             *fate = Some(match outcome {
@@ -209,6 +257,12 @@ impl Node {
             });
         }
         Ok(())
+    }
+
+    /// What may be destroyed within a second each.
+    fn batches<'a>(&self, doomed: &'a [BoundSocket]) -> impl Iterator<Item = &'a [BoundSocket]> {
+        let rate = usize::try_from(self.config.sockets.destroy_rate).unwrap_or(usize::MAX);
+        doomed.chunks(if rate == 0 { doomed.len().max(1) } else { rate })
     }
 
     pub(crate) async fn find(&self, filter: SocketFilter) -> Result<Vec<BoundSocket>, Failure> {

@@ -5,71 +5,42 @@
 //! sockets in all namespaces. [`Sockets::destroy`] goes to each socket's namespace and destroys it by its exact
 //! addresses and cookie, which the kernel compares.
 //!
+//! - `ways`: the ways to find and to destroy, and the choice between them
 //! - `storage`: finding by an iterator over the storages
-//! - `dump` and `descriptors`: finding by sock_diag, a namespace at a time, where there is no such iterator
+//! - `namespaces`: finding and destroying by iterators, a namespace at a time
+//! - `iterator`: what both share
+//! - `dump` and `descriptors`: finding by sock_diag, a namespace at a time
 //! - `destroy`: destroying and verifying
 
 mod descriptors;
 mod destroy;
 mod dump;
 mod error;
+mod iterator;
+mod namespaces;
 mod storage;
+mod ways;
 
 use std::{
     collections::HashSet,
     fmt,
     net::SocketAddr,
     path::Path,
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use netloom_core::model::{BoundSocket, DestroyOutcome, SocketFilter, SocketState};
-use netloom_sys::diag;
 
-pub use self::error::SocketError;
-use self::{dump::Dump, storage::Storage};
-use crate::bindings::Bindings;
-
-/// How bound sockets are found. The first is tried first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Finder {
-    /// One pass of `iter/bpf_sk_storage_map` over the bindings, in all namespaces at once; the kernel filters.
-    SkStorage,
-    /// A sock_diag dump in each namespace, which walks all its sockets; the kernel filters by remote address.
-    SockDiag,
-}
-
-impl Finder {
-    /// Every finder, in the order in which they are tried.
-    pub const ALL: [Self; 2] = [Self::SkStorage, Self::SockDiag];
-
-    /// The name, as in CLI and API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SkStorage => "sk-storage-iterator",
-            Self::SockDiag => "sock-diag-dump",
-        }
-    }
-}
-
-impl fmt::Display for Finder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+use self::ways::{Destroy, Find};
+pub use self::{
+    error::SocketError,
+    ways::{Destroyer, Finder, Ways},
+};
 
 /// The node's bound sockets. Calls block; any number of threads may make them.
 pub struct Sockets {
-    ways: Ways,
-    /// Set once the kernel is known to look up and destroy sockets.
-    diag_works: OnceLock<()>,
-}
-
-enum Ways {
-    Storage(Box<Storage>),
-    Dump(Dump),
+    find: Find,
+    destroy: Destroy,
 }
 
 /// A bound socket, and what it takes to name it exactly to the kernel.
@@ -81,48 +52,33 @@ struct Exact {
 }
 
 impl Sockets {
-    /// Opens the bindings that the service translation pinned in a directory of a bpf filesystem, and chooses the
-    /// first finder that this kernel has.
+    /// Opens the bindings that the service translation pinned in a directory of a bpf filesystem, with the best ways
+    /// to find and to destroy that this kernel has.
     ///
     /// # Errors
-    /// [`SocketError::Bindings`] if a map is not pinned there. A missing finder is none: the next one is taken.
+    /// [`SocketError::Bindings`] if a map is not pinned there. A missing way is none: the next one is taken.
     pub fn open(pins: &Path) -> Result<Self, SocketError> {
-        match Storage::open(Bindings::open(pins)?) {
-            Ok(storage) => Ok(Self::with(Ways::Storage(Box::new(storage)))),
-            Err(error) => {
-                tracing::warn!(
-                    finder = %Finder::SockDiag,
-                    "cannot walk all namespaces' bindings at once, each namespace will be walked instead: {}",
-                    error::chain(&error),
-                );
-                Ok(Self::with(Ways::Dump(Dump::open(Bindings::open(pins)?))))
-            }
-        }
+        Self::open_with(pins, Ways::default())
     }
 
-    /// As [`Self::open`], with a finder that is chosen already.
+    /// As [`Self::open`], with ways that are chosen already.
     ///
     /// # Errors
-    /// [`SocketError`] if a map is not pinned there, or this kernel lacks the finder.
-    pub fn open_with(pins: &Path, finder: Finder) -> Result<Self, SocketError> {
-        let bindings = Bindings::open(pins)?;
-        Ok(Self::with(match finder {
-            Finder::SkStorage => Ways::Storage(Box::new(Storage::open(bindings)?)),
-            Finder::SockDiag => Ways::Dump(Dump::open(bindings)),
-        }))
-    }
-
-    fn with(ways: Ways) -> Self {
-        Self { ways, diag_works: OnceLock::new() }
+    /// [`SocketError`] if a map is not pinned there, or this kernel lacks a way that was asked for.
+    pub fn open_with(pins: &Path, ways: Ways) -> Result<Self, SocketError> {
+        Ok(Self { find: Find::open(pins, ways.finder)?, destroy: Destroy::open(pins, ways.destroyer)? })
     }
 
     /// How sockets are found.
     #[must_use]
-    pub fn finder(&self) -> Finder {
-        match &self.ways {
-            Ways::Storage(_) => Finder::SkStorage,
-            Ways::Dump(_) => Finder::SockDiag,
-        }
+    pub const fn finder(&self) -> Finder {
+        self.find.way()
+    }
+
+    /// How sockets are destroyed.
+    #[must_use]
+    pub const fn destroyer(&self) -> Destroyer {
+        self.destroy.way()
     }
 
     /// The bound sockets of all namespaces that a filter lets through, in no order, each once.
@@ -143,25 +99,18 @@ impl Sockets {
     /// one has now, is [`DestroyOutcome::Gone`]; the other one is not touched.
     ///
     /// # Errors
-    /// [`SocketError::Diag`] if this kernel cannot destroy sockets through sock_diag at all. What goes wrong with
-    /// one socket or one namespace is in that socket's outcome.
+    /// [`SocketError::ReportOnly`] if there is no way to destroy sockets. What goes wrong with one socket or one
+    /// namespace is in that socket's outcome.
     pub fn destroy(&self, sockets: &[BoundSocket]) -> Result<Vec<DestroyOutcome>, SocketError> {
         if sockets.is_empty() {
             return Ok(Vec::new());
         }
-        if self.diag_works.get().is_none() {
-            self.probe_diag()?;
-            let _ = self.diag_works.set(());
-        }
-        destroy::destroy(sockets, |filter| self.find_exact(filter))
+        destroy::destroy(&self.destroy, sockets, |filter| self.find_exact(filter))
     }
 
     fn find_exact(&self, filter: &SocketFilter) -> Result<Vec<Exact>, SocketError> {
         let started = Instant::now();
-        let found = match &self.ways {
-            Ways::Storage(storage) => storage.find(filter),
-            Ways::Dump(dump) => dump.find(filter),
-        }?;
+        let found = self.find.find(filter)?;
         tracing::debug!(
             finder = %self.finder(),
             backends = filter.backends.len(),
@@ -171,20 +120,14 @@ impl Sockets {
         );
         Ok(found)
     }
-
-    /// "No such socket" and "no such module" are one errno: whether the kernel can look up sockets is asked first.
-    fn probe_diag(&self) -> Result<(), SocketError> {
-        let mut socket = diag::DiagSocket::open().map_err(SocketError::Diag)?;
-        for transport in [diag::Transport::Tcp, diag::Transport::Udp] {
-            socket.probe(transport).map_err(SocketError::Diag)?;
-        }
-        Ok(())
-    }
 }
 
 impl fmt::Debug for Sockets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sockets").field("finder", &self.finder()).finish_non_exhaustive()
+        f.debug_struct("Sockets")
+            .field("finder", &self.finder())
+            .field("destroyer", &self.destroyer())
+            .finish_non_exhaustive()
     }
 }
 

@@ -31,7 +31,7 @@ fn daemon(status: &Status) -> String {
         ("netloomd", format!("{} (pid {})", status.version, status.pid)),
         ("Node", format!("{}, kernel {}", status.node, status.kernel)),
         ("Up for", duration(Duration::from_millis(status.uptime_ms))),
-        ("Socket finder", status.socket_finder.clone()),
+        ("Sockets", format!("found by {}, destroyed by {}", status.socket_finder, status.socket_destroyer)),
         ("Socket-LB", socket_lb),
     ];
     lines.extend(adoption(&status.adoption));

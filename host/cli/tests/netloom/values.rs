@@ -422,6 +422,7 @@ pub(crate) fn status() -> Status {
         node: "node-1".to_owned(),
         kernel: "6.12.48".to_owned(),
         socket_finder: "sk-storage-iterator".to_owned(),
+        socket_destroyer: "sock-diag".to_owned(),
         socket_lb: Some(PathBuf::from("/sys/fs/cgroup")),
         endpoints: vec![endpoint()],
         attachments: vec![attachment()],

@@ -15,7 +15,7 @@ use netloom_sys::{
     ns,
 };
 
-use super::{Exact, SocketError, canonical, error::chain};
+use super::{Exact, SocketError, canonical, error::chain, namespaces::Kfunc, ways::Destroy};
 use crate::netns::{self, Netns, NetnsError};
 
 /// The kernel serves one sock_diag request at a time, so that more threads than this only wait. They pay off
@@ -33,15 +33,21 @@ enum Round {
 }
 
 pub(super) fn destroy(
+    way: &Destroy,
     sockets: &[BoundSocket],
     find: impl Fn(&SocketFilter) -> Result<Vec<Exact>, SocketError>,
 ) -> Result<Vec<DestroyOutcome>, SocketError> {
     let wanted: Vec<Exact> = sockets.iter().map(from_model).collect();
-    let first = round(&wanted);
+    let first = match way {
+        Destroy::SockDiag => round(&wanted, destroy_in),
+        Destroy::Namespaces(kfunc) => round(&wanted, |netns, members| by_iterator(kfunc, netns, members)),
+        Destroy::Nothing => return Err(SocketError::ReportOnly("there is no way to destroy them")),
+    };
     let open: Vec<usize> = (0..first.len())
         .filter(|index| matches!(first.get(*index), Some(Round::Absent | Round::NoNamespace)))
         .collect();
-    let second = if open.is_empty() { HashMap::new() } else { second_look(&wanted, &first, &open, find)? };
+    let second =
+        if open.is_empty() { HashMap::new() } else { second_look(way, &wanted, &first, &open, find)? };
     Ok(first
         .into_iter()
         .enumerate()
@@ -56,6 +62,7 @@ pub(super) fn destroy(
 /// "Absent" has two meanings: gone, or hidden: the kernel needs the device that a socket is bound to, and shows
 /// only one of several UDP sockets that share their addresses. The bindings tell which, and on what device.
 fn second_look(
+    way: &Destroy,
     wanted: &[Exact],
     first: &[Round],
     open: &[usize],
@@ -92,7 +99,12 @@ fn second_look(
         }
     }
     let (indexes, again): (Vec<usize>, Vec<Exact>) = hidden.into_iter().unzip();
-    for (index, round) in indexes.into_iter().zip(round(&again)) {
+    let rounds = match way {
+        // The iterator meets every socket: one that it did not destroy is connected elsewhere.
+        Destroy::Namespaces(_) | Destroy::Nothing => vec![Round::Absent; again.len()],
+        Destroy::SockDiag => round(&again, destroy_in),
+    };
+    for (index, round) in indexes.into_iter().zip(rounds) {
         outcomes.insert(
             index,
             match round {
@@ -115,7 +127,10 @@ fn is_same(wanted: &BoundSocket, still: &BoundSocket) -> bool {
 }
 
 /// Goes through all namespaces once.
-fn round(wanted: &[Exact]) -> Vec<Round> {
+fn round(
+    wanted: &[Exact],
+    destroy_in: impl Fn(&Netns, &[&Exact]) -> Result<Vec<Round>, SocketError> + Sync,
+) -> Vec<Round> {
     let mut by_netns: BTreeMap<NetnsCookie, Vec<usize>> = BTreeMap::new();
     for (index, exact) in wanted.iter().enumerate() {
         by_netns.entry(exact.socket.netns_cookie).or_default().push(index);
@@ -140,6 +155,20 @@ fn round(wanted: &[Exact]) -> Vec<Round> {
         }
     }
     outcomes
+}
+
+/// Destroys sockets of one namespace with `bpf_sock_destroy`. Moves the calling thread there.
+///
+/// The iterator has the socket locked and its peer compared when it destroys it. What it did not meet is looked for
+/// once more by whoever called.
+fn by_iterator(kfunc: &Kfunc, netns: &Netns, sockets: &[&Exact]) -> Result<Vec<Round>, SocketError> {
+    let results = kfunc.destroy(netns, sockets)?;
+    let outcome = |result| match result {
+        Ok(true) => Round::Done(DestroyOutcome::Destroyed),
+        Ok(false) => Round::Absent,
+        Err(error) => Round::Done(DestroyOutcome::Failed(format!("bpf_sock_destroy: {error}"))),
+    };
+    Ok(results.into_iter().map(outcome).collect())
 }
 
 /// Destroys sockets of one namespace. Moves the calling thread there.

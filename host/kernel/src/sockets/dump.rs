@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     time::Duration,
 };
 
@@ -39,17 +40,12 @@ struct Candidate {
 }
 
 impl Dump {
-    pub(super) const fn open(bindings: Bindings) -> Self {
-        Self(bindings)
+    pub(super) fn open(pins: &Path) -> Result<Self, SocketError> {
+        Ok(Self(Bindings::open(pins)?))
     }
 
     pub(super) fn find(&self, filter: &SocketFilter) -> Result<Vec<Exact>, SocketError> {
-        let namespaces: Vec<(NetnsCookie, Netns)> = if filter.netns_cookies.is_empty() {
-            netns::all()?.into_iter().map(|found| (found.cookie, found.netns)).collect()
-        } else {
-            let known = |cookie: &NetnsCookie| Some((*cookie, netns::by_cookie(*cookie)?));
-            filter.netns_cookies.iter().filter_map(known).collect()
-        };
+        let namespaces = namespaces(filter)?;
         let backends = if filter.backends.is_empty() {
             self.0.backends()?.into_iter().map(|(backend, _)| backend).collect()
         } else {
@@ -90,6 +86,15 @@ impl Dump {
         }
         Ok(())
     }
+}
+
+/// The namespaces that a filter is about.
+pub(super) fn namespaces(filter: &SocketFilter) -> Result<Vec<(NetnsCookie, Netns)>, SocketError> {
+    if filter.netns_cookies.is_empty() {
+        return Ok(netns::all()?.into_iter().map(|found| (found.cookie, found.netns)).collect());
+    }
+    let known = |cookie: &NetnsCookie| Some((*cookie, netns::by_cookie(*cookie)?));
+    Ok(filter.netns_cookies.iter().filter_map(known).collect())
 }
 
 struct Search<'a> {

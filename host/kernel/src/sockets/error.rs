@@ -28,7 +28,7 @@ pub enum SocketError {
     Incomplete(&'static str),
     /// The kernel refuses the iterator.
     #[error(
-        "the kernel does not take the socket iterator (iter/bpf_sk_storage_map needs Linux 5.9 or later)"
+        "the kernel does not take a socket iterator (iter/bpf_sk_storage_map, iter/tcp and iter/udp need Linux 5.9 or later)"
     )]
     Program(#[source] aya::programs::ProgramError),
     /// The iterator cannot be attached or started.
@@ -48,6 +48,14 @@ pub enum SocketError {
     /// A pass wrote something else than records.
     #[error("the socket iterator wrote {0} bytes that are no whole record")]
     Record(usize),
+    /// The kernel has no function to destroy sockets with.
+    #[error("the kernel has no bpf_sock_destroy (Linux 6.5)")]
+    NoKfunc,
+    /// No socket can be destroyed.
+    #[error(
+        "sockets are reported and not destroyed: {0}; the kernel needs CONFIG_INET_DIAG_DESTROY, or Linux 6.5"
+    )]
+    ReportOnly(&'static str),
     /// sock_diag cannot be used.
     #[error("sock_diag cannot be used")]
     Diag(#[source] DiagError),

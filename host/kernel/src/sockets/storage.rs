@@ -2,41 +2,20 @@
 //! no others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
-    fs::File,
-    io::{ErrorKind, Read},
-    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    collections::{BTreeMap, BTreeSet, HashMap},
     os::fd::{AsFd, OwnedFd},
+    path::Path,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
-use aya::{
-    Btf, EbpfLoader, Pod,
-    maps::{Array, HashMap as BpfHashMap, MapData, MapError},
-    programs::Iter,
-};
-use netloom_core::model::{
-    BoundSocket, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState,
-};
-use netloom_ebpf::layout::{BoundKey, Find, Found, find_only};
+use netloom_core::model::{SocketCookie, SocketFilter};
 use netloom_sys::bpf;
 
-use super::{Conditions, Exact, SocketError, age, canonical, monotonic, payload, state_mask};
+use super::{
+    Conditions, Exact, SocketError,
+    iterator::{FilterMaps, MAX_KEYS, Object, passes},
+};
 use crate::bindings::Bindings;
-
-const PROGRAM: &str = "nl_find_bound";
-const AF_INET6: u8 = 10;
-
-/// What the maps of backends and namespaces hold at most; `sockets.bpf.c`.
-const MAX_KEYS: usize = 16384;
-
-/// A read gives at most the kernel's buffer of eight pages.
-const READ_BUFFER: usize = 64 * 1024;
-
-/// A pass that needs several reads can miss a socket, because sockets come and go between them and the iterator
-/// resumes by counting. So it is repeated until it brings nothing new, but not for ever.
-const MAX_PASSES: usize = 8;
 
 /// The iterator's program. It is attached to a storage for one search: that takes microseconds, while links to every
 /// storage would keep the storages of backends that are long gone.
@@ -47,52 +26,12 @@ pub(super) struct Storage {
     filter: Mutex<FilterMaps>,
 }
 
-struct FilterMaps {
-    find: Array<MapData, [u8; Find::SIZE]>,
-    backends: BpfHashMap<MapData, [u8; BoundKey::SIZE], u8>,
-    netns: BpfHashMap<MapData, u64, u8>,
-}
-
 impl Storage {
-    pub(super) fn open(bindings: Bindings) -> Result<Self, SocketError> {
-        let btf = Btf::from_sys_fs().map_err(SocketError::Btf)?;
-        let mut object =
-            EbpfLoader::new().btf(Some(&btf)).load(netloom_ebpf::SOCKETS).map_err(SocketError::Object)?;
-        let program: &mut Iter = object
-            .program_mut(PROGRAM)
-            .ok_or(SocketError::Incomplete(PROGRAM))?
-            .try_into()
-            .map_err(SocketError::Program)?;
-        program.load("bpf_sk_storage_map", &btf).map_err(SocketError::Program)?;
-        let program = program.fd().map_err(SocketError::Program)?;
-        let program = program.as_fd().try_clone_to_owned().map_err(SocketError::Descriptor)?;
-
-        let mut take = |name| object.take_map(name).ok_or(SocketError::Incomplete(name));
-        let filter = FilterMaps {
-            find: take("nl_find")?.try_into().map_err(SocketError::Filter)?,
-            backends: take("nl_find_backend")?.try_into().map_err(SocketError::Filter)?,
-            netns: take("nl_find_netns")?.try_into().map_err(SocketError::Filter)?,
-        };
-        Ok(Self { bindings, program, filter: Mutex::new(filter) })
-    }
-
-    /// Walks one storage, until a pass brings nothing new.
-    fn walk(
-        &self,
-        storage: &OwnedFd,
-        conditions: &Conditions<'_>,
-        found: &mut HashMap<SocketCookie, Exact>,
-    ) -> Result<(), SocketError> {
-        let link = bpf::iter_link(self.program.as_fd(), Some(storage.as_fd()))
-            .map_err(|source| SocketError::Iterator { command: bpf::command::LINK_CREATE, source })?;
-        for _ in 0..MAX_PASSES {
-            let before = found.len();
-            let reads = pass(&link, conditions, found)?;
-            if reads <= 1 || found.len() == before {
-                break;
-            }
-        }
-        Ok(())
+    pub(super) fn open(pins: &Path) -> Result<Self, SocketError> {
+        let bindings = Bindings::open(pins)?;
+        let mut object = Object::load(netloom_ebpf::SOCKETS, pins)?;
+        let program = object.program("nl_find_bound", "bpf_sk_storage_map")?;
+        Ok(Self { bindings, program, filter: Mutex::new(object.filter()?) })
     }
 
     pub(super) fn find(&self, filter: &SocketFilter) -> Result<Vec<Exact>, SocketError> {
@@ -111,9 +50,7 @@ impl Storage {
             }
         }
         for chunk in filter.backends.chunks(MAX_KEYS) {
-            let keys: Vec<(SocketAddr, u8)> =
-                chunk.iter().map(|(address, protocol)| (canonical(*address), protocol.number())).collect();
-            maps.fill(filter, &keys)?;
+            maps.fill(filter, chunk)?;
             let mut storages = BTreeMap::new();
             for backend in chunk {
                 storages.extend(self.bindings.storage(*backend)?);
@@ -124,113 +61,15 @@ impl Storage {
         }
         Ok(found.into_values().collect())
     }
-}
 
-impl FilterMaps {
-    fn fill(&mut self, filter: &SocketFilter, backends: &[(SocketAddr, u8)]) -> Result<(), SocketError> {
-        self.replace(filter, backends).map_err(SocketError::Filter)
+    fn walk(
+        &self,
+        storage: &OwnedFd,
+        conditions: &Conditions<'_>,
+        found: &mut HashMap<SocketCookie, Exact>,
+    ) -> Result<(), SocketError> {
+        let link = bpf::iter_link(self.program.as_fd(), Some(storage.as_fd()))
+            .map_err(|source| SocketError::Iterator { command: bpf::command::LINK_CREATE, source })?;
+        passes(&link, conditions, found)
     }
-
-    fn replace(&mut self, filter: &SocketFilter, backends: &[(SocketAddr, u8)]) -> Result<(), MapError> {
-        clear(&mut self.backends)?;
-        clear(&mut self.netns)?;
-        let mut conditions = 0;
-        for (address, protocol) in backends {
-            conditions |= find_only::BACKENDS;
-            self.backends.insert(BoundKey::new(*address, *protocol).to_bytes(), 1, 0)?;
-        }
-        // More than the map holds are told apart here instead.
-        if filter.netns_cookies.len() <= MAX_KEYS {
-            for cookie in &filter.netns_cookies {
-                conditions |= find_only::NETNS;
-                self.netns.insert(cookie.0, 1, 0)?;
-            }
-        }
-        let protocols = [(Protocol::Tcp, 1), (Protocol::Udp, 2)]
-            .into_iter()
-            .filter(|(protocol, _)| filter.protocols.is_empty() || filter.protocols.contains(protocol))
-            .fold(0, |mask, (_, bit)| mask | bit);
-        let min_age = u64::try_from(filter.min_age.as_nanos()).unwrap_or(u64::MAX);
-        let find = Find { min_age, states: state_mask(filter), protocols, conditions };
-        self.find.set(0, find.to_bytes(), 0)
-    }
-}
-
-fn clear<K: Pod>(map: &mut BpfHashMap<MapData, K, u8>) -> Result<(), MapError> {
-    let keys: Vec<_> = map.keys().collect::<Result<_, _>>()?;
-    keys.iter().try_for_each(|key| map.remove(key))
-}
-
-/// One pass; the number of reads that brought records.
-fn pass(
-    link: &OwnedFd,
-    conditions: &Conditions<'_>,
-    found: &mut HashMap<SocketCookie, Exact>,
-) -> Result<usize, SocketError> {
-    let iterator = bpf::iter_create(link.as_fd())
-        .map_err(|source| SocketError::Iterator { command: bpf::command::ITER_CREATE, source })?;
-    let mut iterator = File::from(iterator);
-    let mut buffer = vec![0; READ_BUFFER];
-    let mut reads = 0;
-    loop {
-        let len = match iterator.read(&mut buffer) {
-            Ok(0) => return Ok(reads),
-            Ok(len) => len,
-            // The kernel walked its fill of sockets that do not match, and wants to be asked again.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
-            Err(error) => return Err(SocketError::Read(error)),
-        };
-        reads += 1;
-        let now = monotonic();
-        let (records, rest) = buffer.get(..len).unwrap_or_default().as_chunks::<{ Found::SIZE }>();
-        if !rest.is_empty() {
-            return Err(SocketError::Record(len));
-        }
-        for record in records {
-            if let Some(exact) = exact(&Found::from_bytes(*record), now)
-                && conditions.hold(&exact.socket)
-            {
-                match found.entry(exact.socket.cookie) {
-                    Entry::Vacant(entry) => drop(entry.insert(exact)),
-                    // A socket that was bound to this backend before, and connected elsewhere in between, may
-                    // be in a storage that another backend has since: the younger binding is the present one.
-                    Entry::Occupied(mut entry) if exact.socket.age < entry.get().socket.age => {
-                        entry.insert(exact);
-                    }
-                    Entry::Occupied(_) => {}
-                }
-            }
-        }
-    }
-}
-
-/// A record in the model's words; none if it has a protocol or state that the model does not know.
-fn exact(record: &Found, now: Duration) -> Option<Exact> {
-    let is_v6 = record.family == AF_INET6;
-    let address = |address: [u8; 16], port: u16| {
-        let ip = Ipv6Addr::from(address);
-        if is_v6 {
-            // A link-local address means nothing without its device.
-            let scope = if ip.is_unicast_link_local() { record.device } else { 0 };
-            SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope))
-        } else {
-            SocketAddr::new(IpAddr::V6(ip).to_canonical(), port)
-        }
-    };
-    Some(Exact {
-        socket: BoundSocket {
-            cookie: SocketCookie(record.cookie),
-            netns_cookie: NetnsCookie(record.netns_cookie),
-            protocol: Protocol::from_number(record.protocol)?,
-            state: SocketState::from_number(record.state)?,
-            local: address(record.local.to_bytes(), record.local_port),
-            remote: address(record.remote.to_bytes(), record.remote_port.get()),
-            backend: SocketAddr::new(record.backend.into(), record.backend_port.get()),
-            service: ServiceId(record.service),
-            age: age(now, record.bound_at),
-            bytes_sent: payload(record.bytes_acked),
-            bytes_received: record.bytes_received,
-        },
-        device: record.device,
-    })
 }

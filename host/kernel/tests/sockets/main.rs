@@ -20,7 +20,7 @@ use std::{
 };
 
 use netloom_core::model::{DestroyOutcome, Protocol, ServiceId, SocketFilter, SocketState};
-use netloom_kernel::sockets::{Finder, SocketError, Sockets};
+use netloom_kernel::sockets::{Destroyer, Finder, SocketError, Sockets, Ways};
 use world::{Room, address, assert_alive, bound_to, cookie, cookies, world};
 
 const DEAD: &str = "127.0.0.2:7000";
@@ -28,14 +28,29 @@ const LIVE: &str = "127.0.0.3:7000";
 const DEAD_VIP: &str = "10.96.0.2:80";
 const LIVE_VIP: &str = "10.96.0.3:80";
 
+/// Every way to find, with every way to destroy.
+const WAYS: [Ways; 4] = [
+    ways(Finder::SkStorage, Destroyer::SockDiag),
+    ways(Finder::Namespaces, Destroyer::SockDiag),
+    ways(Finder::SockDiag, Destroyer::SockDiag),
+    ways(Finder::Namespaces, Destroyer::Namespaces),
+];
+
+const fn ways(finder: Finder, destroyer: Destroyer) -> Ways {
+    Ways { finder: Some(finder), destroyer: Some(destroyer) }
+}
+
 fn all_destroyed(outcomes: &[DestroyOutcome]) -> bool {
     outcomes.iter().all(|outcome| *outcome == DestroyOutcome::Destroyed)
 }
 
 #[test]
 fn in_twenty_namespaces_the_dead_backends_sockets_are_destroyed_and_the_others_live() {
-    for finder in Finder::ALL {
+    for ways in WAYS {
         let Some(mut world) = world() else { return };
+        if !world.has(ways) {
+            continue;
+        }
         let service = world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
         world.serve(DEAD_VIP, Protocol::Udp, DEAD);
         world.serve(LIVE_VIP, Protocol::Tcp, LIVE);
@@ -54,8 +69,8 @@ fn in_twenty_namespaces_the_dead_backends_sockets_are_destroyed_and_the_others_l
             let direct = room.connect(DEAD, &dead);
             ends.push(((client, server), udp, kept, kept_udp, direct));
         }
-        let sockets = world.sockets(finder);
-        assert_eq!(sockets.finder(), finder);
+        let sockets = world.with(ways);
+        assert_eq!((Some(sockets.finder()), Some(sockets.destroyer())), (ways.finder, ways.destroyer));
 
         let found = sockets.find(&bound_to(&[DEAD])).unwrap();
         assert_eq!(cookies(&found), stale);
@@ -145,8 +160,11 @@ fn a_connection_that_is_still_being_made_is_broken_off() {
 
 #[test]
 fn unconnected_udp_sockets_are_left_alone_and_keep_their_port() {
-    for finder in Finder::ALL {
+    for ways in WAYS {
         let Some(mut world) = world() else { return };
+        if !world.has(ways) {
+            continue;
+        }
         world.serve(DEAD_VIP, Protocol::Udp, DEAD);
         let room = Room::new();
         let server = room.run(|| UdpSocket::bind(DEAD).unwrap());
@@ -156,7 +174,7 @@ fn unconnected_udp_sockets_are_left_alone_and_keep_their_port() {
         let disconnected = room.udp_at("127.0.0.1:4002", DEAD_VIP);
         rustix::net::connect_unspec(&disconnected).unwrap();
         let connected = room.udp(DEAD_VIP);
-        let sockets = world.sockets(finder);
+        let sockets = world.with(ways);
 
         let found = sockets.find(&bound_to(&[DEAD])).unwrap();
         assert_eq!(cookies(&found), BTreeSet::from([cookie(&connected)]));
@@ -174,8 +192,11 @@ fn unconnected_udp_sockets_are_left_alone_and_keep_their_port() {
 
 #[test]
 fn ipv6_and_v4_mapped_sockets_are_found_by_their_backend_and_destroyed() {
-    for finder in Finder::ALL {
+    for ways in WAYS {
         let Some(mut world) = world() else { return };
+        if !world.has(ways) {
+            continue;
+        }
         let (backend6, vip6) = ("[fd00::2]:7000", "[fd00:96::2]:80");
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             world.serve(vip6, protocol, backend6);
@@ -188,7 +209,7 @@ fn ipv6_and_v4_mapped_sockets_are_found_by_their_backend_and_destroyed() {
         let six = (room.connect(vip6, &server6), room.udp(vip6));
         let mut spared = room.connect("[fd00:96::3]:80", &other6);
         let mapped = (room.connect("[::ffff:10.96.0.2]:80", &server4), room.udp("[::ffff:10.96.0.2]:80"));
-        let sockets = world.sockets(finder);
+        let sockets = world.with(ways);
 
         let found = sockets.find(&bound_to(&[backend6])).unwrap();
         assert_eq!(cookies(&found), BTreeSet::from([cookie(&six.0.0), cookie(&six.1)]));
@@ -232,12 +253,15 @@ fn a_namespace_that_only_a_socket_keeps_alive_is_reached() {
 
 #[test]
 fn sockets_of_a_namespace_that_vanishes_meanwhile_are_gone() {
-    for finder in Finder::ALL {
+    for ways in WAYS {
         let Some(mut world) = world() else { return };
+        if !world.has(ways) {
+            continue;
+        }
         world.serve(DEAD_VIP, Protocol::Udp, DEAD);
         let (leaves, stays) = (Room::new(), Room::new());
         let (leaving, staying) = (leaves.udp(DEAD_VIP), stays.udp(DEAD_VIP));
-        let sockets = world.sockets(finder);
+        let sockets = world.with(ways);
         let mut found = sockets.find(&bound_to(&[DEAD])).unwrap();
         found.sort_by_key(|socket| socket.netns_cookie != leaves.cookie());
         assert_eq!(found.len(), 2);
@@ -252,12 +276,15 @@ fn sockets_of_a_namespace_that_vanishes_meanwhile_are_gone() {
 
 #[test]
 fn another_socket_with_the_same_addresses_is_not_destroyed() {
-    for finder in Finder::ALL {
+    for ways in WAYS {
         let Some(mut world) = world() else { return };
+        if !world.has(ways) {
+            continue;
+        }
         world.serve(DEAD_VIP, Protocol::Udp, DEAD);
         let room = Room::new();
         let old = room.udp_at("127.0.0.1:4000", DEAD_VIP);
-        let sockets = world.sockets(finder);
+        let sockets = world.with(ways);
         let found = sockets.find(&bound_to(&[DEAD])).unwrap();
         assert_eq!(cookies(&found), BTreeSet::from([cookie(&old)]));
         drop(old);
@@ -275,13 +302,16 @@ fn another_socket_with_the_same_addresses_is_not_destroyed() {
 
 #[test]
 fn a_socket_that_was_connected_elsewhere_meanwhile_is_not_destroyed() {
-    for finder in Finder::ALL {
+    for ways in WAYS {
         let Some(mut world) = world() else { return };
+        if !world.has(ways) {
+            continue;
+        }
         world.serve(DEAD_VIP, Protocol::Udp, DEAD);
         world.serve(LIVE_VIP, Protocol::Udp, LIVE);
         let room = Room::new();
         let moved = room.udp(DEAD_VIP);
-        let sockets = world.sockets(finder);
+        let sockets = world.with(ways);
         let found = sockets.find(&bound_to(&[DEAD])).unwrap();
 
         moved.connect(LIVE_VIP).unwrap();
@@ -296,8 +326,11 @@ fn a_socket_that_was_connected_elsewhere_meanwhile_is_not_destroyed() {
 
 #[test]
 fn sockets_that_the_kernel_hides_behind_a_device_or_each_other_are_destroyed_too() {
-    for finder in Finder::ALL {
+    for ways in WAYS {
         let Some(mut world) = world() else { return };
+        if !world.has(ways) {
+            continue;
+        }
         world.serve(DEAD_VIP, Protocol::Udp, DEAD);
         let room = Room::new();
         let on_device = room.run(|| {
@@ -316,7 +349,7 @@ fn sockets_that_the_kernel_hides_behind_a_device_or_each_other_are_destroyed_too
                 })
             })
             .collect();
-        let sockets = world.sockets(finder);
+        let sockets = world.with(ways);
         let found = sockets.find(&bound_to(&[DEAD])).unwrap();
         assert_eq!(found.len(), 3);
 
@@ -424,6 +457,21 @@ fn thousands_of_sockets_of_many_backends_are_each_found_once() {
     assert!(all_destroyed(&sockets.destroy(&found).unwrap()));
     let left = SocketFilter { connected_only: true, ..SocketFilter::default() };
     assert_eq!(cookies(&sockets.find(&left).unwrap()), spared);
+}
+
+#[test]
+fn without_a_way_to_destroy_sockets_are_found_and_left_alone() {
+    let Some(mut world) = world() else { return };
+    world.serve(DEAD_VIP, Protocol::Udp, DEAD);
+    let room = Room::new();
+    let udp = room.udp(DEAD_VIP);
+    let sockets = world.with(ways(Finder::SkStorage, Destroyer::Nothing));
+
+    let found = sockets.find(&bound_to(&[DEAD])).unwrap();
+    assert_eq!(cookies(&found), BTreeSet::from([cookie(&udp)]));
+
+    assert!(matches!(sockets.destroy(&found), Err(SocketError::ReportOnly(_))));
+    assert_eq!(cookies(&sockets.find(&bound_to(&[DEAD])).unwrap()), BTreeSet::from([cookie(&udp)]));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use netloom_kernel::{
     bindings::Numbering,
     mounts,
     netns::Netns,
-    sockets::{Finder, Sockets},
+    sockets::{Finder, SocketError, Sockets, Ways},
 };
 
 /// One test at a time: the process can be in one cgroup only.
@@ -107,8 +107,23 @@ impl World {
         service
     }
 
+    /// Whether this kernel has these ways; says so where it does not.
+    pub(crate) fn has(&self, ways: Ways) -> bool {
+        match Sockets::open_with(&self.pins, ways) {
+            Err(SocketError::NoKfunc) => {
+                eprintln!("skipped: {}", SocketError::NoKfunc);
+                false
+            }
+            opened => opened.map(|_| true).unwrap(),
+        }
+    }
+
     pub(crate) fn sockets(&self, finder: Finder) -> Sockets {
-        Sockets::open_with(&self.pins, finder).unwrap()
+        self.with(Ways { finder: Some(finder), ..Ways::default() })
+    }
+
+    pub(crate) fn with(&self, ways: Ways) -> Sockets {
+        Sockets::open_with(&self.pins, ways).unwrap()
     }
 }
 

@@ -1,6 +1,7 @@
 use std::{io::ErrorKind, time::Duration};
 
-use netloom_api::types::{Fate, ReapReport, Service, SocketView};
+use netloom_api::types::{Doctor, Fate, Feature, ReapReport, Service, SocketView};
+use netloom_test_support::require;
 use serde_json::json;
 
 use netloom_netns_tests::{Node, refusal};
@@ -86,6 +87,51 @@ fn without_a_deciding_plugin_nothing_is_reaped_and_the_report_says_so() {
     assert_eq!(report.decided_by, None);
     assert!(report.reason.unwrap().contains("no plugin"));
     assert_eq!(connection.exchange("alive"), "alive");
+}
+
+#[test]
+fn where_the_kernel_lacks_the_best_way_the_next_one_reaps_and_is_shown() {
+    for (finder, destroyer, needs) in [
+        ("netns-iterator", "sock-diag", None),
+        ("sock-diag-dump", "sock-diag", None),
+        ("netns-iterator", "netns-iterator", Some(Feature::SocketDestroyKfunc)),
+    ] {
+        if needs.is_some_and(|feature| !require(feature)) {
+            continue;
+        }
+        let node =
+            Node::configured(&format!("[sockets]\nfinder = \"{finder}\"\ndestroyer = \"{destroyer}\"\n"));
+        let status = node.status();
+        assert_eq!((status.socket_finder.as_str(), status.socket_destroyer.as_str()), (finder, destroyer));
+        let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+        let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
+        node.service("web", "10.96.7.1:80", "tcp", &[echo.address().to_string()]);
+        let stale = client.netns.blocked_reader("10.96.7.1:80".parse().unwrap());
+        let mut direct = client.netns.connect_tcp(echo.address());
+        let report: ReapReport = node.daemon.delete("/v1/services/web").unwrap();
+        assert_eq!(report.finder, finder);
+        assert_eq!(report.sockets.len(), 1, "{report:?}");
+        assert_eq!(report.sockets[0].fate, Fate::Destroyed, "{report:?}");
+        assert_eq!(stale.error_within(SOON).kind(), ErrorKind::ConnectionAborted);
+        assert_eq!(direct.exchange("direct"), "direct");
+    }
+}
+
+#[test]
+fn without_a_way_to_destroy_stale_sockets_are_reported_and_doctor_says_so() {
+    let node = Node::configured("[sockets]\ndestroyer = \"none\"\n");
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
+    node.service("web", "10.96.8.1:80", "tcp", &[echo.address().to_string()]);
+    let mut connection = client.netns.connect_tcp("10.96.8.1:80".parse().unwrap());
+    let report: ReapReport = node.daemon.delete("/v1/services/web").unwrap();
+    assert_eq!(report.sockets.len(), 1, "{report:?}");
+    assert_eq!(report.sockets[0].fate, Fate::Observed);
+    assert!(report.reason.unwrap().contains("cannot be destroyed"));
+    assert_eq!(connection.exchange("alive"), "alive");
+    let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
+    let finding = doctor.findings.iter().find(|finding| finding.subject == "sockets").unwrap();
+    assert_eq!(finding.severity, "error");
 }
 
 #[test]

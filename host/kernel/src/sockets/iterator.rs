@@ -1,0 +1,224 @@
+//! What both kinds of iterators share: the filter in their maps, reading a pass, and the records they write.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fs::File,
+    io::{ErrorKind, Read},
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    time::Duration,
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader, Pod,
+    maps::{Array, HashMap as BpfHashMap, MapData, MapError},
+    programs::Iter,
+};
+use netloom_core::model::{
+    BoundSocket, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState,
+};
+use netloom_ebpf::layout::{BoundKey, Find, Found, find_only};
+use netloom_sys::bpf;
+
+use super::{Conditions, Exact, SocketError, age, canonical, monotonic, payload, state_mask};
+
+const AF_INET6: u8 = 10;
+
+/// What the maps of backends and namespaces hold at most; `sockets.bpf.c`.
+pub(super) const MAX_KEYS: usize = 16384;
+
+/// A read gives at most the kernel's buffer of eight pages.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// A pass that needs several reads can miss a socket, because sockets come and go between them and the iterator
+/// resumes by counting. So it is repeated until it brings nothing new, but not for ever.
+const MAX_PASSES: usize = 8;
+
+/// The iterators' object, its maps in the kernel.
+pub(super) struct Object {
+    object: Ebpf,
+    btf: Btf,
+}
+
+impl Object {
+    /// Loads an object, with the pinned maps it shares with the service translation.
+    pub(super) fn load(bytes: &[u8], pins: &Path) -> Result<Self, SocketError> {
+        let btf = Btf::from_sys_fs().map_err(SocketError::Btf)?;
+        let object = EbpfLoader::new()
+            .btf(Some(&btf))
+            .default_map_pin_directory(pins)
+            .load(bytes)
+            .map_err(SocketError::Object)?;
+        Ok(Self { object, btf })
+    }
+
+    /// Loads one iterator; `target` is what it iterates over, as the kernel calls it.
+    pub(super) fn program(&mut self, name: &'static str, target: &str) -> Result<OwnedFd, SocketError> {
+        let program: &mut Iter = self
+            .object
+            .program_mut(name)
+            .ok_or(SocketError::Incomplete(name))?
+            .try_into()
+            .map_err(SocketError::Program)?;
+        program.load(target, &self.btf).map_err(SocketError::Program)?;
+        let program = program.fd().map_err(SocketError::Program)?;
+        program.as_fd().try_clone_to_owned().map_err(SocketError::Descriptor)
+    }
+
+    /// One of its maps.
+    pub(super) fn map(&mut self, name: &'static str) -> Result<aya::maps::Map, SocketError> {
+        self.object.take_map(name).ok_or(SocketError::Incomplete(name))
+    }
+
+    /// The maps of its filter.
+    pub(super) fn filter(&mut self) -> Result<FilterMaps, SocketError> {
+        Ok(FilterMaps {
+            find: self.map("nl_find")?.try_into().map_err(SocketError::Filter)?,
+            backends: self.map("nl_find_backend")?.try_into().map_err(SocketError::Filter)?,
+            netns: self.map("nl_find_netns")?.try_into().map_err(SocketError::Filter)?,
+        })
+    }
+}
+
+/// The filter that the programs look into.
+pub(super) struct FilterMaps {
+    find: Array<MapData, [u8; Find::SIZE]>,
+    backends: BpfHashMap<MapData, [u8; BoundKey::SIZE], u8>,
+    netns: BpfHashMap<MapData, u64, u8>,
+}
+
+impl FilterMaps {
+    /// Sets the filter: of these backends, or of any if there are none.
+    pub(super) fn fill(
+        &mut self,
+        filter: &SocketFilter,
+        backends: &[(SocketAddr, Protocol)],
+    ) -> Result<(), SocketError> {
+        self.replace(filter, backends).map_err(SocketError::Filter)
+    }
+
+    fn replace(
+        &mut self,
+        filter: &SocketFilter,
+        backends: &[(SocketAddr, Protocol)],
+    ) -> Result<(), MapError> {
+        clear(&mut self.backends)?;
+        clear(&mut self.netns)?;
+        let mut conditions = 0;
+        for (address, protocol) in backends {
+            conditions |= find_only::BACKENDS;
+            self.backends.insert(BoundKey::new(canonical(*address), protocol.number()).to_bytes(), 1, 0)?;
+        }
+        // More than the map holds are told apart here instead.
+        if filter.netns_cookies.len() <= MAX_KEYS {
+            for cookie in &filter.netns_cookies {
+                conditions |= find_only::NETNS;
+                self.netns.insert(cookie.0, 1, 0)?;
+            }
+        }
+        let protocols = [(Protocol::Tcp, 1), (Protocol::Udp, 2)]
+            .into_iter()
+            .filter(|(protocol, _)| filter.protocols.is_empty() || filter.protocols.contains(protocol))
+            .fold(0, |mask, (_, bit)| mask | bit);
+        let min_age = u64::try_from(filter.min_age.as_nanos()).unwrap_or(u64::MAX);
+        let find = Find { min_age, states: state_mask(filter), protocols, conditions };
+        self.find.set(0, find.to_bytes(), 0)
+    }
+}
+
+/// Empties a map.
+pub(super) fn clear<K: Pod, V: Pod>(map: &mut BpfHashMap<MapData, K, V>) -> Result<(), MapError> {
+    let keys: Vec<_> = map.keys().collect::<Result<_, _>>()?;
+    keys.iter().try_for_each(|key| map.remove(key))
+}
+
+/// Reads an iterator's link in the calling thread's namespace, until a pass brings nothing new.
+pub(super) fn passes(
+    link: &OwnedFd,
+    conditions: &Conditions<'_>,
+    found: &mut HashMap<SocketCookie, Exact>,
+) -> Result<(), SocketError> {
+    for _ in 0..MAX_PASSES {
+        let before = found.len();
+        let reads = pass(link, conditions, found)?;
+        if reads <= 1 || found.len() == before {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One pass; the number of reads that brought records.
+fn pass(
+    link: &OwnedFd,
+    conditions: &Conditions<'_>,
+    found: &mut HashMap<SocketCookie, Exact>,
+) -> Result<usize, SocketError> {
+    let iterator = bpf::iter_create(link.as_fd())
+        .map_err(|source| SocketError::Iterator { command: bpf::command::ITER_CREATE, source })?;
+    let mut iterator = File::from(iterator);
+    let mut buffer = vec![0; READ_BUFFER];
+    let mut reads = 0;
+    loop {
+        let len = match iterator.read(&mut buffer) {
+            Ok(0) => return Ok(reads),
+            Ok(len) => len,
+            // The kernel walked its fill of sockets that do not match, and wants to be asked again.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
+            Err(error) => return Err(SocketError::Read(error)),
+        };
+        reads += 1;
+        let now = monotonic();
+        let (records, rest) = buffer.get(..len).unwrap_or_default().as_chunks::<{ Found::SIZE }>();
+        if !rest.is_empty() {
+            return Err(SocketError::Record(len));
+        }
+        for record in records {
+            if let Some(exact) = exact(&Found::from_bytes(*record), now)
+                && conditions.hold(&exact.socket)
+            {
+                match found.entry(exact.socket.cookie) {
+                    Entry::Vacant(entry) => drop(entry.insert(exact)),
+                    // A socket that was bound to this backend before, and connected elsewhere in between, may
+                    // be in a storage that another backend has since: the younger binding is the present one.
+                    Entry::Occupied(mut entry) if exact.socket.age < entry.get().socket.age => {
+                        entry.insert(exact);
+                    }
+                    Entry::Occupied(_) => {}
+                }
+            }
+        }
+    }
+}
+
+/// A record in the model's words; none if it has a protocol or state that the model does not know.
+fn exact(record: &Found, now: Duration) -> Option<Exact> {
+    let is_v6 = record.family == AF_INET6;
+    let address = |address: [u8; 16], port: u16| {
+        let ip = Ipv6Addr::from(address);
+        if is_v6 {
+            // A link-local address means nothing without its device.
+            let scope = if ip.is_unicast_link_local() { record.device } else { 0 };
+            SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope))
+        } else {
+            SocketAddr::new(IpAddr::V6(ip).to_canonical(), port)
+        }
+    };
+    Some(Exact {
+        socket: BoundSocket {
+            cookie: SocketCookie(record.cookie),
+            netns_cookie: NetnsCookie(record.netns_cookie),
+            protocol: Protocol::from_number(record.protocol)?,
+            state: SocketState::from_number(record.state)?,
+            local: address(record.local.to_bytes(), record.local_port),
+            remote: address(record.remote.to_bytes(), record.remote_port.get()),
+            backend: SocketAddr::new(record.backend.into(), record.backend_port.get()),
+            service: ServiceId(record.service),
+            age: age(now, record.bound_at),
+            bytes_sent: payload(record.bytes_acked),
+            bytes_received: record.bytes_received,
+        },
+        device: record.device,
+    })
+}

@@ -1,0 +1,200 @@
+//! Finding and destroying by `iter/tcp` and `iter/udp`, a namespace at a time: for kernels without an iterator over
+//! storages, or without SOCK_DESTROY. Each pass walks all sockets of its namespace; the kernel filters.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, ErrorKind, Read},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use aya::{
+    Btf,
+    maps::{HashMap as BpfHashMap, MapData},
+};
+use aya_obj::btf::BtfKind;
+use netloom_core::model::{Protocol, SocketCookie, SocketFilter, SocketState};
+use netloom_ebpf::{layout::Doomed, socket_destroyer_with};
+use netloom_sys::{bpf, ns};
+
+use super::{
+    Conditions, Exact, SocketError,
+    destroy::side_by_side,
+    dump::{Dump, namespaces},
+    iterator::{FilterMaps, MAX_KEYS, Object, clear, passes},
+};
+use crate::netns::{Netns, NetnsError};
+
+/// The links of both protocols' iterators. A link knows no namespace: each pass is of the one it is started in.
+struct Links {
+    tcp: OwnedFd,
+    udp: OwnedFd,
+}
+
+impl Links {
+    fn open(object: &mut Object, tcp: &'static str, udp: &'static str) -> Result<Self, SocketError> {
+        let mut link = |name, target| {
+            let program = object.program(name, target)?;
+            bpf::iter_link(program.as_fd(), None)
+                .map_err(|source| SocketError::Iterator { command: bpf::command::LINK_CREATE, source })
+        };
+        Ok(Self { tcp: link(tcp, "tcp")?, udp: link(udp, "udp")? })
+    }
+
+    const fn of(&self, protocol: Protocol) -> &OwnedFd {
+        match protocol {
+            Protocol::Tcp => &self.tcp,
+            Protocol::Udp => &self.udp,
+        }
+    }
+}
+
+/// Finds, a namespace at a time.
+pub(super) struct Namespaces {
+    links: Links,
+    /// One search at a time: the filter is in maps.
+    filter: Mutex<FilterMaps>,
+    /// For sockets without a peer, whose storage the iterators do not know.
+    dump: Dump,
+}
+
+impl Namespaces {
+    pub(super) fn open(pins: &Path) -> Result<Self, SocketError> {
+        let mut object = Object::load(netloom_ebpf::SOCKETS, pins)?;
+        let links = Links::open(&mut object, "nl_find_tcp", "nl_find_udp")?;
+        Ok(Self { links, filter: Mutex::new(object.filter()?), dump: Dump::open(pins)? })
+    }
+
+    pub(super) fn find(&self, filter: &SocketFilter) -> Result<Vec<Exact>, SocketError> {
+        let namespaces = namespaces(filter)?;
+        let mut maps = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = HashMap::new();
+        let chunks: Vec<&[_]> = match filter.backends.as_slice() {
+            [] => vec![&[]],
+            backends => backends.chunks(MAX_KEYS).collect(),
+        };
+        for chunk in chunks {
+            maps.fill(filter, chunk)?;
+            for part in side_by_side(&namespaces, |(_, netns)| self.find_in(netns, filter)) {
+                found.extend(part?);
+            }
+        }
+        drop(maps);
+        let mut found: Vec<Exact> = found.into_values().collect();
+        if let Some(filter) = without_peer(filter) {
+            found.extend(self.dump.find(&filter)?);
+        }
+        Ok(found)
+    }
+
+    /// Moves the calling thread to the namespace.
+    fn find_in(
+        &self,
+        netns: &Netns,
+        filter: &SocketFilter,
+    ) -> Result<HashMap<SocketCookie, Exact>, SocketError> {
+        enter(netns)?;
+        let conditions = Conditions::new(filter);
+        let mut found = HashMap::new();
+        for protocol in protocols(filter) {
+            passes(self.links.of(protocol), &conditions, &mut found)?;
+        }
+        found.retain(|_, exact| exact.socket.state.is_connected());
+        Ok(found)
+    }
+}
+
+/// The part of a filter that lets unconnected sockets through.
+fn without_peer(filter: &SocketFilter) -> Option<SocketFilter> {
+    let wanted = |state: &SocketState| !state.is_connected();
+    let states: Vec<SocketState> = match filter.states.as_slice() {
+        [] => SocketState::ALL.into_iter().filter(wanted).collect(),
+        states => states.iter().copied().filter(wanted).collect(),
+    };
+    (!filter.connected_only && !states.is_empty()).then(|| SocketFilter { states, ..filter.clone() })
+}
+
+fn protocols(filter: &SocketFilter) -> impl Iterator<Item = Protocol> {
+    [Protocol::Tcp, Protocol::Udp]
+        .into_iter()
+        .filter(|protocol| filter.protocols.is_empty() || filter.protocols.contains(protocol))
+}
+
+fn enter(netns: &Netns) -> Result<(), SocketError> {
+    ns::enter(netns.as_fd()).map_err(|source| NetnsError::Enter { netns: netns.id(), source })?;
+    Ok(())
+}
+
+/// Destroys with `bpf_sock_destroy`, a namespace at a time.
+pub(super) struct Kfunc {
+    links: Links,
+    /// One namespace at a time: which sockets, is in a map.
+    doomed: Mutex<BpfHashMap<MapData, u64, [u8; Doomed::SIZE]>>,
+}
+
+impl Kfunc {
+    /// # Errors
+    /// [`SocketError::NoKfunc`] before Linux 6.5.
+    pub(super) fn open(pins: &Path) -> Result<Self, SocketError> {
+        let btf = Btf::from_sys_fs().map_err(SocketError::Btf)?;
+        let function =
+            btf.id_by_type_name_kind("bpf_sock_destroy", BtfKind::Func).map_err(|_| SocketError::NoKfunc)?;
+        let object =
+            socket_destroyer_with(function).map_err(|_| SocketError::Incomplete("bpf_sock_destroy"))?;
+        let mut object = Object::load(&object, pins)?;
+        let links = Links::open(&mut object, "nl_destroy_tcp", "nl_destroy_udp")?;
+        let doomed = object.map("nl_doomed")?.try_into().map_err(SocketError::Filter)?;
+        Ok(Self { links, doomed: Mutex::new(doomed) })
+    }
+
+    /// Destroys sockets of one namespace, to which the calling thread moves: for each whether it was met, and the
+    /// errno if it could not be destroyed.
+    pub(super) fn destroy(
+        &self,
+        netns: &Netns,
+        sockets: &[&Exact],
+    ) -> Result<Vec<Result<bool, io::Error>>, SocketError> {
+        enter(netns)?;
+        let mut doomed = self.doomed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = Vec::with_capacity(sockets.len());
+        for chunk in sockets.chunks(MAX_KEYS) {
+            clear(&mut doomed).map_err(SocketError::Filter)?;
+            for exact in chunk {
+                let value = Doomed::new(exact.socket.backend).to_bytes();
+                doomed.insert(exact.socket.cookie.0, value, 0).map_err(SocketError::Filter)?;
+            }
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                if chunk.iter().any(|exact| exact.socket.protocol == protocol) {
+                    run(self.links.of(protocol))?;
+                }
+            }
+            for exact in chunk {
+                let value = doomed.get(&exact.socket.cookie.0, 0).map_err(SocketError::Filter)?;
+                results.push(match Doomed::from_bytes(value).result {
+                    0 => Ok(true),
+                    1.. => Ok(false),
+                    errno => Err(io::Error::from_raw_os_error(-errno)),
+                });
+            }
+        }
+        clear(&mut doomed).map_err(SocketError::Filter)?;
+        Ok(results)
+    }
+}
+
+/// One pass of an iterator that writes nothing.
+fn run(link: &OwnedFd) -> Result<(), SocketError> {
+    let iterator = bpf::iter_create(link.as_fd())
+        .map_err(|source| SocketError::Iterator { command: bpf::command::ITER_CREATE, source })?;
+    let mut iterator = File::from(iterator);
+    loop {
+        match iterator.read(&mut [0; 64]) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(SocketError::Read(error)),
+        }
+    }
+}
