@@ -284,6 +284,61 @@ layout! {
     }
 }
 
+/// `NL_UPLINKS`: the most devices to outside.
+pub const UPLINKS: usize = 8;
+
+layout! {
+    /// `struct nl_node`: what is the same for every endpoint of the node.
+    Node {
+        /// The indices of the devices to outside, zeros at the end.
+        uplinks: [u32; UPLINKS],
+        /// Another one with each change of the endpoints or of the uplinks.
+        generation: u32,
+        /// [`events`]: which are reported.
+        events: u32,
+        /// Events a second, on each CPU, that are reported.
+        events_rate: u32,
+        /// Zero.
+        reserved: u32,
+    }
+}
+
+layout! {
+    /// `struct nl_route`: where a sender's packets to an address went last, on one CPU.
+    Route {
+        /// Where to.
+        destination: Address,
+        /// The sending endpoint's number, or 0 for an uplink.
+        sender: u32,
+        /// [`Node::generation`] before it was looked up.
+        generation: u32,
+        /// Jiffies up to which the node's routes are not asked again.
+        until: u64,
+        /// The device it leaves by, 0 for the node's stack.
+        ifindex: u32,
+        /// Bytes, of the way.
+        mtu: u32,
+        /// The receiving endpoint's number, or 0 for outside.
+        receiver: u32,
+        /// The first twelve bytes of a frame to the endpoint.
+        macs: [u8; 12],
+        /// [`mode`] of the endpoint.
+        mode: u32,
+        /// Outside: the next hop's address family.
+        next_hop_family: u32,
+        /// Outside: the next hop.
+        next_hop: Address,
+    }
+}
+
+/// What [`Node::events`] is made of.
+pub mod events {
+    /// Dropped packets.
+    pub const DROP: u32 = 1;
+    /// Connects to services.
+    pub const CONNECT: u32 = 2;
+}
+
 /// `enum nl_mode`: an endpoint's device pair.
 pub mod mode {
     /// A netkit pair in L3 mode.

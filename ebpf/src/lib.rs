@@ -1,8 +1,9 @@
 //! Netloom's BPF programs, built and embedded, and the layout of their maps.
 //!
-//! The C sources are in `src/bpf`: `datapath.bpf.c` (an endpoint's packets), `socklb.bpf.c` (service
-//! translation at the socket), `sockets.bpf.c` (iterators that find sockets), `sockdestroy.bpf.c` (iterators that
-//! destroy them), `gate.bpf.c` (moving a program without a packet missing it). Each becomes a constant here.
+//! The C sources are in `src/bpf`: `datapath.bpf.c` (an endpoint's packets), `uplink.bpf.c` (packets from outside),
+//! `socklb.bpf.c` (service translation at the socket), `sockets.bpf.c` (iterators that find sockets),
+//! `sockdestroy.bpf.c` (iterators that destroy them), `gate.bpf.c` (moving a program without a packet missing it).
+//! Each becomes a constant here.
 //!
 //! - [`bound`]: the maps of bindings
 //! - [`compile`](mod@compile): from C to an object, for this crate's own programs and for others'

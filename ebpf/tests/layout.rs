@@ -27,6 +27,8 @@ fn datapath_layouts_match() {
         "nl_endpoint" = layout::Endpoint,
         "nl_counters" = layout::Counters,
         "nl_config" = layout::Config,
+        "nl_node" = layout::Node,
+        "nl_route" = layout::Route,
     );
 }
 

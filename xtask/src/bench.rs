@@ -1,6 +1,9 @@
 //! `cargo xtask bench`: what Netloom costs, measured beside what a user would pick instead.
 
-use std::process::{Command, ExitCode};
+use std::{
+    env,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -39,8 +42,13 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 /// The program that measures, and in its environment those that it measures.
 fn bench(programs: &[Program]) -> Result<Command> {
     let mut command = Command::new(build::named(programs, "netloom-bench")?);
-    for (variable, name) in [("NETLOOM_NETLOOMD", "netloomd"), ("NETLOOM_NETLOOM", "netloom")] {
+    for (variable, name) in [
+        ("NETLOOM_NETLOOMD", "netloomd"),
+        ("NETLOOM_NETLOOM", "netloom"),
+        ("NETLOOM_ROUNDTRIPS", "netloom-roundtrips"),
+    ] {
         command.env(variable, build::named(programs, name)?);
     }
+    command.env("NETLOOM_XTASK", env::current_exe().context("finding this program")?);
     Ok(command)
 }

@@ -8,43 +8,12 @@
  * node's end. nl_to_endpoint runs on what the node sends to the endpoint: on netkit at the primary, elsewhere
  * at the egress of the node's end.
  */
-#include "netloom.h"
-
-struct nl_ipv4_header {
-	__u8 before_source[12];
-	__be32 source;
-	__be32 destination;
-};
-
-struct nl_ipv6_header {
-	__u8 before_source[8];
-	struct nl_addr source;
-	struct nl_addr destination;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__type(key, struct nl_addr);
-	__type(value, struct nl_endpoint);
-} nl_endpoints SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 4096);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__type(key, __u32);
-	__type(value, struct nl_counters);
-} nl_counters SEC(".maps");
+#include "endpoints.h"
 
 const volatile struct nl_config nl_config = {};
 
-static __always_inline struct nl_counters *nl_counters_of(__u32 id)
-{
-	return bpf_map_lookup_elem(&nl_counters, &id);
-}
+/* How long a route is used without asking again: a quarter of a second at most, with the slowest clock. */
+#define NL_ROUTE_JIFFIES 25
 
 static __always_inline void nl_count_sent(__u32 bytes)
 {
@@ -56,16 +25,6 @@ static __always_inline void nl_count_sent(__u32 bytes)
 	}
 }
 
-static __always_inline void nl_count_received(__u32 id, __u32 bytes)
-{
-	struct nl_counters *counters = nl_counters_of(id);
-
-	if (counters) {
-		counters->received_packets++;
-		counters->received_bytes += bytes;
-	}
-}
-
 static __always_inline int nl_drop(enum nl_drop reason)
 {
 	struct nl_counters *counters = nl_counters_of(nl_config.id);
@@ -73,21 +32,6 @@ static __always_inline int nl_drop(enum nl_drop reason)
 	if (counters)
 		counters->dropped[reason]++;
 	return TC_ACT_SHOT;
-}
-
-/* The network header, with `size` bytes of it readable; NULL if the packet has fewer. */
-static __always_inline void *nl_network_header(struct __sk_buff *skb, __u32 size)
-{
-	void *data = (void *)(long)skb->data;
-
-	if (data + ETH_HLEN + size <= (void *)(long)skb->data_end)
-		return data + ETH_HLEN;
-	if (bpf_skb_pull_data(skb, ETH_HLEN + size))
-		return NULL;
-	data = (void *)(long)skb->data;
-	if (data + ETH_HLEN + size > (void *)(long)skb->data_end)
-		return NULL;
-	return data + ETH_HLEN;
 }
 
 static __always_inline int nl_is_own_v4(__be32 address)
@@ -107,23 +51,6 @@ static __always_inline int nl_is_own_v6(const struct nl_addr *address)
 			return 1;
 	}
 	return 0;
-}
-
-/* fe80::/10 */
-static __always_inline int nl_is_link_local(const struct nl_addr *address)
-{
-	return (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
-}
-
-/* ff02::/16 */
-static __always_inline int nl_is_link_multicast(const struct nl_addr *address)
-{
-	return (address->word[0] & bpf_htonl(0xffff0000)) == bpf_htonl(0xff020000);
-}
-
-static __always_inline int nl_is_unspecified(const struct nl_addr *address)
-{
-	return !(address->word[0] | address->word[1] | address->word[2] | address->word[3]);
 }
 
 /*
@@ -149,8 +76,11 @@ static __always_inline int nl_to_node(struct __sk_buff *skb)
  * two endpoints see each other as if on one link, no loop can pass here because the packet goes straight to
  * the owner of its destination, and the checksum need not be touched.
  */
-static __always_inline int nl_to_local(struct __sk_buff *skb, const struct nl_endpoint *to)
+static __always_inline int nl_to_local(struct __sk_buff *skb, const struct nl_route *route)
 {
+	/* Some packets may not fit: the node's stack fragments them or tells the sender. */
+	if (route->mtu < nl_config.mtu)
+		return nl_to_node(skb);
 	/* Left over from the sender's own qdiscs, it would classify the packet on the way out. */
 	skb->tc_classid = 0;
 
@@ -158,8 +88,8 @@ static __always_inline int nl_to_local(struct __sk_buff *skb, const struct nl_en
 	 * Every link here has an Ethernet header, also netkit's L3 mode, where it is all zero and a frame with
 	 * another destination would count as one for another host. Between two of those nothing changes.
 	 */
-	if (nl_config.mode != NL_MODE_NETKIT || to->mode != NL_MODE_NETKIT) {
-		if (bpf_skb_store_bytes(skb, 0, to->mac, sizeof(to->mac) + sizeof(to->host_mac), 0))
+	if (nl_config.mode != NL_MODE_NETKIT || route->mode != NL_MODE_NETKIT) {
+		if (bpf_skb_store_bytes(skb, 0, route->macs, sizeof(route->macs), 0))
 			return nl_drop(NL_DROP_MALFORMED);
 	}
 	nl_count_sent(skb->len);
@@ -168,46 +98,129 @@ static __always_inline int nl_to_local(struct __sk_buff *skb, const struct nl_en
 	 * Straight into the peer's namespace, without a queue in between. The kernel allows it at ingress only,
 	 * which netkit's hook is not. It passes by the receiver's nl_to_endpoint, which therefore cannot count.
 	 */
-	if (nl_config.mode == NL_MODE_VETH && to->mode == NL_MODE_VETH) {
-		nl_count_received(to->id, skb->len);
-		return bpf_redirect_peer(to->ifindex, 0);
+	if (nl_config.mode == NL_MODE_VETH) {
+		nl_count_received(route->receiver, skb->len);
+		return bpf_redirect_peer(route->ifindex, 0);
 	}
 
 	/* Out through the node's end of the receiver's pair, and so through its nl_to_endpoint. */
-	return bpf_redirect(to->ifindex, 0);
+	return bpf_redirect(route->ifindex, 0);
 }
 
-static __always_inline int nl_forward(struct __sk_buff *skb, const struct nl_addr *destination)
+/*
+ * Asks the node's routes for the way to outside. What the node itself is asked for, what has no route, and what
+ * leaves by another device than an uplink, is for its stack.
+ */
+static __always_inline void nl_find_outside(struct __sk_buff *skb, struct nl_route *route,
+					    const struct nl_node *node, struct bpf_fib_lookup *lookup)
 {
-	const struct nl_endpoint *to = bpf_map_lookup_elem(&nl_endpoints, destination);
+	int found;
 
-	if (!to)
+	route->until = bpf_jiffies64() + NL_ROUTE_JIFFIES;
+	if (!node->uplinks[0])
+		return;
+	/* The node's end of the pair, where the node receives what the endpoint sends. */
+	lookup->ifindex = skb->ifindex;
+	/* Shorter than any link's limit, which is so returned. */
+	lookup->tot_len = 1;
+	found = bpf_fib_lookup(skb, lookup, sizeof(*lookup), BPF_FIB_LOOKUP_SKIP_NEIGH);
+	/* Before Linux 6.3 it does not know the flag, and looks for the neighbour as well. */
+	if (found < 0)
+		found = bpf_fib_lookup(skb, lookup, sizeof(*lookup), 0);
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return;
+	if (!nl_is_uplink(node, lookup->ifindex))
+		return;
+	route->mtu = lookup->mtu_result;
+	route->next_hop_family = lookup->family;
+	if (lookup->family == AF_INET) {
+		route->next_hop.word[0] = lookup->ipv4_dst;
+	} else {
+		__builtin_memcpy(&route->next_hop, lookup->ipv6_dst, sizeof(route->next_hop));
+	}
+	route->ifindex = lookup->ifindex;
+}
+
+/*
+ * Hands a packet to the next hop outside, past the node's stack. TTL and hop limit stay as they are, as if the
+ * endpoint were on the wire itself: whoever forwards the packet from there counts them.
+ */
+static __always_inline int nl_to_outside(struct __sk_buff *skb, const struct nl_route *route, __u32 header,
+					 __u8 protocol)
+{
+	struct bpf_redir_neigh next;
+
+	if (nl_length_on_link(skb, header, protocol) > route->mtu)
 		return nl_to_node(skb);
-	/* Some packets may not fit: the node's stack fragments them or tells the sender. */
-	if (to->mtu < nl_config.mtu)
-		return nl_to_node(skb);
-	return nl_to_local(skb, to);
+	skb->tc_classid = 0;
+	nl_count_sent(skb->len);
+	next.nh_family = route->next_hop_family;
+	__builtin_memcpy(next.ipv6_nh, &route->next_hop, sizeof(next.ipv6_nh));
+	return bpf_redirect_neigh(route->ifindex, &next, sizeof(next), 0);
+}
+
+/* The way of a packet, and whether it has to be looked up. */
+static __always_inline int nl_is_fresh(const struct nl_route *route, const struct nl_addr *destination,
+				       const struct nl_node *node)
+{
+	return nl_same(&route->destination, destination) && route->sender == nl_config.id &&
+	       route->generation == node->generation &&
+	       (route->receiver || bpf_jiffies64() <= route->until);
+}
+
+static __always_inline int nl_take(struct __sk_buff *skb, const struct nl_route *route, __u32 header,
+				   __u8 protocol)
+{
+	if (route->receiver)
+		return nl_to_local(skb, route);
+	if (route->ifindex)
+		return nl_to_outside(skb, route, header, protocol);
+	return nl_to_node(skb);
 }
 
 static __always_inline int nl_from_endpoint_v4(struct __sk_buff *skb)
 {
 	const struct nl_ipv4_header *ip = nl_network_header(skb, sizeof(*ip));
-	struct nl_addr destination = { .word = { 0, 0, bpf_htonl(0xffff), 0 } };
+	const struct nl_node *node = nl_this_node();
+	struct nl_addr destination;
+	struct nl_route *route;
+	__u8 version_length, protocol;
 
-	if (!ip)
+	if (!ip || !node)
 		return nl_drop(NL_DROP_MALFORMED);
 	if (!nl_is_own_v4(ip->source))
 		return nl_drop(NL_DROP_SPOOFED);
-	destination.word[3] = ip->destination;
-	return nl_forward(skb, &destination);
+	destination = nl_mapped(ip->destination);
+	version_length = ip->version_length;
+	protocol = ip->protocol;
+	route = nl_route_of(&destination, nl_config.id);
+	if (!route)
+		return nl_to_node(skb);
+	if (!nl_is_fresh(route, &destination, node)) {
+		struct bpf_fib_lookup lookup = {
+			.family = AF_INET,
+			.ipv4_src = ip->source,
+			.ipv4_dst = ip->destination,
+		};
+
+		if (!nl_find_local(route, &destination, nl_config.id, node->generation))
+			nl_find_outside(skb, route, node, &lookup);
+	}
+	/* Options are for routers, and the next one is the node. */
+	if (version_length != 0x45 && !route->receiver)
+		return nl_to_node(skb);
+	return nl_take(skb, route, sizeof(*ip), protocol);
 }
 
 static __always_inline int nl_from_endpoint_v6(struct __sk_buff *skb)
 {
 	const struct nl_ipv6_header *ip = nl_network_header(skb, sizeof(*ip));
+	const struct nl_node *node = nl_this_node();
 	struct nl_addr destination;
+	struct nl_route *route;
+	__u8 next_header;
 
-	if (!ip)
+	if (!ip || !node)
 		return nl_drop(NL_DROP_MALFORMED);
 	if (!nl_is_own_v6(&ip->source)) {
 		if (!nl_stays_on_link(ip))
@@ -218,7 +231,21 @@ static __always_inline int nl_from_endpoint_v6(struct __sk_buff *skb)
 		return nl_to_node(skb);
 	}
 	destination = ip->destination;
-	return nl_forward(skb, &destination);
+	next_header = ip->next_header;
+	if (nl_is_multicast(&destination) || nl_is_link_local(&destination))
+		return nl_to_node(skb);
+	route = nl_route_of(&destination, nl_config.id);
+	if (!route)
+		return nl_to_node(skb);
+	if (!nl_is_fresh(route, &destination, node)) {
+		struct bpf_fib_lookup lookup = { .family = AF_INET6 };
+
+		__builtin_memcpy(lookup.ipv6_src, &ip->source, sizeof(lookup.ipv6_src));
+		__builtin_memcpy(lookup.ipv6_dst, &destination, sizeof(lookup.ipv6_dst));
+		if (!nl_find_local(route, &destination, nl_config.id, node->generation))
+			nl_find_outside(skb, route, node, &lookup);
+	}
+	return nl_take(skb, route, sizeof(*ip), next_header);
 }
 
 SEC("classifier")

@@ -23,5 +23,8 @@
 #define ETH_P_IPV6 0x86dd
 #define TC_ACT_UNSPEC (-1)
 #define TC_ACT_SHOT 2
+#define TCX_NEXT -1
+/* include/uapi/linux/if_packet.h */
+#define PACKET_HOST 0
 
 #endif

@@ -133,6 +133,28 @@ struct nl_endpoint {
 	__u8 reserved[3];
 };
 
+#define NL_UPLINKS 8
+
+/* Value of nl_node, which has one element: what is the same for every endpoint of the node. */
+struct nl_node {
+	/*
+	 * Devices to outside that packets of endpoints go out of, and come in by, without the node's stack; zeros
+	 * at the end. None at all where that stack has to see them, for it translates or filters.
+	 */
+	__u32 uplinks[NL_UPLINKS];
+	/* Another one with each change of nl_endpoints or of the uplinks: what nl_routes has of before is void. */
+	__u32 generation;
+	/* NL_EVENTS_… */
+	__u32 events;
+	/* Events a second, on each CPU, that are reported; more are counted only. */
+	__u32 events_rate;
+	__u32 reserved;
+};
+
+/* What nl_node.events is made of. */
+#define NL_EVENTS_DROP 1
+#define NL_EVENTS_CONNECT 2
+
 /* Why a packet from an endpoint was dropped: an index of nl_counters.dropped. */
 enum nl_drop {
 	/* The source address is not the endpoint's. */
@@ -154,6 +176,35 @@ struct nl_counters {
 	__u64 received_bytes;
 	__u64 dropped[NL_DROPS];
 };
+
+/*
+ * Value of nl_routes, per CPU: where a sender's packets to an address went last. Finding that out takes longer
+ * than everything else about a packet, and many packets take the same way.
+ */
+struct nl_route {
+	/* What it is for. A sender is the id of an endpoint, or 0 for an uplink. */
+	struct nl_addr destination;
+	__u32 sender;
+	/* nl_node.generation before it was looked up. */
+	__u32 generation;
+	/* Up to when the node's routes are not asked again, in jiffies; not for endpoints. */
+	__u64 until;
+	/* The device it leaves by. 0 for what goes to the node's stack. */
+	__u32 ifindex;
+	/* Bytes, of the way. */
+	__u32 mtu;
+	/* Of an endpoint on this node: its id and the start of a frame to it. 0 for outside. */
+	__u32 receiver;
+	__u8 macs[12];
+	__u32 mode;
+	/* Outside: AF_INET or AF_INET6, and the next hop. */
+	__u32 next_hop_family;
+	struct nl_addr next_hop;
+};
+
+/* A power of two. */
+#define NL_ROUTES_BITS 10
+#define NL_ROUTES (1 << NL_ROUTES_BITS)
 
 #define NL_ADDRESSES 8
 

@@ -86,12 +86,24 @@ pub struct Status {
     pub attachments: Vec<Attachment>,
     /// The ids of the socket-LB's cgroup links.
     pub socket_lb_links: Vec<u32>,
+    /// How packets of endpoints go to and come from outside.
+    #[serde(default)]
+    pub outside: Outside,
     /// Every service.
     pub services: Vec<Service>,
     /// Every plugin.
     pub plugins: Vec<PluginView>,
     /// What the start found: adopted, dropped, re-attached.
     pub adoption: Adoption,
+}
+
+/// How packets of endpoints go to outside and come from there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outside {
+    /// The devices by which they do so past the node's stack.
+    pub uplinks: Vec<String>,
+    /// Why they go through the node's stack, where they do.
+    pub through_stack: Option<String>,
 }
 
 /// What a start found of an earlier daemon's work.

@@ -125,8 +125,13 @@ impl Node {
     pub(crate) async fn detach(&self, id: &str) -> Result<Done, Failure> {
         let attachment = self.attachment(id)?;
         if attachment.candidate.owner.as_str() == Owner::DATAPATH {
-            return Err(Failure::conflict(format!("{id} is an endpoint's datapath"))
-                .hint("delete the endpoint; its datapath goes with it"));
+            return Err(if attachment.endpoint.is_some() {
+                Failure::conflict(format!("{id} is an endpoint's datapath"))
+                    .hint("delete the endpoint; its datapath goes with it")
+            } else {
+                Failure::conflict(format!("{id} is the node's datapath"))
+                    .hint("set datapath.outside to \"stack\" to do without it")
+            });
         }
         let _guard = self.locks.netns(attachment.hook.netns).await;
         let warnings = self.detach_recorded(&attachment).await?;
@@ -215,7 +220,7 @@ impl Node {
     }
 
     /// What leaves an endpoint on netkit, what arrives elsewhere; by link where the kernel has links.
-    async fn default_point(
+    pub(crate) async fn default_point(
         &self,
         netns: Option<&Path>,
         device: &str,

@@ -83,6 +83,22 @@ pub(crate) struct Datapath {
     pub(crate) max_backends: u32,
     /// The cgroup whose processes services are translated for; the root if none.
     pub(crate) cgroup: Option<PathBuf>,
+    /// How packets of endpoints go to and come from outside.
+    pub(crate) outside: Outside,
+    /// The devices to outside; those of the default routes if there are none here.
+    pub(crate) uplinks: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outside {
+    /// Past the node's stack, unless its netfilter sees what is forwarded.
+    #[default]
+    Auto,
+    /// Past the node's stack always.
+    Direct,
+    /// Through the node's stack always.
+    Stack,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -153,7 +169,14 @@ impl Default for Attachments {
 
 impl Default for Datapath {
     fn default() -> Self {
-        Self { max_endpoints: 4_096, max_services: 16_384, max_backends: 131_072, cgroup: None }
+        Self {
+            max_endpoints: 4_096,
+            max_services: 16_384,
+            max_backends: 131_072,
+            cgroup: None,
+            outside: Outside::Auto,
+            uplinks: Vec::new(),
+        }
     }
 }
 
@@ -202,6 +225,9 @@ impl Config {
         }
         if self.plugins.deadline_ms == 0 || self.plugins.memory_mib == 0 {
             bail!("plugins.deadline_ms and plugins.memory_mib must be 1 or more");
+        }
+        if self.datapath.uplinks.len() > 8 {
+            bail!("datapath.uplinks names {} devices: name at most 8", self.datapath.uplinks.len());
         }
         for (key, value) in [
             ("max_endpoints", self.datapath.max_endpoints),

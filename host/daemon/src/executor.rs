@@ -364,6 +364,9 @@ impl Node {
                 None => programs::load_file(path, &options).map_err(Failure::refused),
             };
         }
+        if *source == ProgramSource::FromUplink {
+            return Ok(self.datapath.uplink_program()?);
+        }
         // An endpoint's two programs are loaded together; its second attachment finds its own.
         let (from, to) = match progress.programs.take() {
             Some(loaded) => loaded,

@@ -30,6 +30,7 @@ mod relocation;
 mod services;
 mod store;
 mod update;
+mod uplinks;
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 

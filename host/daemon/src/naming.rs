@@ -58,6 +58,11 @@ pub(crate) fn endpoint_attachment(endpoint: &Name, direction: &str) -> String {
     format!("{endpoint}:{direction}")
 }
 
+/// The id of the attachment to a device to outside. No owner but the datapath's has such names.
+pub(crate) fn uplink_attachment(device: &str) -> String {
+    format!("{}-uplink-{device}", Owner::DATAPATH.replace('/', "-"))
+}
+
 /// The id of an attachment that somebody asked for.
 pub(crate) fn attachment(owner: &Owner, number: u64) -> String {
     format!("{}-{number}", owner.as_str().replace(['/', '.'], "-"))

@@ -24,7 +24,7 @@ use netloom_runtime::{HostConfig, Limits, Metric, Operations, PluginHost, Plugin
 
 use crate::{
     config::Config, failure::Failure, kept::Kept, kv::PluginData, locks::Locks, metrics::Metrics,
-    operator::Operator, policy::Policy, store::Store,
+    operator::Operator, policy::Policy, store::Store, uplinks::Uplinks,
 };
 
 pub(crate) struct Node {
@@ -49,6 +49,7 @@ pub(crate) struct Node {
     pub(crate) crash_after: Option<AtomicUsize>,
     /// Where socket-LB attaches.
     cgroup: Result<PathBuf, Arc<MountError>>,
+    pub(crate) uplinks: Uplinks,
     socket_lb: Mutex<SocketLb>,
     adoption: Mutex<Adoption>,
     started: Instant,
@@ -115,6 +116,7 @@ impl Node {
             operator,
             crash_after: crash_after()?,
             cgroup: cgroup.map_err(Arc::new),
+            uplinks: Uplinks::default(),
             socket_lb: Mutex::default(),
             adoption: Mutex::default(),
             started: Instant::now(),
@@ -130,6 +132,10 @@ impl Node {
         }
         let adoption = self.adopt().await.map_err(|failure| anyhow::anyhow!("adoption failed: {failure}"))?;
         tracing::info!(?adoption, "adopted");
+        if let Err(failure) = self.refresh_uplinks().await {
+            tracing::error!(%failure, "packets to and from outside go through the node's stack");
+        }
+        tokio::spawn(Arc::clone(self).watch_uplinks());
         *self.adoption.lock().unwrap_or_else(PoisonError::into_inner) = adoption;
         let node = Arc::clone(self);
         // Packets flow meanwhile, and a node full of endpoints takes a while: nobody has to wait for it.
@@ -173,6 +179,7 @@ impl Node {
             endpoints: self.endpoints().await?,
             attachments: self.attachments()?,
             socket_lb_links: socket_lb.links,
+            outside: self.uplinks.now(),
             services: self.services()?,
             plugins: self.plugins(),
             adoption: self.adoption(),

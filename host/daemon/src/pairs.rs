@@ -180,7 +180,7 @@ impl Node {
             let program = match attachment.source {
                 ProgramSource::FromEndpoint => &programs.from_endpoint,
                 ProgramSource::ToEndpoint => &programs.to_endpoint,
-                ProgramSource::Object { .. } => continue,
+                ProgramSource::FromUplink | ProgramSource::Object { .. } => continue,
             };
             self.replace_program(attachment, program)?;
         }

@@ -3,6 +3,7 @@
 //! - [`loader`]: bringing objects into the kernel
 //! - [`maps`]: creating and adopting the maps
 //! - [`endpoints`]: an endpoint's programs, its addresses, its counters
+//! - [`uplinks`]: what comes from outside, and goes there
 //! - [`services`]: services and their backends
 //! - [`socket_lb`]: the cgroup links
 //! - [`error`]: what can go wrong, and the way out
@@ -21,6 +22,7 @@ mod loader;
 mod maps;
 mod services;
 mod socket_lb;
+mod uplinks;
 
 use std::{
     fmt,

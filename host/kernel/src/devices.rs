@@ -14,6 +14,7 @@ mod peer;
 mod readback;
 mod route;
 mod sysctl;
+mod uplink;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ pub mod datapath;
 pub mod devices;
 pub mod links;
 pub mod mounts;
+pub mod netfilter;
 pub mod netns;
 pub mod programs;
 pub mod sockets;

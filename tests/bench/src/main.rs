@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask bench NAME` builds everything optimised and runs it.
 
+mod datapath;
 mod measure;
 mod plugin;
 mod report;
@@ -24,6 +25,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// What a packet costs between endpoints, in instructions (in a virtual machine) and in time (here)
+    Datapath,
     /// What a plugin costs: to load, to start, to ask
     Plugin,
 }
@@ -40,9 +43,11 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut report = match arguments.bench {
+        Bench::Datapath => Report::new("datapath"),
         Bench::Plugin => Report::new("plugin"),
     };
     match arguments.bench {
+        Bench::Datapath => datapath::run(&mut report)?,
         Bench::Plugin => plugin::run(&mut report)?,
     }
     report.finish(&arguments.out)

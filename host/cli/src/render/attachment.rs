@@ -49,6 +49,7 @@ fn source(source: &ProgramSource) -> String {
     match source {
         ProgramSource::FromEndpoint => "datapath, from the endpoint".to_owned(),
         ProgramSource::ToEndpoint => "datapath, to the endpoint".to_owned(),
+        ProgramSource::FromUplink => "datapath, from outside".to_owned(),
         ProgramSource::Object { path, program: None, .. } => path.display().to_string(),
         ProgramSource::Object { path, program: Some(program), .. } => {
             format!("{program} of {}", path.display())

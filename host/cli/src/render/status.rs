@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use netloom_api::types::{Adoption, Status};
+use netloom_api::types::{Adoption, Outside, Status};
 
 use super::{
     Render,
@@ -33,9 +33,17 @@ fn daemon(status: &Status) -> String {
         ("Up for", duration(Duration::from_millis(status.uptime_ms))),
         ("Sockets", format!("found by {}, destroyed by {}", status.socket_finder, status.socket_destroyer)),
         ("Socket-LB", socket_lb),
+        ("Outside", outside(&status.outside)),
     ];
     lines.extend(adoption(&status.adoption));
     facts(lines)
+}
+
+fn outside(outside: &Outside) -> String {
+    match &outside.through_stack {
+        Some(why) => format!("through the node's stack: {why}"),
+        None => format!("by {}, past the node's stack", outside.uplinks.join(", ")),
+    }
 }
 
 fn adoption(adoption: &Adoption) -> Vec<(&'static str, String)> {

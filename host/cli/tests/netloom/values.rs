@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use netloom_api::types::{
     Adoption, AttachAnswer, Attachment, AttachmentKind, BoundSocket, Capabilities, Chain, Decision,
     DecisionStep, Device, Doctor, Endpoint, EndpointCounters, EndpointSpec, EndpointView, Fate, Feature,
-    Finding, HookPoint, Labels, Name, Owner, PluginInspection, PluginView, ReapReport, ReapedSocket, Service,
-    SocketView, Status,
+    Finding, HookPoint, Labels, Name, Outside, Owner, PluginInspection, PluginView, ReapReport, ReapedSocket,
+    Service, SocketView, Status,
 };
 use netloom_core::model::{
     Candidate, ChainEntry, DeviceMode, EndpointMode, Hook, IfIndex, LinkId, MacAddress, NetkitPolicy,
@@ -427,6 +427,7 @@ pub(crate) fn status() -> Status {
         endpoints: vec![endpoint()],
         attachments: vec![attachment()],
         socket_lb_links: vec![51, 52],
+        outside: Outside { uplinks: vec!["eth0".into()], through_stack: None },
         services: vec![service()],
         plugins: vec![plugin()],
         adoption: Adoption {
@@ -444,6 +445,7 @@ pub(crate) fn idle_status() -> Status {
     Status {
         socket_lb: None,
         socket_lb_links: Vec::new(),
+        outside: Outside { uplinks: Vec::new(), through_stack: Some("datapath.outside says so".into()) },
         endpoints: Vec::new(),
         attachments: Vec::new(),
         services: Vec::new(),

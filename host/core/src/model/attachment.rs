@@ -146,6 +146,8 @@ pub enum ProgramSource {
     FromEndpoint,
     /// The node's datapath, towards an endpoint.
     ToEndpoint,
+    /// The node's datapath, from outside.
+    FromUplink,
     /// An ELF file.
     Object {
         /// The file.

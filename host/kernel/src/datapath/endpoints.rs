@@ -190,9 +190,10 @@ impl Datapath {
     #[must_use]
     pub fn runs_on_these_maps(&self, program: &Program) -> bool {
         let maps = self.maps();
-        // nl_to_endpoint looks nobody up.
+        // nl_to_endpoint looks nobody and nothing up.
         program.maps().contains(&maps.counters_id)
-            && (program.name() == TO_ENDPOINT || program.maps().contains(&maps.endpoints_id))
+            && (program.name() == TO_ENDPOINT
+                || [maps.endpoints_id, maps.node_id].iter().all(|id| program.maps().contains(id)))
     }
 
     /// Makes an endpoint reachable for the others under its addresses, or brings its entries up to date. An endpoint
@@ -232,7 +233,7 @@ impl Datapath {
                 return Err(error);
             }
         }
-        Ok(())
+        maps.change_node(|_| {})
     }
 
     /// Makes an endpoint unreachable for the others. Addresses that have another owner by now stay.
@@ -248,7 +249,8 @@ impl Datapath {
                 delete(&mut maps.endpoints, ENDPOINTS, &key)?;
             }
         }
-        Ok(())
+        // What the programs remember of it is void from here on.
+        maps.change_node(|_| {})
     }
 
     /// Every address in the datapath, in order: what an earlier daemon left behind can be told from it.

@@ -83,6 +83,16 @@ pub enum DatapathError {
         /// How many it may have.
         limit: usize,
     },
+    /// The node has too many devices to outside.
+    #[error(
+        "{count} devices lead to outside, and packets can pass the stack by for {limit}: name fewer in datapath.uplinks"
+    )]
+    Uplinks {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// Two endpoints would have one address.
     #[error(
         "{address} belongs to endpoint number {owner} already: delete that endpoint, or use another address"

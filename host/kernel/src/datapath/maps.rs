@@ -1,6 +1,6 @@
 use std::{fs, path::Path};
 
-use aya::maps::{HashMap, Map, MapData, MapError, MapType, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, MapType, PerCpuArray};
 use netloom_ebpf::{bound, layout};
 
 use super::{DatapathError, loader::Loader};
@@ -53,10 +53,13 @@ impl MapSizes {
 
 /// The objects, as errors call them.
 pub(super) const DATAPATH_OBJECT: &str = "datapath.bpf.o";
+pub(super) const UPLINK_OBJECT: &str = "uplink.bpf.o";
 pub(super) const SOCKLB_OBJECT: &str = "socklb.bpf.o";
 
 pub(super) const ENDPOINTS: &str = "nl_endpoints";
 pub(super) const COUNTERS: &str = "nl_counters";
+pub(super) const NODE: &str = "nl_node";
+const ROUTES: &str = "nl_routes";
 pub(super) const SERVICES: &str = "nl_services";
 pub(super) const BACKENDS: &str = "nl_backends";
 pub(super) const LB_COUNTERS: &str = "nl_lb_counters";
@@ -71,6 +74,7 @@ pub(super) type Entries<const K: usize, const V: usize> = Vec<([u8; K], [u8; V])
 pub(super) struct Maps {
     pub(super) endpoints: Table<{ layout::Address::SIZE }, { layout::Endpoint::SIZE }>,
     pub(super) counters: PerCpuArray<MapData, [u8; layout::Counters::SIZE]>,
+    pub(super) node: Array<MapData, [u8; layout::Node::SIZE]>,
     pub(super) services: Table<{ layout::ServiceKey::SIZE }, { layout::Service::SIZE }>,
     pub(super) backends: Table<{ layout::BackendKey::SIZE }, { layout::Backend::SIZE }>,
     pub(super) lb_counters: PerCpuArray<MapData, [u8; layout::LbCounters::SIZE]>,
@@ -78,6 +82,8 @@ pub(super) struct Maps {
     pub(super) endpoints_id: u32,
     /// The kernel's id of `counters`.
     pub(super) counters_id: u32,
+    /// The kernel's id of `node`.
+    pub(super) node_id: u32,
 }
 
 /// Reads one element, none if there is none.
@@ -149,6 +155,8 @@ pub(super) fn open(
     let pins = Pins { folder, sizes };
     let endpoints = pins.open(ENDPOINTS, MapType::Hash, layout::Address::SIZE, layout::Endpoint::SIZE)?;
     let counters = pins.open(COUNTERS, MapType::PerCpuArray, 4, layout::Counters::SIZE)?;
+    let node = pins.open(NODE, MapType::Array, 4, layout::Node::SIZE)?;
+    pins.open(ROUTES, MapType::PerCpuArray, 4, layout::Route::SIZE)?;
     let services = pins.open(SERVICES, MapType::Hash, layout::ServiceKey::SIZE, layout::Service::SIZE)?;
     let backends = pins.open(BACKENDS, MapType::Hash, layout::BackendKey::SIZE, layout::Backend::SIZE)?;
     let lb_counters = pins.open(LB_COUNTERS, MapType::PerCpuArray, 4, layout::LbCounters::SIZE)?;
@@ -160,6 +168,8 @@ pub(super) fn open(
     let maps = Maps {
         endpoints_id: id(ENDPOINTS, &endpoints)?,
         counters_id: id(COUNTERS, &counters)?,
+        node_id: id(NODE, &node)?,
+        node: typed(NODE, node)?,
         endpoints: typed(ENDPOINTS, endpoints)?,
         counters: typed(COUNTERS, counters)?,
         services: typed(SERVICES, services)?,

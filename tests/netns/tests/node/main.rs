@@ -8,6 +8,7 @@ mod crashes;
 mod endpoints;
 mod grants;
 mod moves;
+mod outside;
 mod plugins;
 mod reaping;
 mod refusals;

@@ -1,0 +1,161 @@
+//! The node's devices to outside: endpoints' packets leave and come in by them without the node's stack, as long as
+//! nothing there has a say in them.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use netloom_api::types::Outside;
+use netloom_core::{
+    model::{Attachment, Candidate, Device, IfIndex, Labels, Owner, ProgramSource},
+    plan::{Op, Plan, Target},
+};
+use netloom_kernel::netfilter;
+
+use crate::{config, failure::Failure, naming, node::Node};
+
+/// netfilter tells nobody of its changes.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Changes of devices and routes come in bursts.
+const SETTLE: Duration = Duration::from_millis(200);
+
+#[derive(Default)]
+pub(crate) struct Uplinks(Mutex<Outside>);
+
+impl Uplinks {
+    pub(crate) fn now(&self) -> Outside {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Node {
+    /// Keeps up with devices, routes and netfilter, for as long as the daemon runs.
+    pub(crate) async fn watch_uplinks(self: Arc<Self>) {
+        let mut changes = match self.devices.changes() {
+            Ok(changes) => Some(changes),
+            Err(error) => {
+                tracing::warn!(%error, "changes of devices and routes are seen some seconds late");
+                None
+            }
+        };
+        loop {
+            let changed = async {
+                match &mut changes {
+                    Some(changes) => changes.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            if let Ok(None) = tokio::time::timeout(LOOK_AGAIN, changed).await {
+                changes = None;
+            }
+            tokio::time::sleep(SETTLE).await;
+            if let Err(failure) = self.refresh_uplinks().await {
+                tracing::error!(%failure, "the devices to outside are not as they should be");
+            }
+        }
+    }
+
+    /// Attaches to the devices that lead to outside, and to no other.
+    pub(crate) async fn refresh_uplinks(&self) -> Result<(), Failure> {
+        let (wanted, through_stack) = self.wanted_uplinks().await?;
+        let _guard = self.locks.netns(self.netns.id()).await;
+        let indexes: Vec<IfIndex> = wanted.iter().map(|device| device.ifindex).collect();
+        let mut attached: Vec<Attachment> = self.attachments()?;
+        attached.retain(|attachment| attachment.source == ProgramSource::FromUplink);
+        let in_use =
+            |device: &Device| attached.iter().any(|attachment| attachment.hook.ifindex == device.ifindex);
+        for device in wanted.iter().filter(|device| !in_use(device)) {
+            self.attach_uplink(device).await?;
+            tracing::info!(device = device.name, "endpoints reach outside by it past the node's stack");
+        }
+        let outside =
+            Outside { uplinks: wanted.iter().map(|device| device.name.clone()).collect(), through_stack };
+        if self.datapath.uplinks()? != indexes {
+            self.datapath.set_uplinks(&indexes)?;
+        }
+        for attachment in attached.iter().filter(|attachment| !indexes.contains(&attachment.hook.ifindex)) {
+            // Another device may have its name, and so the attachment's, by now.
+            if !wanted.iter().any(|device| device.name == attachment.hook.device) {
+                for warning in self.detach_recorded(attachment).await? {
+                    tracing::warn!(device = attachment.hook.device, "{warning}");
+                }
+            }
+            tracing::info!(device = attachment.hook.device, "leads to outside no more");
+        }
+        *self.uplinks.0.lock().unwrap_or_else(PoisonError::into_inner) = outside;
+        Ok(())
+    }
+
+    /// The devices, and why there are none where the node's stack is to see everything.
+    async fn wanted_uplinks(&self) -> Result<(Vec<Device>, Option<String>), Failure> {
+        let stack = |why: &str| Ok((Vec::new(), Some(why.to_owned())));
+        match self.config.datapath.outside {
+            config::Outside::Stack => return stack("datapath.outside says so"),
+            config::Outside::Auto => {
+                let netns = self.netns.clone();
+                let seen = tokio::task::spawn_blocking(move || netfilter::forwarding(&netns)).await?;
+                match seen {
+                    Ok(Some(seen)) => return stack(&format!("{} sees what is forwarded", seen.0)),
+                    Ok(None) => {}
+                    Err(error) => return stack(&format!("netfilter cannot be read: {error}")),
+                }
+            }
+            config::Outside::Direct => {}
+        }
+        let mut devices = Vec::new();
+        if self.config.datapath.uplinks.is_empty() {
+            devices = self.devices.of_default_routes().await?;
+        } else {
+            for name in &self.config.datapath.uplinks {
+                devices.extend(self.devices.get(name).await?);
+            }
+        }
+        // Frames are made for them. Another end of a pair of ours is an endpoint's.
+        let ours = naming::alias_prefix(&self.instance);
+        devices.retain(|device| {
+            device.mac.is_some() && !device.alias.as_deref().is_some_and(|alias| alias.starts_with(&ours))
+        });
+        if devices.is_empty() {
+            return stack(if self.config.datapath.uplinks.is_empty() {
+                "no default route leads to a device with Ethernet frames"
+            } else {
+                "none of datapath.uplinks is there"
+            });
+        }
+        Ok((devices, None))
+    }
+
+    async fn attach_uplink(&self, device: &Device) -> Result<(), Failure> {
+        let id = naming::uplink_attachment(&device.name);
+        if let Some(old) = self.store.get::<Attachment>(&id)? {
+            // Of a device of this name that is gone.
+            self.detach_recorded(&old).await?;
+        }
+        let point = self.default_point(None, &device.name, self.config.attachments.mode).await?;
+        let op = Op::Attach {
+            id: id.clone(),
+            target: Target { netns: None, device: device.name.clone(), point, endpoint: None },
+            candidate: Candidate {
+                owner: Owner::datapath(),
+                name: String::new(),
+                tag: String::new(),
+                priority: 0,
+                labels: Labels::new(),
+                required: false,
+            },
+            program: ProgramSource::FromUplink,
+            mode: None,
+            fixed: None,
+        };
+        let plan = Plan::attach(vec![op], format!("attach to uplink {}", device.name));
+        let journal = self.begin(&plan)?;
+        self.execute(plan, journal, |progress, changes| {
+            for attachment in &progress.attachments {
+                changes.put(&attachment.id, attachment)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,389 @@
+//! Every path of a packet, in every pair of device modes and both families, with every protocol, and what each end
+//! counted of it. Prints a matrix.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs)]
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{Read, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::atomic::{AtomicU16, Ordering},
+    thread,
+    time::Duration,
+};
+
+use netloom_core::model::DeviceMode;
+use netloom_roundtrips::nodes::{Endpoint, Node, modes, route_between, wire};
+use netloom_test_support::Netns;
+use tokio::runtime::{Builder, Runtime};
+
+/// Two nodes on a wire. The near one has two endpoints of each mode, the far one has one.
+struct World {
+    near: Node,
+    far: Node,
+    clients: Vec<Endpoint>,
+    servers: Vec<Endpoint>,
+    far_servers: Vec<Endpoint>,
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn addresses(node: u8, number: u8) -> [IpAddr; 2] {
+    [format!("10.1.{node}.{number}").parse().unwrap(), format!("fd00:{node}::{number}").parse().unwrap()]
+}
+
+impl World {
+    fn new(runtime: &Runtime) -> Self {
+        let _inside = runtime.enter();
+        let (mut near, mut far) = (Node::new("near"), Node::new("far"));
+        wire(&near.netns, &far.netns);
+        let modes = modes(&runtime.block_on(netloom_kernel::capabilities::probe()));
+        let all = |node: &mut Node, net, first| -> Vec<Endpoint> {
+            let numbered = modes.iter().zip(first..);
+            numbered.map(|(mode, number)| node.endpoint(runtime, *mode, &addresses(net, number))).collect()
+        };
+        let clients = all(&mut near, 1, 10);
+        let servers = all(&mut near, 1, 20);
+        let far_servers = all(&mut far, 2, 10);
+        route_between(&near.netns, &far.netns);
+        near.uplink(runtime, "wire");
+        far.uplink(runtime, "wire");
+        Self { near, far, clients, servers, far_servers }
+    }
+}
+
+type Attempt = fn(&Path<'_>) -> Result<(), String>;
+
+/// What is tried on each path.
+const TRIED: [(&str, Attempt); 6] = [
+    ("icmp", |path| path.ping()),
+    ("tcp", |path| path.stream()),
+    ("udp 1", |path| path.datagram(1)),
+    ("udp mtu", |path| path.datagram(path.largest(1500))),
+    ("udp mtu+1", |path| path.datagram(path.largest(1500) + 1)),
+    ("udp 8000", |path| path.datagram(8000)),
+];
+
+struct Path<'a> {
+    from: &'a Netns,
+    to: &'a Netns,
+    /// The server's.
+    address: IpAddr,
+}
+
+impl Path<'_> {
+    /// The payload of a datagram that just fits into a packet.
+    const fn largest(&self, mtu: usize) -> usize {
+        mtu - 8 - if self.address.is_ipv4() { 20 } else { 40 }
+    }
+
+    fn fresh(&self) -> SocketAddr {
+        static PORT: AtomicU16 = AtomicU16::new(20_000);
+        SocketAddr::new(self.address, PORT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn ping(&self) -> Result<(), String> {
+        if self.from.can_ping(self.address) { Ok(()) } else { Err("no answer".into()) }
+    }
+
+    /// A stream arrives as it was sent, both ways.
+    fn stream(&self) -> Result<(), String> {
+        let address = self.fresh();
+        let data: Vec<u8> = (0..400_000_u32).map(|i| (i % 251) as u8).collect();
+        let listener = self.to.run(|| TcpListener::bind(address)).map_err(|e| format!("bind: {e}"))?;
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            let mut got = vec![0; 400_000];
+            stream.read_exact(&mut got)?;
+            stream.write_all(&got)
+        });
+        let exchange = || {
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.write_all(&data)?;
+            let mut back = Vec::new();
+            stream.read_to_end(&mut back)?;
+            Ok::<_, std::io::Error>(back)
+        };
+        let back = self.from.run(exchange).map_err(|error| error.to_string())?;
+        server.join().unwrap().map_err(|error| format!("server: {error}"))?;
+        if back == data { Ok(()) } else { Err("other bytes came back".into()) }
+    }
+
+    /// A datagram of this size goes there and back.
+    fn datagram(&self, size: usize) -> Result<(), String> {
+        let address = self.fresh();
+        let server = self.to.run(|| UdpSocket::bind(address)).map_err(|e| format!("bind: {e}"))?;
+        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let server = thread::spawn(move || {
+            let mut buffer = vec![0; 65_536];
+            let (length, from) = server.recv_from(&mut buffer)?;
+            server.send_to(buffer.get(..length).unwrap(), from)
+        });
+        let exchange = || {
+            let socket = UdpSocket::bind((if address.is_ipv4() { "0.0.0.0" } else { "::" }, 0))?;
+            socket.connect(address)?;
+            socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+            socket.send(&vec![7; size])?;
+            let mut buffer = vec![0; 65_536];
+            socket.recv(&mut buffer)
+        };
+        let length = self.from.run(exchange).map_err(|error| error.to_string());
+        server.join().unwrap().map_err(|error| format!("server: {error}"))?;
+        let length = length?;
+        if length == size { Ok(()) } else { Err(format!("{length} bytes of {size}")) }
+    }
+}
+
+/// Lines of results, and what failed.
+#[derive(Default)]
+struct Matrix {
+    lines: String,
+    failures: Vec<String>,
+}
+
+impl Matrix {
+    fn add(&mut self, name: &str, path: &Path<'_>) {
+        write!(self.lines, "{name:42}").unwrap();
+        for (what, attempt) in TRIED {
+            match attempt(path) {
+                Ok(()) => write!(self.lines, " {what:>9}").unwrap(),
+                Err(error) => {
+                    write!(self.lines, " {:>9}", "FAILED").unwrap();
+                    self.failures.push(format!("{name}, {what}: {error}"));
+                }
+            }
+        }
+        self.lines.push('\n');
+    }
+
+    fn finish(self) {
+        println!("{}", self.lines);
+        assert!(self.failures.is_empty(), "{}\n{}", self.lines, self.failures.join("\n"));
+    }
+}
+
+const FAMILIES: [&str; 2] = ["v4", "v6"];
+
+#[test]
+fn every_path_in_every_mode() {
+    let runtime = runtime();
+    let world = World::new(&runtime);
+    let mut matrix = Matrix::default();
+    let of_near: [IpAddr; 2] = ["198.51.100.1".parse().unwrap(), "2001:db8:1::1".parse().unwrap()];
+    let of_far: [IpAddr; 2] = ["198.51.100.2".parse().unwrap(), "2001:db8:1::2".parse().unwrap()];
+    for (family, name) in FAMILIES.iter().enumerate() {
+        let address = |endpoint: &Endpoint| *endpoint.addresses.get(family).unwrap();
+        for client in &world.clients {
+            let mode = client.mode;
+            let mut add = |what: &str, from: &Netns, to: &Netns, address: IpAddr| {
+                matrix.add(&format!("{name} {what}"), &Path { from, to, address });
+            };
+            for server in &world.servers {
+                let what = format!("{mode} to {} on the node", server.mode);
+                add(&what, &client.netns, &server.netns, address(server));
+            }
+            for server in &world.far_servers {
+                let what = format!("{mode} to {} on another node", server.mode);
+                add(&what, &client.netns, &server.netns, address(server));
+            }
+            let itself = address(client);
+            let node = *of_near.get(family).unwrap();
+            let outside = *of_far.get(family).unwrap();
+            add(&format!("{mode} to the node"), &client.netns, &world.near.netns, node);
+            add(&format!("the node to {mode}"), &world.near.netns, &client.netns, itself);
+            add(&format!("{mode} to outside"), &client.netns, &world.far.netns, outside);
+            add(&format!("outside to {mode}"), &world.far.netns, &client.netns, itself);
+            add(&format!("{mode} to itself"), &client.netns, &client.netns, itself);
+        }
+    }
+    matrix.finish();
+}
+
+/// How many packets the node's stack forwarded.
+fn forwarded(node: &Netns) -> u64 {
+    let read = || {
+        let v4 = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+        let mut lines = v4.lines().filter(|line| line.starts_with("Ip:"));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let v4 = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "ForwDatagrams");
+        let v6 = std::fs::read_to_string("/proc/thread-self/net/snmp6").unwrap_or_default();
+        let v6 = v6.lines().find_map(|line| line.strip_prefix("Ip6OutForwDatagrams"));
+        [v4.map(|(_, value)| value), v6]
+            .into_iter()
+            .flatten()
+            .map(|value| value.trim().parse::<u64>().unwrap())
+            .sum()
+    };
+    node.run(read)
+}
+
+#[test]
+fn nothing_between_endpoints_passes_a_nodes_stack() {
+    let runtime = runtime();
+    let world = World::new(&runtime);
+    for client in &world.clients {
+        for server in world.servers.iter().chain(&world.far_servers) {
+            for address in &server.addresses {
+                let path = Path { from: &client.netns, to: &server.netns, address: *address };
+                // The first packet of all waits for the next hop's hardware address.
+                path.ping().unwrap();
+                let before = (forwarded(&world.near.netns), forwarded(&world.far.netns));
+                path.stream().unwrap();
+                path.datagram(8000).unwrap();
+                let after = (forwarded(&world.near.netns), forwarded(&world.far.netns));
+                assert_eq!(before, after, "{} to {} at {address}", client.mode, server.mode);
+            }
+        }
+    }
+}
+
+/// What an endpoint's own device counted: packets and bytes sent, packets and bytes received.
+fn device(endpoint: &Endpoint) -> [u64; 4] {
+    let text = endpoint.netns.ip(&["-s", "-s", "-j", "link", "show", "eth0"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let number = |path: &str| json.pointer(&format!("/0/stats64/{path}")).unwrap().as_u64().unwrap();
+    [number("tx/packets"), number("tx/bytes"), number("rx/packets"), number("rx/bytes")]
+}
+
+fn counted(node: &Node, endpoint: &Endpoint) -> [u64; 4] {
+    let counters = node.counters(endpoint);
+    [counters.sent_packets, counters.sent_bytes, counters.received_packets, counters.received_bytes]
+}
+
+/// What devices and datapath counted at both ends, of the same traffic.
+fn count(path: &Path<'_>, ends: &[(&Node, &Endpoint); 2]) -> [([u64; 4], [u64; 4]); 2] {
+    let look = |(node, end): (&Node, &Endpoint)| (device(end), counted(node, end));
+    let before = ends.map(look);
+    path.stream().unwrap();
+    path.datagram(1).unwrap();
+    path.datagram(8000).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    let after = ends.map(look);
+    [0, 1]
+        .map(|end: usize| (after[end], before[end]))
+        .map(|(after, before)| (difference(after.0, before.0), difference(after.1, before.1)))
+}
+
+fn difference(after: [u64; 4], before: [u64; 4]) -> [u64; 4] {
+    let mut differences = after;
+    for (after, before) in differences.iter_mut().zip(before) {
+        *after -= before;
+    }
+    differences
+}
+
+#[test]
+fn both_ends_count_what_their_devices_count() {
+    let runtime = runtime();
+    let world = World::new(&runtime);
+    let mut wrong = Vec::new();
+    for client in &world.clients {
+        let local = world.servers.iter().map(|server| (&world.near, server));
+        let far = world.far_servers.iter().map(|server| (&world.far, server));
+        for (node, server) in local.chain(far) {
+            for address in &server.addresses {
+                let path = Path { from: &client.netns, to: &server.netns, address: *address };
+                path.ping().unwrap();
+                let ends = [(&world.near, client), (node, server)];
+                let line = format!("{} to {} at {address}", client.mode, server.mode);
+                // The kernel sends packets of its own now and then, and may do so between two looks.
+                let exact = (0..5).any(|_| {
+                    let counts = count(&path, &ends);
+                    println!("{line}: {counts:?}");
+                    counts
+                        .iter()
+                        .all(|(devices, ours)| devices == ours && ours.iter().all(|count| *count > 0))
+                });
+                if !exact {
+                    wrong.push(line);
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_narrower_wire_is_told_to_the_sender() {
+    let runtime = runtime();
+    let world = World::new(&runtime);
+    for node in [&world.near, &world.far] {
+        node.netns.ip(&["link", "set", "wire", "mtu", "1400"]);
+    }
+    let mut matrix = BTreeMap::new();
+    for client in &world.clients {
+        for server in &world.far_servers {
+            for address in &server.addresses {
+                let path = Path { from: &client.netns, to: &server.netns, address: *address };
+                let line = format!("{} to {} at {address}", client.mode, server.mode);
+                path.ping().unwrap();
+                // Too large for the wire, and not to be fragmented.
+                let destination = address.to_string();
+                let words =
+                    ["ping", "-c", "3", "-i", "0.2", "-W", "1", "-M", "do", "-s", "1420", &destination];
+                let ping = client.netns.command(&words);
+                let said = format!("{}{}", ping.stdout, ping.stderr);
+                let told = ["mtu = 1400", "mtu=1400", "Packet too big", "Frag needed"];
+                assert!(told.iter().any(|words| said.contains(words)), "{line}: {said}");
+                path.stream().unwrap_or_else(|error| panic!("{line}, tcp: {error}"));
+                for size in [path.largest(1400), path.largest(1400) + 1, path.largest(1500), 8000] {
+                    // The first of a size is what the narrow wire is learned by, at either end.
+                    let arrives = (0..3).map(|_| path.datagram(size)).find(Result::is_ok);
+                    assert!(arrives.is_some(), "{line}, udp {size}");
+                }
+                matrix.insert(line, "told, and all arrived");
+            }
+        }
+    }
+    println!("{matrix:#?}");
+}
+
+#[test]
+fn an_endpoint_gets_answers_to_what_it_could_not_send() {
+    let runtime = runtime();
+    let world = World::new(&runtime);
+    for client in &world.clients {
+        // No route; a hop limit that ends at the node is the node's to answer only where its stack forwards.
+        world.near.netns.ip(&["route", "replace", "unreachable", "203.0.113.0/24"]);
+        let ping = client.netns.command(&["ping", "-c", "1", "-W", "2", "203.0.113.1"]);
+        let said = format!("{}{}", ping.stdout, ping.stderr);
+        assert!(said.contains("Unreachable"), "{}: {said}", client.mode);
+        // Somebody else's address.
+        client.netns.add_address("eth0", "10.1.9.9/32");
+        let before = world.near.counters(client).dropped_spoofed;
+        let ping = client.netns.command(&["ping", "-c", "1", "-W", "1", "-I", "10.1.9.9", "198.51.100.2"]);
+        assert!(!ping.ok(), "{}: a forged source got an answer", client.mode);
+        assert!(world.near.counters(client).dropped_spoofed > before, "{}: nothing was counted", client.mode);
+    }
+}
+
+#[test]
+fn a_route_that_changes_is_followed_and_so_is_an_endpoint_that_goes() {
+    let runtime = runtime();
+    let mut world = World::new(&runtime);
+    let _inside = runtime.enter();
+    let client = world.clients.first().unwrap();
+    let server = world.far_servers.first().unwrap();
+    let address = *server.addresses.first().unwrap();
+    assert!(client.netns.can_ping(address));
+    let cut = ["route", "replace", "blackhole", "10.1.2.0/24"];
+    world.near.netns.ip(&cut);
+    // A route is asked for again within a quarter of a second.
+    thread::sleep(Duration::from_millis(400));
+    assert!(!client.netns.command(&["ping", "-c", "1", "-W", "1", &address.to_string()]).ok());
+    world.near.netns.ip(&["route", "replace", "10.1.2.0/24", "via", "198.51.100.2"]);
+    thread::sleep(Duration::from_millis(400));
+    assert!(client.netns.can_ping(address));
+
+    let neighbour = world.servers.remove(0);
+    let address = *neighbour.addresses.first().unwrap();
+    assert!(client.netns.can_ping(address));
+    world.near.withdraw(&neighbour);
+    world.near.netns.ip(&["route", "replace", "blackhole", &format!("{address}/32")]);
+    assert!(!client.netns.command(&["ping", "-c", "1", "-W", "1", &address.to_string()]).ok());
+    assert_ne!(world.clients.first().unwrap().mode, DeviceMode::Netkit, "veth is there everywhere");
+}
