@@ -1,6 +1,7 @@
 //! The command line.
 
 mod attachment;
+mod device;
 mod endpoint;
 mod plugin;
 mod service;
@@ -14,6 +15,7 @@ use netloom_core::model::Name;
 
 pub(crate) use self::{
     attachment::{AttachArgs, AttachmentCommand, ChainCommand, ChainRebalance, ChainShow},
+    device::{DeviceCommand, DeviceCreate, DeviceSet},
     endpoint::{EndpointAdd, EndpointCommand, EndpointSet},
     plugin::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs},
     service::{BackendCommand, ReapArgs, ServiceCommand, SocketsCommand},
@@ -74,6 +76,9 @@ pub(crate) enum Command {
     /// Attach containers and pods to the node
     #[command(subcommand, visible_alias = "endpoints")]
     Endpoint(EndpointCommand),
+    /// Look at devices in any namespace; make, change and delete pairs of the node's own
+    #[command(subcommand, visible_alias = "devices")]
+    Device(DeviceCommand),
     /// Show which programs run on a device, in which order, and bring them into order
     #[command(subcommand, visible_alias = "chains")]
     Chain(ChainCommand),

@@ -3,6 +3,7 @@
 mod attachment;
 mod chain;
 mod decision;
+mod device;
 mod doctor;
 mod endpoint;
 mod plugin;

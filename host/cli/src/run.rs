@@ -1,6 +1,7 @@
 //! Commands as requests to netloomd.
 
 mod attachment;
+mod device;
 mod endpoint;
 mod plugin;
 mod service;
@@ -37,6 +38,7 @@ async fn ask(client: &Client, command: Command, output: &Output) -> Result<ExitC
     match command {
         Command::Status => output.show(&client.get::<Status>("/v1/status").await?)?,
         Command::Endpoint(command) => endpoint::run(client, command, output).await?,
+        Command::Device(command) => device::run(client, command, output).await?,
         Command::Chain(command) => attachment::chain(client, command, output).await?,
         Command::Attach(args) => attachment::attach(client, args, output).await?,
         Command::Detach { id } => attachment::detach(client, &id, output).await?,

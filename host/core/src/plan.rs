@@ -126,6 +126,15 @@ pub enum Op {
         /// What they were; none as in [`Op::SetEnd`].
         from: Option<Policies>,
     },
+    /// Set the node's end of a pair up or down.
+    SetUp {
+        /// The pair.
+        pair: PairEnds,
+        /// What to.
+        to: bool,
+        /// What it was; none as in [`Op::SetEnd`].
+        from: Option<bool>,
+    },
     /// Tell the datapath of an endpoint's new MTU: its entries, and its programs, which are replaced in their places.
     Refresh {
         /// The endpoint as it will be.
@@ -298,6 +307,9 @@ impl Op {
             Self::SetPolicies { pair, from, .. } => {
                 from.map(|from| Self::SetPolicies { pair: pair.clone(), to: from, from: None })
             }
+            Self::SetUp { pair, from, .. } => {
+                from.map(|from| Self::SetUp { pair: pair.clone(), to: from, from: None })
+            }
             Self::Refresh { before, .. } => {
                 before.clone().map(|before| Self::Refresh { endpoint: before, before: None })
             }
@@ -351,6 +363,21 @@ impl Plan {
         ops.extend(attachments.iter().map(Op::detach));
         ops.push(Op::DeleteDevice { name: endpoint.host_interface.clone(), alias });
         Self { what: format!("delete endpoint {}", endpoint.spec.name), ops, recovery: Recovery::Finish }
+    }
+
+    /// Create a pair that is no endpoint's.
+    #[must_use]
+    pub fn create_device(netns: PathBuf, pair: PairSpec) -> Self {
+        let what = format!("create device {}", pair.host_name);
+        Self { what, ops: vec![Op::CreatePair { netns, pair: Box::new(pair) }], recovery: Recovery::Undo }
+    }
+
+    /// Delete a pair that is no endpoint's, with what is attached to it.
+    #[must_use]
+    pub fn delete_device(name: &str, alias: &str, attachments: &[Attachment]) -> Self {
+        let mut ops: Vec<Op> = attachments.iter().map(Op::detach).collect();
+        ops.push(Op::DeleteDevice { name: name.to_owned(), alias: alias.to_owned() });
+        Self { what: format!("delete device {name}"), ops, recovery: Recovery::Finish }
     }
 
     /// Attach programs.

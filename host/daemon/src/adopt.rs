@@ -18,6 +18,7 @@ use netloom_kernel::{
 };
 
 use crate::{
+    devices::PairRecord,
     executor::{Progress, remove_folder},
     failure::Failure,
     naming,
@@ -36,6 +37,7 @@ impl Node {
     pub(crate) async fn adopt(self: &Arc<Self>) -> Result<Adoption, Failure> {
         let mut adoption = Adoption { recovered: self.recover().await?, ..Adoption::default() };
         self.adopt_endpoints(&mut adoption).await?;
+        adoption.dropped.extend(self.adopt_pairs().await?);
         self.adopt_attachments(&mut adoption).await?;
         self.remove_orphans(&mut adoption).await?;
         self.adopt_services(&mut adoption)?;
@@ -164,10 +166,20 @@ impl Node {
         }
         self.remove_leftovers()?;
         let endpoints = self.store.all::<Endpoint>()?;
-        let prefix = naming::alias_prefix(&self.instance);
+        let pairs = self.store.all::<PairRecord>()?;
+        let prefixes = [naming::alias_prefix(&self.instance), naming::device_alias_prefix(&self.instance)];
         for device in self.devices.list().await? {
-            let ours = device.alias.as_deref().is_some_and(|alias| alias.starts_with(&prefix));
-            if ours && !endpoints.iter().any(|(_, endpoint)| endpoint.host_interface == device.name) {
+            let ours = device
+                .alias
+                .as_deref()
+                .is_some_and(|alias| prefixes.iter().any(|prefix| alias.starts_with(prefix)));
+            // A pair may have both of its ends here.
+            let known = endpoints.iter().any(|(_, endpoint)| endpoint.host_interface == device.name)
+                || pairs.iter().any(|(name, pair)| {
+                    *name == device.name
+                        || (pair.netns_id == device.netns && pair.spec.peer_name == device.name)
+                });
+            if ours && !known {
                 self.devices.delete(device.ifindex).await?;
                 adoption.recovered.push(format!("device {} had no record: deleted", device.name));
             }
@@ -240,6 +252,9 @@ impl Node {
         note("plans of before", self.recover().await.map(drop));
         for (name, endpoint) in self.store.all::<Endpoint>()? {
             note(&name, whole(self.remove_endpoint(&endpoint).await));
+        }
+        for (name, pair) in self.store.all::<PairRecord>()? {
+            note(&name, whole(self.remove_pair(&name, &pair).await));
         }
         for (id, attachment) in self.store.all::<Attachment>()? {
             note(&id, whole(self.detach_recorded(&attachment).await));

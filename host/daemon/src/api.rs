@@ -11,9 +11,10 @@ use axum::{
     routing::{delete, get, post},
 };
 use netloom_api::types::{
-    AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendRequest, Chain, Decision, Doctor, Done,
-    EndpointSpec, EndpointView, MigrateRequest, Name, PairChange, PluginInspection, PluginLoad, PluginView,
-    ReapReport, ReapRequest, RebalanceRequest, Rebalanced, Service, SocketView, Status, UpdateRequest,
+    AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendRequest, Chain, Decision, DeviceRequest,
+    DeviceView, Doctor, Done, EndpointSpec, EndpointView, MigrateRequest, Name, NodeView, PairChange,
+    PluginInspection, PluginLoad, PluginView, ReapReport, ReapRequest, RebalanceRequest, Rebalanced, Service,
+    SocketView, Status, UpdateRequest,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -31,6 +32,9 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/doctor", get(doctor))
         .route("/v1/endpoints", get(endpoints).post(add_endpoint))
         .route("/v1/endpoints/{name}", get(endpoint).patch(change_endpoint).delete(delete_endpoint))
+        .route("/v1/node", get(node_view))
+        .route("/v1/devices", get(devices).post(create_device))
+        .route("/v1/devices/{name}", get(device).patch(change_device).delete(delete_device))
         .route("/v1/chains", get(chains))
         .route("/v1/chains/rebalance", post(rebalance))
         .route("/v1/attachments", get(attachments).post(attach))
@@ -99,6 +103,41 @@ async fn change_endpoint(State(node): Shared, Path(text): Path<String>, body: By
 async fn delete_endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<Done> {
     let name = name(&text)?;
     to_the_end(async move { node.delete_endpoint(&name).await }).await
+}
+
+async fn node_view(State(node): Shared) -> Json<NodeView> {
+    Json(node.view_of_node())
+}
+
+#[derive(Deserialize)]
+struct DeviceQuery {
+    netns: Option<PathBuf>,
+}
+
+async fn devices(State(node): Shared, Query(query): Query<DeviceQuery>) -> Answer<Vec<DeviceView>> {
+    Ok(Json(node.list_devices(query.netns.as_deref()).await?))
+}
+
+async fn device(
+    State(node): Shared,
+    Path(name): Path<String>,
+    Query(query): Query<DeviceQuery>,
+) -> Answer<DeviceView> {
+    Ok(Json(node.show_device(&name, query.netns.as_deref()).await?))
+}
+
+async fn create_device(State(node): Shared, body: Bytes) -> Answer<DeviceView> {
+    let request = parse::<DeviceRequest>(&body)?;
+    to_the_end(async move { node.create_device(request).await }).await
+}
+
+async fn change_device(State(node): Shared, Path(name): Path<String>, body: Bytes) -> Answer<DeviceView> {
+    let change = parse::<PairChange>(&body)?;
+    to_the_end(async move { node.change_pair(&name, change).await }).await
+}
+
+async fn delete_device(State(node): Shared, Path(name): Path<String>) -> Answer<Done> {
+    to_the_end(async move { node.delete_device_pair(&name).await }).await
 }
 
 #[derive(Deserialize)]

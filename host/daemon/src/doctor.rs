@@ -25,7 +25,7 @@ impl Node {
         findings.extend(self.adoption().dropped.into_iter().map(|dropped| {
             finding("note", "start", dropped, "nothing: it was cleaned up when netloomd started")
         }));
-        Ok(Doctor { capabilities: self.capabilities.clone(), findings })
+        Ok(Doctor { node: self.view_of_node(), findings })
     }
 
     fn capability_findings(&self) -> Vec<Finding> {

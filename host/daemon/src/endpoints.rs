@@ -110,6 +110,12 @@ impl Node {
         let endpoint = self.endpoint_record(name)?;
         let ipv6 = endpoint.addresses.iter().any(|address| address.addr().is_ipv6());
         pairs::check(&change, endpoint.mode.device.is_netkit(), ipv6, &subject)?;
+        if change.up.is_some() {
+            return Err(Failure::invalid(anyhow::anyhow!(
+                "{subject} would lose its routes if its device went down"
+            ))
+            .hint("delete it, or set a policy of blackhole"));
+        }
         let mut changed = endpoint.clone();
         changed.mode.apply(&change);
         let ends = PairEnds {

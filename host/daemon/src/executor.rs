@@ -180,7 +180,8 @@ impl Node {
         tracing::debug!(?op, "step");
         match op {
             Op::CreatePair { netns, pair } => {
-                progress.pair = Some(self.devices.create_pair(pair, &Netns::open(netns)?).await?);
+                let made = self.devices.create_pair(pair, &Netns::open(netns)?).await;
+                progress.pair = Some(made.map_err(Failure::device)?);
             }
             Op::Wire { netns, addresses } => {
                 let pair =
@@ -211,6 +212,7 @@ impl Node {
             | Op::ReleaseRoutes { .. }
             | Op::SetEnd { .. }
             | Op::SetPolicies { .. }
+            | Op::SetUp { .. }
             | Op::Refresh { .. } => self.apply_to_pair(op).await?,
             Op::Update { id, target, program } => {
                 progress.attachments.push(self.update_program(id, target, program).await?);

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use netloom_api::types::ErrorBody;
+use netloom_kernel::devices::DeviceError;
 
 /// What a request ends in when it does not succeed.
 #[derive(Debug)]
@@ -58,6 +59,24 @@ impl Failure {
     /// The error of a type among its causes.
     pub(crate) fn cause<E: std::error::Error + Send + Sync + 'static>(&self) -> Option<&E> {
         self.cause.chain().find_map(|cause| cause.downcast_ref())
+    }
+
+    /// What went wrong with a device: the request, the node's state, or the kernel.
+    pub(crate) fn device(error: DeviceError) -> Self {
+        use DeviceError::{
+            Ignored, InvalidMac, InvalidName, MacOnL3, Mtu, NotForMode, NotFound, NotPrimary, RouteTaken,
+            TakenInEndpoint, TakenOnNode, Unsupported,
+        };
+        let status = match &error {
+            InvalidName { .. } | MacOnL3 { .. } | InvalidMac { .. } | NotForMode { .. } | Mtu { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            TakenOnNode { .. } | TakenInEndpoint { .. } | RouteTaken { .. } => StatusCode::CONFLICT,
+            NotFound { .. } => StatusCode::NOT_FOUND,
+            Unsupported { .. } | Ignored { .. } | NotPrimary { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error)
     }
 
     /// What to do about it.

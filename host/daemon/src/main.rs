@@ -8,6 +8,7 @@ mod api;
 mod attachments;
 mod config;
 mod decisions;
+mod devices;
 mod doctor;
 mod endpoints;
 mod executor;

@@ -15,21 +15,27 @@ use sha2::{Digest as _, Sha256};
 /// of it and of the instance, so that two instances on a node cannot meet.
 pub(crate) fn host_interface(instance: &str, endpoint: &Name) -> String {
     let start: String = endpoint.as_str().chars().filter(char::is_ascii_alphanumeric).take(6).collect();
-    let [a, b, c, ..] = hash(instance, endpoint);
+    let [a, b, c, ..] = hash(instance, endpoint.as_str());
     format!("nl{start}{a:02x}{b:02x}{c:02x}")
 }
 
 /// A locally administered address of an endpoint's own, the same each time.
 pub(crate) fn mac(instance: &str, endpoint: &Name, host_end: bool) -> MacAddress {
-    let [a, b, c, d, ..] = hash(instance, endpoint);
+    let [a, b, c, d, ..] = hash(instance, endpoint.as_str());
     MacAddress([0x02, if host_end { 0x6e } else { 0x6c }, a, b, c, d])
 }
 
-fn hash(instance: &str, endpoint: &Name) -> [u8; 32] {
+/// The same for a device of ours that is no endpoint's.
+pub(crate) fn device_mac(instance: &str, device: &str, host_end: bool) -> MacAddress {
+    let [a, b, c, d, ..] = hash(instance, device);
+    MacAddress([0x02, if host_end { 0x64 } else { 0x65 }, a, b, c, d])
+}
+
+fn hash(instance: &str, name: &str) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(instance.as_bytes());
     hasher.update([0]);
-    hasher.update(endpoint.as_str().as_bytes());
+    hasher.update(name.as_bytes());
     hasher.finalize().into()
 }
 
@@ -51,6 +57,17 @@ pub(crate) fn plugin_alias(instance: &str, plugin: &Name) -> String {
 /// Whether an alias is that of a device that some plugin created.
 pub(crate) fn is_plugins(instance: &str, alias: &str) -> bool {
     alias.strip_prefix(instance).is_some_and(|rest| rest.starts_with(": plugin "))
+}
+
+/// The alias of a device of ours that is no endpoint's, with a text of whoever asked for it.
+pub(crate) fn device_alias(instance: &str, name: &str, text: &str) -> String {
+    let start = format!("{}{name}", device_alias_prefix(instance));
+    if text.is_empty() { start } else { format!("{start}: {text}") }
+}
+
+/// What every such alias of an instance starts with.
+pub(crate) fn device_alias_prefix(instance: &str) -> String {
+    format!("{instance}: device ")
 }
 
 /// The id of an attachment of an endpoint's datapath.

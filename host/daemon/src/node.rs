@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use netloom_api::{
     Paths,
-    types::{Adoption, AuditEntry, Endpoint, EndpointCounters, Status},
+    types::{Adoption, AuditEntry, CapabilityView, Endpoint, EndpointCounters, NodeView, Status},
 };
 use netloom_core::model::{Capabilities, Name};
 use netloom_kernel::{
@@ -184,6 +184,15 @@ impl Node {
             plugins: self.plugins(),
             adoption: self.adoption(),
         })
+    }
+
+    /// The node, and what its kernel can do.
+    pub(crate) fn view_of_node(&self) -> NodeView {
+        NodeView {
+            name: self.name.clone(),
+            kernel: self.capabilities.kernel.clone(),
+            capabilities: CapabilityView::of(&self.capabilities),
+        }
     }
 
     pub(crate) fn adoption(&self) -> Adoption {

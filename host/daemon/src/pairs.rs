@@ -32,7 +32,7 @@ pub(crate) fn check(change: &PairChange, netkit: bool, ipv6: bool, subject: &str
             .hint("only netkit pairs have them: the mode is chosen when the pair is made"));
     }
     if let Some(mtu) = change.mtu {
-        devices::check_mtu(subject, mtu, ipv6).map_err(Failure::invalid)?;
+        devices::check_mtu(subject, mtu, ipv6).map_err(Failure::device)?;
     }
     validate::segmentation_sizes(&change.end().segmentation)
         .map_err(|error| Failure::invalid(anyhow::anyhow!("{subject}: {error}")))
@@ -102,6 +102,7 @@ impl Node {
             Op::ReleaseRoutes { pair, node, endpoint, .. } => self.hold(pair, None, node, endpoint).await,
             Op::SetEnd { pair, end, to, from } => self.set_end(pair, *end, to, from.is_none()).await,
             Op::SetPolicies { pair, to, from } => self.set_policies(pair, *to, from.is_none()).await,
+            Op::SetUp { pair, to, from } => self.set_up(pair, *to, from.is_none()).await,
             Op::Refresh { endpoint, before } => self.refresh(endpoint, before.is_none()).await,
             _ => Err(Failure::conflict("this step changes no pair")),
         }
@@ -146,11 +147,11 @@ impl Node {
         };
         match (devices, found) {
             (Some(devices), Some(device)) => {
-                devices.set(device.ifindex, to).await.map_err(Failure::refused)?;
+                devices.set(device.ifindex, to).await.map_err(Failure::device)?;
                 Ok(())
             }
             _ if undoing => Ok(()),
-            _ => Err(Failure::not_found(format!("the device of \"{}\" went away meanwhile", pair.alias))),
+            _ => Err(gone_meanwhile(pair)),
         }
     }
 
@@ -158,10 +159,18 @@ impl Node {
         match self.host_end(pair).await? {
             Some(host) => {
                 let set = self.devices.set_policies(host.ifindex, to.primary, to.peer).await;
-                set.map_err(Failure::refused)
+                set.map_err(Failure::device)
             }
             None if undoing => Ok(()),
-            None => Err(Failure::not_found(format!("the device of \"{}\" went away meanwhile", pair.alias))),
+            None => Err(gone_meanwhile(pair)),
+        }
+    }
+
+    async fn set_up(&self, pair: &PairEnds, up: bool, undoing: bool) -> Result<(), Failure> {
+        match self.host_end(pair).await? {
+            Some(host) => Ok(self.devices.set_up(host.ifindex, up).await.map_err(Failure::device)?),
+            None if undoing => Ok(()),
+            None => Err(gone_meanwhile(pair)),
         }
     }
 
@@ -213,6 +222,10 @@ impl Node {
         self.store.commit(|changes| changes.put(&attachment.id, &attachment))?;
         Ok(())
     }
+}
+
+fn gone_meanwhile(pair: &PairEnds) -> Failure {
+    Failure::not_found(format!("the device of \"{}\" went away meanwhile", pair.alias))
 }
 
 async fn set_routes(

@@ -5,6 +5,7 @@
 
 mod kernel_types;
 mod netkit;
+mod sizes;
 mod sockets;
 
 use std::{collections::BTreeMap, fs};
@@ -26,12 +27,18 @@ pub async fn probe() -> Capabilities {
             (Feature::LegacyTc, links::probe_legacy_tc()),
             (Feature::SocketLb, sockets::socket_lb()),
             (Feature::SocketStorageIterator, types.has("bpf_iter_bpf_sk_storage_map")),
-            (Feature::SocketDestroyKfunc, types.has("bpf_sock_destroy")),
+            (Feature::TaskFileIterator, types.has("bpf_iter_task_file")),
+            (Feature::SocketDestroyKfunc, sockets::destroy_kfunc(&types)),
+            (Feature::ChainLimit, types.chain_limit()),
+            (Feature::CgroupLinkOrder, links::probe_cgroup_order()),
+            (Feature::AfXdp, sockets::af_xdp()),
+            (Feature::NetkitQueueLeasing, types.has("netdev_nl_queue_create_doit")),
             (Feature::ListNamespaces, list_namespaces()),
         ]
     });
-    let (netkit, destroy, blocking) = tokio::join!(netkit::probe(), sockets::destroy(), blocking);
-    let mut features: BTreeMap<Feature, Support> = netkit.into_iter().collect();
+    let (netkit, sizes, destroy, blocking) =
+        tokio::join!(netkit::probe(), sizes::probe(), sockets::destroy(), blocking);
+    let mut features: BTreeMap<Feature, Support> = netkit.into_iter().chain(sizes).collect();
     features.insert(Feature::SocketDestroy, destroy);
     match blocking {
         Ok(rest) => features.extend(rest),

@@ -26,7 +26,7 @@ pub use self::{
     error::LinkError,
     gates::{GATE_PREFIX, GateError, Gates, TURN, repin, wait_for_packets},
     link::{Link, LinkInfo, unpin},
-    probe::{probe_legacy_tc, probe_netkit_links, probe_tcx},
+    probe::{probe_cgroup_order, probe_legacy_tc, probe_netkit_links, probe_tcx},
 };
 
 /// A program of ours on a hook.

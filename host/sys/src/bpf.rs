@@ -319,6 +319,25 @@ pub fn cgroup_link(
     })
 }
 
+/// Asks to attach a cgroup program to a cgroup that is none, in front of all others or with a flag that no kernel
+/// knows: nothing is ever attached.
+///
+/// # Errors
+/// EBADF: the kernel accepted the flag, and looked for the cgroup. EINVAL: it does not know the flag.
+pub fn cgroup_link_nowhere(
+    program: BorrowedFd<'_>,
+    attach_type: AttachType,
+    before: bool,
+) -> io::Result<OwnedFd> {
+    const NO_FLAG: u32 = 1 << 31;
+    call_fd(&mut attr::LinkCreateFd {
+        program: raw(program),
+        target: u32::MAX,
+        attach_type: attach_type.0,
+        flags: if before { attr::F_BEFORE } else { NO_FLAG },
+    })
+}
+
 /// Makes a link of an iterator program, over one map's elements if its target is a map.
 ///
 /// # Errors
@@ -370,16 +389,62 @@ pub fn prog_array_set(map: BorrowedFd<'_>, index: u32, program: BorrowedFd<'_>) 
 pub fn load_next(name: &str) -> io::Result<OwnedFd> {
     const SCHED_CLS: u32 = 3;
     // r0 = -1 (TCX_NEXT, NETKIT_NEXT and TC_ACT_UNSPEC alike); exit
-    let instructions: [u64; 2] = [0xffff_ffff_0000_00b7_u64.to_le(), 0x95_u64.to_le()];
-    let license = c"Apache-2.0";
+    load(name, SCHED_CLS, None, 0, &[0xffff_ffff_0000_00b7, EXIT])
+}
+
+/// Loads a cgroup program that lets every `connect()` of an IPv4 socket be.
+///
+/// # Errors
+/// EPERM: CAP_BPF and CAP_NET_ADMIN are missing.
+pub fn load_connect(name: &str) -> io::Result<OwnedFd> {
+    const CGROUP_SOCK_ADDR: u32 = 18;
+    // r0 = 1; exit
+    load(name, CGROUP_SOCK_ADDR, Some(AttachType::CGROUP_INET4_CONNECT), 0, &[0x1_0000_00b7, EXIT])
+}
+
+/// Loads an iterator over TCP sockets that would call a kernel function with each, given the ids of the iterator and
+/// of the function in the kernel's type information. Nothing runs until somebody makes a link of it.
+///
+/// # Errors
+/// EINVAL or EACCES: the kernel does not let iterators call the function. EPERM: CAP_BPF is missing.
+pub fn load_tcp_iterator(name: &str, iterator: u32, function: u32) -> io::Result<OwnedFd> {
+    const TRACING: u32 = 26;
+    let instructions = [
+        // r1 = ctx->sk_common, the second pointer of struct bpf_iter__tcp
+        0x0008_1179,
+        // if (!r1) goto exit
+        0x0001_0115,
+        // call the function: BPF_PSEUDO_KFUNC_CALL in the source register
+        (u64::from(function) << 32) | 0x2085,
+        // r0 = 0; exit
+        0xb7,
+        EXIT,
+    ];
+    load(name, TRACING, Some(AttachType::TRACE_ITER), iterator, &instructions)
+}
+
+/// The instruction that ends a program.
+const EXIT: u64 = 0x95;
+
+/// Loads a program; `target` is the kernel function or type it is for, by its id in the kernel's type information.
+fn load(
+    name: &str,
+    kind: u32,
+    attach_type: Option<AttachType>,
+    target: u32,
+    instructions: &[u64],
+) -> io::Result<OwnedFd> {
+    let instructions: Vec<u64> = instructions.iter().map(|instruction| instruction.to_le()).collect();
+    // bpf_sock_destroy is for programs under the GPL; this one is under both.
+    let license = c"Dual BSD/GPL";
     let mut name_bytes = [0; 16];
     for (to, from) in name_bytes.iter_mut().take(15).zip(name.bytes()) {
         *to = from;
     }
     call_fd(&mut attr::ProgLoad {
-        kind: SCHED_CLS,
+        kind,
         instruction_count: instructions.len() as u32,
-        instructions: address(&instructions),
+        instructions: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
         log_level: 0,
         log_size: 0,
@@ -387,6 +452,16 @@ pub fn load_next(name: &str) -> io::Result<OwnedFd> {
         kernel_version: 0,
         flags: 0,
         name: name_bytes,
+        device: 0,
+        attach_type: attach_type.map_or(0, |attach_type| attach_type.0),
+        types: 0,
+        function_info_size: 0,
+        function_info: 0,
+        function_info_count: 0,
+        line_info_size: 0,
+        line_info: 0,
+        line_info_count: 0,
+        attach_type_id: target,
     })
 }
 

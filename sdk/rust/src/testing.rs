@@ -38,6 +38,7 @@ pub fn node() -> Node {
         netkit_headroom: true,
         socket_storage_iterator: true,
         socket_destroy: true,
+        capabilities: Vec::new(),
     }
 }
 

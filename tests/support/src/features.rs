@@ -53,7 +53,14 @@ fn available(feature: Feature) -> bool {
         Feature::SocketDestroyKfunc => has_symbol("bpf_sock_destroy"),
         Feature::SocketDestroy => has_symbol("sock_diag_destroy"),
         Feature::ListNamespaces => has_symbol("__x64_sys_listns"),
-        // Attributes leave no symbol behind: the version has to do.
+        Feature::ChainLimit => has_symbol("tcx_link_attach"),
+        Feature::TaskFileIterator => has_symbol("bpf_iter_task_file"),
+        Feature::AfXdp => has_symbol("xsk_create"),
+        // Attributes and flags leave no symbol behind: the version has to do.
+        Feature::BigTcp => release() >= (5, 19),
+        Feature::BigTcpIpv4 => release() >= (6, 3),
+        Feature::CgroupLinkOrder => release() >= (6, 17),
+        Feature::NetkitPairing => has_symbol("netkit_link_attach") && release() >= (7, 1),
         Feature::NetkitScrub => has_symbol("netkit_link_attach") && release() >= (6, 13),
         Feature::NetkitHeadroom => has_symbol("netkit_link_attach") && release() >= (6, 14),
         Feature::NetkitQueueLeasing => has_symbol("netkit_link_attach") && release() >= (7, 1),

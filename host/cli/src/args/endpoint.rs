@@ -1,6 +1,6 @@
 use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use netloom_core::model::{MacAddress, Name, NetkitPolicy, PairChange};
 
 use super::values::{label, netns, policy};
@@ -32,11 +32,16 @@ pub(crate) enum EndpointCommand {
 
 /// `netloom endpoint set`
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    group = ArgGroup::new("change").required(true).multiple(true).args([
+        "mtu", "gso_max_size", "gro_max_size", "gso_ipv4_max_size", "gro_ipv4_max_size", "policy", "peer_policy",
+    ]),
+    after_help = "\
 Examples:
   netloom endpoint set web --mtu 9000
   netloom endpoint set web --gso-max-size 196608 --gro-max-size 196608
-  netloom endpoint set web --peer-policy blackhole")]
+  netloom endpoint set web --peer-policy blackhole"
+)]
 pub(crate) struct EndpointSet {
     /// Its name
     pub(crate) name: Name,
@@ -46,7 +51,6 @@ pub(crate) struct EndpointSet {
 
 /// What can be changed of a pair.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
 pub(crate) struct PairArgs {
     /// The largest packet, in bytes
     #[arg(long, value_name = "BYTES")]
@@ -82,6 +86,7 @@ impl PairArgs {
             gro_ipv4_max_size: self.gro_ipv4_max_size,
             primary_policy: self.policy,
             peer_policy: self.peer_policy,
+            up: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use netloom_api::types::{AttachmentMode, HookPoint};
-use netloom_core::model::{NetkitPolicy, Protocol};
+use netloom_core::model::{DeviceMode, NetkitPolicy, NetkitScrub, Protocol};
 
 /// Parses `KEY=VALUE`.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
@@ -62,6 +62,21 @@ pub(super) fn mode() -> impl TypedValueParser<Value = AttachmentMode> {
     let modes = [AttachmentMode::Auto, AttachmentMode::Tcx, AttachmentMode::Tc];
     PossibleValuesParser::new(modes.map(AttachmentMode::as_str))
         .try_map(move |text| modes.into_iter().find(|mode| mode.as_str() == text).ok_or("not a mode"))
+}
+
+/// Parses a netkit scrub setting's name.
+pub(super) fn scrub() -> impl TypedValueParser<Value = NetkitScrub> {
+    PossibleValuesParser::new(["none", "default"]).map(|text| match text.as_str() {
+        "none" => NetkitScrub::None,
+        _ => NetkitScrub::Default,
+    })
+}
+
+/// Parses a device mode's name.
+pub(super) fn device_mode() -> impl TypedValueParser<Value = DeviceMode> {
+    const MODES: [DeviceMode; 3] = [DeviceMode::Netkit, DeviceMode::NetkitL2, DeviceMode::Veth];
+    PossibleValuesParser::new(MODES.map(DeviceMode::as_str))
+        .try_map(|text| MODES.into_iter().find(|mode| mode.as_str() == text).ok_or("not a device mode"))
 }
 
 /// A service's virtual address, written `VIP:PORT/PROTO`.

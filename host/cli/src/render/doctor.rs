@@ -1,6 +1,4 @@
-use netloom_api::types::{Doctor, Feature, Finding};
-
-use netloom_core::model::Support;
+use netloom_api::types::{Doctor, Finding};
 
 use super::{
     Render,
@@ -10,27 +8,24 @@ use super::{
 
 impl Render for Doctor {
     fn render(&self, wide: bool) -> String {
-        // In the order in which features are declared, which groups what belongs together.
-        let features: Vec<(Feature, &Support)> = Feature::ALL
-            .into_iter()
-            .filter_map(|feature| self.capabilities.features.get(&feature).map(|support| (feature, support)))
-            .collect();
         let capabilities = table(
-            &features,
+            &self.node.capabilities,
             wide,
             &[
-                Column::new("CAPABILITY", |(feature, _)| feature.to_string()),
+                Column::new("CAPABILITY", |c| c.feature.to_string()),
                 Column::toned(
-                    Column::new("AVAILABLE", |(_, s)| if s.available { "yes" } else { "no" }.to_owned()),
-                    |(_, s)| match s.available {
+                    Column::new("AVAILABLE", |c| if c.available { "yes" } else { "no" }.to_owned()),
+                    |c| match c.available {
                         true => Tone::Good,
                         false => Tone::Poor,
                     },
                 ),
-                Column::prose("DETAIL", |(_, s)| s.detail.clone()),
+                Column::prose("SEEN", |c| c.detail.clone()),
+                Column::prose("GOOD FOR", |c| c.purpose.clone()),
+                Column::prose("BROUGHT BY", |c| c.brought_by.clone()),
             ],
         );
-        let mut parts = vec![format!("Kernel {}", self.capabilities.kernel), capabilities, String::new()];
+        let mut parts = vec![format!("Kernel {}", self.node.kernel), capabilities, String::new()];
         if self.findings.is_empty() {
             parts.push("Nothing is wrong.".to_owned());
         } else {

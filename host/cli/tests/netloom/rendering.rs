@@ -62,6 +62,18 @@ fn endpoints() {
 }
 
 #[test]
+fn devices() {
+    let route = "GET /v1/devices";
+    lists("device-list", route, &[pair(), dummy()], &["device", "list"]);
+    details("device-show", "GET /v1/devices/uplink0", &pair(), &["device", "show", "uplink0"]);
+    let route = "GET /v1/devices/dummy0?netns=%2Frun%2Fnetns%2Fblue";
+    snapshot("device-show-single", route, &dummy(), &["device", "show", "dummy0", "--netns", "blue"]);
+    let mut lost = pair();
+    lost.peer = None;
+    snapshot("device-show-lost", "GET /v1/devices/uplink0", &lost, &["device", "show", "uplink0"]);
+}
+
+#[test]
 fn deletions() {
     details("done", "DELETE /v1/endpoints/web", &Done::default(), &["endpoint", "delete", "web"]);
 }

@@ -66,6 +66,26 @@ fn a_change_of_an_endpoint_names_what_changes_and_nothing_else() {
 }
 
 #[test]
+fn a_pair_is_asked_for_in_full() {
+    let words = "device create up0 --mode netkit-l2 --peer eth0 --peer-netns blue --address 10.0.0.2/24 \
+         --mac 02:00:00:00:00:01 --peer-mac 02:00:00:00:00:02 --mtu 9000 --policy forward --peer-policy blackhole \
+         --scrub none --peer-scrub default --headroom 64 --tailroom 32 --gso-max-size 100000 --gro-max-size 100001 \
+         --gso-ipv4-max-size 100002 --gro-ipv4-max-size 100003 --tx-queues 4 --rx-queues 2 --alias text";
+    let request = asked(&words.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(request.route, "POST /v1/devices");
+    let expected = json!({
+        "name": "up0", "mode": "netkit-l2", "peer": "eth0", "peer_netns": "/run/netns/blue",
+        "addresses": ["10.0.0.2/24"], "mac": "02:00:00:00:00:01", "peer_mac": "02:00:00:00:00:02", "mtu": 9000,
+        "primary_policy": "forward", "peer_policy": "blackhole", "scrub": "none", "peer_scrub": "default",
+        "headroom": 64, "tailroom": 32, "gso_max_size": 100_000, "gro_max_size": 100_001,
+        "gso_ipv4_max_size": 100_002, "gro_ipv4_max_size": 100_003, "tx_queues": 4, "rx_queues": 2, "alias": "text",
+    });
+    assert_eq!(request.body, expected);
+    let request = asked(&["device", "set", "up0", "--down"]);
+    assert_eq!((request.route.as_str(), &request.body["up"]), ("PATCH /v1/devices/up0", &json!(false)));
+}
+
+#[test]
 fn relative_paths_become_absolute() {
     let daemon = Answers::default().ok("POST /v1/attachments", &attach_answer()).serve();
     daemon

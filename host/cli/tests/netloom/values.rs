@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use netloom_api::types::{
-    Adoption, AttachAnswer, Attachment, AttachmentKind, BoundSocket, Capabilities, Chain, Decision,
-    DecisionStep, Device, Doctor, Endpoint, EndpointCounters, EndpointSpec, EndpointView, Fate, Feature,
-    Finding, HookPoint, Labels, Name, Outside, Owner, PluginInspection, PluginView, ReapReport, ReapedSocket,
-    Service, SocketView, Status,
+    Adoption, AttachAnswer, Attachment, AttachmentKind, BoundSocket, Capabilities, CapabilityView, Chain,
+    Decision, DecisionStep, Device, DeviceView, Doctor, Endpoint, EndpointCounters, EndpointSpec,
+    EndpointView, Fate, Feature, Finding, HookPoint, Labels, Name, NodeView, Outside, Owner, PeerView,
+    PluginInspection, PluginView, ReapReport, ReapedSocket, Service, SocketView, Status,
 };
 use netloom_core::model::{
-    Candidate, ChainEntry, DeviceMode, EndpointMode, Hook, IfIndex, LinkId, MacAddress, NetkitPolicy,
-    NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol, Revision, Segmentation, ServiceId,
-    SocketCookie, SocketState, Support,
+    Candidate, ChainEntry, DeviceMode, DeviceStats, EndpointMode, Hook, IfIndex, LinkId, MacAddress,
+    NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol, Revision,
+    Segmentation, ServiceId, SocketCookie, SocketState, Support,
 };
 
 pub(crate) fn name(text: &str) -> Name {
@@ -64,6 +64,61 @@ pub(crate) fn endpoint() -> EndpointView {
             dropped_other: 1,
         },
     }
+}
+
+/// A pair of the node's own, with its other end.
+pub(crate) fn pair() -> DeviceView {
+    let host = Device {
+        name: "uplink0".to_owned(),
+        alias: Some("netloom: device uplink0".to_owned()),
+        peer_nsid: Some(0),
+        min_mtu: 68,
+        max_mtu: 65_535,
+        state: "up".to_owned(),
+        qdisc: "noqueue".to_owned(),
+        tx_queue_length: 1_000,
+        tx_queues: 1,
+        rx_queues: 1,
+        scrub: Some(NetkitScrub::Default),
+        peer_scrub: Some(NetkitScrub::None),
+        gso_ipv4_max_size: Some(65_536),
+        gro_ipv4_max_size: Some(65_536),
+        gso_max_segs: 65_535,
+        tso_max_size: Some(524_280),
+        stats: DeviceStats { rx_packets: 12, rx_bytes: 4_096, tx_dropped: 2, ..DeviceStats::default() },
+        ..device("uplink0", DeviceMode::Netkit)
+    };
+    let peer = Device {
+        name: "eth0".to_owned(),
+        ifindex: IfIndex(2),
+        netns: netns(4_026_532_201),
+        peer_ifindex: Some(IfIndex(12)),
+        netkit_primary: Some(false),
+        ..host.clone()
+    };
+    DeviceView {
+        device: host,
+        addresses: Vec::new(),
+        owner: Some("device uplink0".to_owned()),
+        peer: Some(PeerView {
+            device: peer,
+            netns_paths: vec![PathBuf::from("/run/netns/blue")],
+            addresses: vec!["10.0.0.2/24".parse().unwrap()],
+        }),
+    }
+}
+
+/// A device of others, which is no pair, and down.
+pub(crate) fn dummy() -> DeviceView {
+    let device = Device {
+        name: "dummy0".to_owned(),
+        ifindex: IfIndex(3),
+        kind: "dummy".to_owned(),
+        mtu: 1_500,
+        mac: Some(MacAddress([2, 0, 0, 0, 0, 9])),
+        ..Device::default()
+    };
+    DeviceView { device, addresses: vec!["192.0.2.1/24".parse().unwrap()], owner: None, peer: None }
 }
 
 /// An endpoint of a virtual machine whose device is gone.
@@ -381,15 +436,20 @@ pub(crate) fn decisions() -> Vec<Decision> {
     ]
 }
 
-fn capabilities() -> Capabilities {
+fn node() -> NodeView {
     let support = |available, detail: &str| Support { available, detail: detail.to_owned() };
-    Capabilities {
+    let capabilities = Capabilities {
         kernel: "6.12.48".to_owned(),
         features: BTreeMap::from([
             (Feature::Netkit, support(true, "netkit pair created")),
             (Feature::Tcx, support(true, "tcx link created")),
             (Feature::ListNamespaces, support(false, "listns: ENOSYS")),
         ]),
+    };
+    NodeView {
+        name: "node-1".to_owned(),
+        kernel: capabilities.kernel.clone(),
+        capabilities: CapabilityView::of(&capabilities),
     }
 }
 
@@ -403,15 +463,15 @@ fn finding(severity: &str) -> Finding {
 }
 
 pub(crate) fn healthy() -> Doctor {
-    Doctor { capabilities: capabilities(), findings: Vec::new() }
+    Doctor { node: node(), findings: Vec::new() }
 }
 
 pub(crate) fn warned() -> Doctor {
-    Doctor { capabilities: capabilities(), findings: vec![finding("warning")] }
+    Doctor { node: node(), findings: vec![finding("warning")] }
 }
 
 pub(crate) fn ill() -> Doctor {
-    Doctor { capabilities: capabilities(), findings: vec![finding("error"), finding("note")] }
+    Doctor { node: node(), findings: vec![finding("error"), finding("note")] }
 }
 
 pub(crate) fn status() -> Status {

@@ -187,6 +187,8 @@ pub struct PairChange {
     pub primary_policy: Option<NetkitPolicy>,
     /// netkit: from the endpoint.
     pub peer_policy: Option<NetkitPolicy>,
+    /// Administratively up, the node's end; not of an endpoint's pair, which would lose its routes.
+    pub up: Option<bool>,
 }
 
 impl PairChange {

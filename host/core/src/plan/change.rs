@@ -74,6 +74,9 @@ impl Plan {
                 ops.push(Op::SetPolicies { pair: pair.ends.clone(), to, from: Some(from) });
             }
         }
+        if let Some(to) = change.up.filter(|up| *up != pair.host.up) {
+            ops.push(Op::SetUp { pair: pair.ends.clone(), to, from: Some(pair.host.up) });
+        }
         Self { what, ops, recovery: Recovery::Undo }
     }
 }

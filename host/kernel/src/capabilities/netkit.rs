@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(super) async fn probe() -> Vec<(Feature, Support)> {
-    let all = [Feature::Netkit, Feature::NetkitScrub, Feature::NetkitHeadroom, Feature::NetkitQueueLeasing];
+    let all = [Feature::Netkit, Feature::NetkitScrub, Feature::NetkitHeadroom, Feature::NetkitPairing];
     match attributes().await {
         Ok(found) => found,
         Err(error) => {
@@ -41,16 +41,16 @@ async fn attributes() -> Result<Vec<(Feature, Support)>, DeviceError> {
         ),
         Err(error) => (missing(chain(&error)), missing(chain(&error))),
     };
-    let leasing = if plain.1 {
-        there("single devices, for which queues are leased, are known")
+    let pairing = if plain.1 {
+        there("the kernel reports whether a device is single or a pair")
     } else {
-        missing("the kernel does not report whether a device is single or a pair (Linux 7.1)")
+        missing("the kernel does not report whether a device is single or a pair")
     };
     Ok(vec![
         (Feature::Netkit, there("a netkit pair was created")),
         (Feature::NetkitScrub, scrub),
         (Feature::NetkitHeadroom, headroom),
-        (Feature::NetkitQueueLeasing, leasing),
+        (Feature::NetkitPairing, pairing),
     ])
 }
 

@@ -8,7 +8,7 @@ use netloom_sys::{
     diag::{DiagSocket, SocketId, Transport},
 };
 
-use super::{chain, missing, there};
+use super::{chain, kernel_types::KernelTypes, missing, there};
 use crate::{devices::Devices, mounts, netns::Netns};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -33,6 +33,30 @@ pub(super) fn socket_lb() -> Support {
     match hooks() {
         Ok(()) => there(format!("cgroup2 is mounted on {}, and has the hooks", cgroup.display())),
         Err(error) => missing(format!("cgroup2 on {}: BPF_PROG_QUERY: {error}", cgroup.display())),
+    }
+}
+
+/// Loads an iterator that would destroy each TCP socket; it is never run.
+pub(super) fn destroy_kfunc(types: &KernelTypes) -> Support {
+    const FUNCTION: &str = "bpf_sock_destroy";
+    let seen = types.has(FUNCTION);
+    let (Some(iterator), Some(function)) = (types.function("bpf_iter_tcp"), types.function(FUNCTION)) else {
+        return Support { available: false, ..seen };
+    };
+    match bpf::load_tcp_iterator("netloom_probe", iterator, function) {
+        Ok(_) => there("an iterator that calls it was loaded"),
+        Err(error) => {
+            missing(format!("{}, but BPF_PROG_LOAD of an iterator that calls it: {error}", seen.detail))
+        }
+    }
+}
+
+/// Opens an AF_XDP socket.
+pub(super) fn af_xdp() -> Support {
+    use rustix::net::{AddressFamily, SocketType, socket};
+    match socket(AddressFamily::XDP, SocketType::RAW, None) {
+        Ok(_) => there("an AF_XDP socket was opened"),
+        Err(error) => missing(format!("socket(AF_XDP): {error}")),
     }
 }
 

@@ -34,7 +34,17 @@ fn asked<T: PartialEq + Debug>(
     found: &Option<T>,
     needs: &'static str,
 ) -> Result<(), DeviceError> {
-    if wanted.is_some() { equal(device, attribute, wanted, found, needs) } else { Ok(()) }
+    match (wanted, found) {
+        (None, _) => Ok(()),
+        (Some(wanted), Some(found)) => equal(device, attribute, wanted, found, needs),
+        (Some(wanted), None) => Err(DeviceError::Ignored {
+            device: device.to_owned(),
+            attribute,
+            wanted: format!("{wanted:?}"),
+            found: "nothing".to_owned(),
+            needs,
+        }),
+    }
 }
 
 pub(super) fn segmentation(device: &Device, wanted: &Segmentation) -> Result<(), DeviceError> {
@@ -55,7 +65,7 @@ pub(super) fn settings(device: &Device, wanted: &EndSettings) -> Result<(), Devi
 /// What both ends have in common.
 pub(super) fn end(device: &Device, spec: &PairSpec) -> Result<(), DeviceError> {
     let name = &device.name;
-    equal(name, "mode", &Some(spec.mode), &device.mode, "Linux 6.7 for netkit")?;
+    asked(name, "mode", &Some(spec.mode), &device.mode, "Linux 6.7 for netkit")?;
     equal(name, "mtu", &spec.mtu, &device.mtu, "a smaller value")?;
     equal(name, "up", &true, &device.up, "a working driver")?;
     let alias = (!spec.alias.is_empty()).then(|| spec.alias.clone());
@@ -72,8 +82,8 @@ pub(super) fn end(device: &Device, spec: &PairSpec) -> Result<(), DeviceError> {
 pub(super) fn netkit(name: &str, details: Option<NetkitDetails>, spec: &PairSpec) -> Result<(), DeviceError> {
     let found = details.unwrap_or_default();
     equal(name, "primary", &true, &found.primary, "Linux 6.7")?;
-    equal(name, "policy", &Some(spec.primary_policy), &found.policy, "Linux 6.7")?;
-    equal(name, "peer policy", &Some(spec.peer_policy), &found.peer_policy, "Linux 6.7")?;
+    asked(name, "policy", &Some(spec.primary_policy), &found.policy, "Linux 6.7")?;
+    asked(name, "peer policy", &Some(spec.peer_policy), &found.peer_policy, "Linux 6.7")?;
     asked(name, "scrub", &spec.scrub, &found.scrub, "Linux 6.13")?;
     asked(name, "peer scrub", &spec.peer_scrub, &found.peer_scrub, "Linux 6.13")?;
     asked(name, "headroom", &spec.headroom, &found.headroom, "Linux 6.14")?;

@@ -47,6 +47,31 @@ pub fn probe_legacy_tc() -> Support {
     }
 }
 
+/// Whether cgroup links take positions. Nothing is attached: the kernel says that the cgroup is none, or before that
+/// it does not know the flag.
+#[must_use]
+pub fn probe_cgroup_order() -> Support {
+    let program = match bpf::load_connect("netloom_probe") {
+        Ok(program) => program,
+        Err(error) => return Support { available: false, detail: format!("BPF_PROG_LOAD: {error}") },
+    };
+    let errno = |before| {
+        let hook = AttachType::CGROUP_INET4_CONNECT;
+        bpf::cgroup_link_nowhere(program.as_fd(), hook, before).err().and_then(|error| error.raw_os_error())
+    };
+    match (errno(true), errno(false)) {
+        (Some(libc::EBADF), Some(libc::EINVAL)) => {
+            there("BPF_LINK_CREATE knows positions, and asks for a cgroup")
+        }
+        (before, unknown) => Support {
+            available: false,
+            detail: format!(
+                "BPF_LINK_CREATE: error {before:?} to a position, {unknown:?} to an unknown flag"
+            ),
+        },
+    }
+}
+
 /// The probe for a hook point of links.
 pub(super) fn of(point: HookPoint) -> Support {
     if point.is_netkit() { probe_netkit_links() } else { probe_tcx() }

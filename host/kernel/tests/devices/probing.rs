@@ -31,6 +31,10 @@ async fn every_feature_is_probed_with_a_reason() {
         "every kernel has clsact: {}",
         capabilities.features[&Feature::LegacyTc].detail
     );
+    // The chain that a tcx hook keeps is there with it, and has had one size ever since.
+    assert_eq!(has(Feature::Tcx), has(Feature::ChainLimit));
+    let limit = &capabilities.features[&Feature::ChainLimit].detail;
+    assert!(!has(Feature::ChainLimit) || limit.starts_with("63 programs"), "{limit}");
     let socket_lb = &capabilities.features[&Feature::SocketLb];
     assert_eq!(socket_lb.available, mounts::cgroup2_mount().is_some(), "{}", socket_lb.detail);
 }

@@ -9,9 +9,9 @@ use ipnet::IpNet;
 use netloom_core::{
     answer::{Answer, RawMode, RawPlacement, RawReapPlan},
     model::{
-        AttachmentKind, Backend, BoundSocket, Candidate, Chain, ChainEntry, DeviceMode, Feature, Hook,
-        HookPoint, Labels, MacAddress, NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId, Protocol, ReapAction,
-        ReapEvent, ReapReason, SocketState,
+        AttachmentKind, Backend, BoundSocket, Candidate, Capabilities, Chain, ChainEntry, DeviceMode,
+        Feature, Hook, HookPoint, Labels, MacAddress, NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId,
+        Protocol, ReapAction, ReapEvent, ReapReason, SocketState,
     },
 };
 
@@ -136,7 +136,15 @@ pub(crate) fn node(facts: NodeFacts<'_>) -> wit::Node {
         netkit_headroom: has(Feature::NetkitHeadroom),
         socket_storage_iterator: has(Feature::SocketStorageIterator),
         socket_destroy: has(Feature::SocketDestroy),
+        capabilities: available(facts.capabilities),
     }
+}
+
+fn available(capabilities: &Capabilities) -> Vec<String> {
+    let available = capabilities.features.iter().filter(|(_, support)| support.available);
+    let mut names: Vec<String> = available.map(|(feature, _)| feature.to_string()).collect();
+    names.sort();
+    names
 }
 
 fn hook(hook: &Hook) -> wit::Hook {

@@ -89,7 +89,7 @@ command!(MapById = 14, 12 bytes { id: u32, next: u32, open_flags: u32 });
 
 command!(BtfById = 19, 12 bytes { id: u32, next: u32, open_flags: u32 });
 
-command!(ProgLoad = 5, 64 bytes {
+command!(ProgLoad = 5, 112 bytes {
     kind: u32,
     instruction_count: u32,
     instructions: u64,
@@ -100,6 +100,16 @@ command!(ProgLoad = 5, 64 bytes {
     kernel_version: u32,
     flags: u32,
     name: [u8; 16],
+    device: u32,
+    attach_type: u32,
+    types: u32,
+    function_info_size: u32,
+    function_info: u64,
+    function_info_count: u32,
+    line_info_size: u32,
+    line_info: u64,
+    line_info_count: u32,
+    attach_type_id: u32,
 });
 
 command!(Object = 6, 16 bytes { path: u64, fd: u32, flags: u32 });

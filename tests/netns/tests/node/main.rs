@@ -5,6 +5,7 @@
 mod attachments;
 mod changes;
 mod crashes;
+mod devices;
 mod endpoints;
 mod grants;
 mod moves;

@@ -98,6 +98,7 @@ fn a_node_shows_what_was_probed_and_nothing_else() {
     assert_eq!((seen.name.as_str(), seen.kernel.as_str()), ("n1", "6.12"));
     assert!(seen.tcx);
     assert!(!seen.netkit && !seen.tc && !seen.socket_destroy && !seen.netkit_scrub);
+    assert_eq!(seen.capabilities, ["tcx"]);
 }
 
 #[test]

@@ -1,0 +1,299 @@
+//! Devices of the node's own: pairs that are no endpoint's, and a look at any device in any namespace.
+
+use std::path::{Path, PathBuf};
+
+use netloom_api::types::{DeviceRequest, DeviceView, Done, PeerView};
+use netloom_core::{
+    model::{
+        Attachment, Device, Endpoint, IfIndex, MacAddress, NetkitPolicy, NetnsId, PairChange, PairSpec,
+        Segmentation,
+    },
+    plan::{PairEnds, Plan},
+    validate,
+};
+use netloom_kernel::{
+    devices::{Devices, Pair},
+    netns::Netns,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failure::Failure,
+    naming,
+    node::Node,
+    pairs,
+    store::{Changes, Record},
+};
+
+/// An alias has at most 255 bytes, part of which says whose device it is.
+const MAX_ALIAS: usize = 160;
+
+/// A pair that somebody asked for, by the name of the node's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PairRecord {
+    pub(crate) spec: PairSpec,
+    /// A path of the other end's namespace.
+    pub(crate) netns: PathBuf,
+    /// What that namespace is.
+    pub(crate) netns_id: NetnsId,
+    pub(crate) host_ifindex: IfIndex,
+    pub(crate) peer_ifindex: IfIndex,
+}
+impl Record for PairRecord {
+    const TABLE: &'static str = "devices";
+}
+
+impl PairRecord {
+    fn ends(&self) -> PairEnds {
+        PairEnds {
+            host: self.host_ifindex,
+            alias: self.spec.alias.clone(),
+            netns: self.netns.clone(),
+            netns_id: self.netns_id,
+            peer: self.peer_ifindex,
+        }
+    }
+}
+
+impl Node {
+    /// Every device of a namespace, the node's own if none is named.
+    pub(crate) async fn list_devices(&self, netns: Option<&Path>) -> Result<Vec<DeviceView>, Failure> {
+        let devices = self.open_devices(netns)?;
+        let mut views = Vec::new();
+        for device in devices.list().await? {
+            views.push(self.device_view(&devices, device).await?);
+        }
+        Ok(views)
+    }
+
+    /// One device, with the other end of its pair in whatever namespace it is.
+    pub(crate) async fn show_device(&self, name: &str, netns: Option<&Path>) -> Result<DeviceView, Failure> {
+        let devices = self.open_devices(netns)?;
+        let device = devices.get(name).await?.ok_or_else(|| {
+            let place =
+                netns.map_or_else(|| "on the node".to_owned(), |path| format!("in {}", path.display()));
+            let recorded = netns.is_none() && matches!(self.store.get::<PairRecord>(name), Ok(Some(_)));
+            let missing = Failure::not_found(format!("there is no device {name} {place}"));
+            missing.hint(if recorded {
+                format!("it was one of Netloom's, and somebody deleted it: netloom device delete {name}")
+            } else {
+                "see `netloom device list`".to_owned()
+            })
+        })?;
+        let peer = devices.peer(&device).await?;
+        let mut view = self.device_view(&devices, device).await?;
+        if let Some(peer) = peer {
+            let addresses = peer.devices.addresses(peer.device.ifindex).await?;
+            view.peer = Some(PeerView { device: peer.device, netns_paths: peer.names, addresses });
+        }
+        Ok(view)
+    }
+
+    /// Creates a pair, with its other end in the namespace asked for: whole, or not at all.
+    pub(crate) async fn create_device(&self, request: DeviceRequest) -> Result<DeviceView, Failure> {
+        let name = request.name.clone();
+        let netns = match &request.peer_netns {
+            None => self.netns.clone(),
+            Some(path) => open(path)?,
+        };
+        // A path that names the node's own namespace to every process.
+        let path = request.peer_netns.clone().unwrap_or_else(|| PathBuf::from("/proc/1/ns/net"));
+        let path = match Netns::open(&path) {
+            Ok(opened) if opened == netns => path,
+            _ => PathBuf::from(format!("/proc/{}/ns/net", std::process::id())),
+        };
+        let spec = self.pair_spec(request)?;
+        let _guard = self.locks.netns(netns.id()).await;
+        if self.store.get::<PairRecord>(&name)?.is_some() && self.devices.get(&name).await?.is_some() {
+            return Err(Failure::conflict(format!("Netloom has a device {name} already"))
+                .hint("delete it first, or choose another name"));
+        }
+        let plan = Plan::create_device(path.clone(), spec.clone());
+        let journal = self.begin(&plan)?;
+        let netns_id = netns.id();
+        self.execute(plan, journal, |progress, changes: &Changes| {
+            let made = |end: fn(&Pair) -> &Device| progress.pair.as_ref().map(|pair| end(pair).ifindex);
+            let record = PairRecord {
+                spec,
+                netns: path,
+                netns_id,
+                host_ifindex: made(|pair| &pair.host).unwrap_or_default(),
+                peer_ifindex: made(|pair| &pair.peer).unwrap_or_default(),
+            };
+            changes.put(&name, &record)
+        })
+        .await
+        .map_err(|failure| failure.context(format!("device {name} was not created")))?;
+        self.show_device(&name, None).await
+    }
+
+    /// Changes a pair of Netloom's that is no endpoint's: both ends, or none.
+    pub(crate) async fn change_pair(&self, name: &str, change: PairChange) -> Result<DeviceView, Failure> {
+        let subject = format!("device {name}");
+        let _guard = self.locks.netns(self.pair_record(name).await?.netns_id).await;
+        let record = self.pair_record(name).await?;
+        let ipv6 = record.spec.addresses.iter().any(|address| address.addr().is_ipv6());
+        pairs::check(&change, record.spec.mode.is_netkit(), ipv6, &subject)?;
+        let context = format!("{subject} was not changed");
+        let state = self.pair_state(record.ends(), None).await.map_err(|failure| {
+            failure.context(context.clone()).hint(format!("netloom device delete {name} forgets it"))
+        })?;
+        let mut changed = record;
+        let spec = &mut changed.spec;
+        spec.mtu = change.mtu.unwrap_or(spec.mtu);
+        spec.segmentation = change.end().segmentation.or(spec.segmentation);
+        spec.primary_policy = change.primary_policy.unwrap_or(spec.primary_policy);
+        spec.peer_policy = change.peer_policy.unwrap_or(spec.peer_policy);
+        let plan = Plan::change_pair(format!("change {subject}"), &state, &change);
+        let journal = self.begin(&plan)?;
+        self.execute(plan, journal, |_, changes: &Changes| changes.put(name, &changed))
+            .await
+            .map_err(|failure| failure.context(context))?;
+        self.show_device(name, None).await
+    }
+
+    /// Deletes a pair of Netloom's that is no endpoint's, with what is attached to it. One that is gone already is no
+    /// error.
+    pub(crate) async fn delete_device_pair(&self, name: &str) -> Result<Done, Failure> {
+        let _guard = self.locks.netns(self.pair_record(name).await?.netns_id).await;
+        let record = self.pair_record(name).await?;
+        Ok(Done { warnings: self.remove_pair(name, &record).await? })
+    }
+
+    /// Removes a pair and its record: what could not be cleaned up.
+    pub(crate) async fn remove_pair(&self, name: &str, record: &PairRecord) -> Result<Vec<String>, Failure> {
+        let mut attachments = self.attachments()?;
+        attachments.retain(|attachment| {
+            attachment.netns.is_none() && attachment.hook.ifindex == record.host_ifindex
+        });
+        let plan = Plan::delete_device(name, &record.spec.alias, &attachments);
+        let journal = self.begin(&plan)?;
+        self.finish(plan, journal, |changes| {
+            for attachment in &attachments {
+                changes.remove::<Attachment>(&attachment.id)?;
+            }
+            changes.remove::<PairRecord>(name)
+        })
+        .await
+    }
+
+    /// The pairs that are still there, and the names of those that are not: their records are dropped.
+    pub(crate) async fn adopt_pairs(&self) -> Result<Vec<String>, Failure> {
+        let mut dropped = Vec::new();
+        for (name, mut record) in self.store.all::<PairRecord>()? {
+            let device = self.devices.get(&name).await?;
+            match device.filter(|device| device.alias.as_deref() == Some(&record.spec.alias)) {
+                Some(device) if device.ifindex == record.host_ifindex => {}
+                Some(device) => {
+                    record.host_ifindex = device.ifindex;
+                    record.peer_ifindex = device.peer_ifindex.unwrap_or_default();
+                    self.store.commit(|changes| changes.put(&name, &record))?;
+                }
+                None => {
+                    for warning in self.remove_pair(&name, &record).await? {
+                        tracing::warn!(device = name, "{warning}");
+                    }
+                    dropped.push(format!("device {name}: it is gone"));
+                }
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// The record of a pair; an error that says whose device it is if it is another's.
+    async fn pair_record(&self, name: &str) -> Result<PairRecord, Failure> {
+        if let Some(record) = self.store.get::<PairRecord>(name)? {
+            return Ok(record);
+        }
+        let endpoints = self.store.all::<Endpoint>()?;
+        if let Some((owner, _)) = endpoints.iter().find(|(_, endpoint)| endpoint.host_interface == name) {
+            return Err(Failure::conflict(format!("the device {name} belongs to endpoint {owner}"))
+                .hint(format!("use `netloom endpoint set {owner}` or `netloom endpoint delete {owner}`")));
+        }
+        Err(match self.devices.get(name).await? {
+            Some(_) => Failure::conflict(format!("the device {name} is not one that Netloom made"))
+                .hint("use `ip link` for devices of others"),
+            None => Failure::not_found(format!("there is no device {name} on the node"))
+                .hint("see `netloom device list`"),
+        })
+    }
+
+    async fn device_view(&self, devices: &Devices, device: Device) -> Result<DeviceView, Failure> {
+        let addresses = devices.addresses(device.ifindex).await?;
+        let owner = self.owner(&device)?;
+        Ok(DeviceView { device, addresses, owner, peer: None })
+    }
+
+    /// Whose device it is, if it is one of Netloom's: of either end.
+    fn owner(&self, device: &Device) -> Result<Option<String>, Failure> {
+        let here = device.netns == self.netns.id();
+        for (name, endpoint) in self.store.all::<Endpoint>()? {
+            let host = here && endpoint.host_ifindex == device.ifindex;
+            if host || (endpoint.netns == device.netns && endpoint.peer_ifindex == device.ifindex) {
+                return Ok(Some(format!("endpoint {name}")));
+            }
+        }
+        for (name, record) in self.store.all::<PairRecord>()? {
+            let host = here && record.host_ifindex == device.ifindex;
+            if host || (record.netns_id == device.netns && record.peer_ifindex == device.ifindex) {
+                return Ok(Some(format!("device {name}")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn open_devices(&self, netns: Option<&Path>) -> Result<Devices, Failure> {
+        match netns {
+            None => Ok(self.devices.clone()),
+            Some(path) => Ok(Devices::open(&open(path)?)?),
+        }
+    }
+
+    fn pair_spec(&self, request: DeviceRequest) -> Result<PairSpec, Failure> {
+        let text = request.alias.unwrap_or_default();
+        if text.len() > MAX_ALIAS || text.contains(char::is_control) {
+            return Err(Failure::invalid(anyhow::anyhow!(
+                "an alias has at most {MAX_ALIAS} bytes, in one line"
+            )));
+        }
+        let segmentation = Segmentation {
+            gso_max_size: request.gso_max_size,
+            gro_max_size: request.gro_max_size,
+            gso_ipv4_max_size: request.gso_ipv4_max_size,
+            gro_ipv4_max_size: request.gro_ipv4_max_size,
+        };
+        validate::segmentation_sizes(&segmentation).map_err(Failure::invalid)?;
+        if !request.mode.is_netkit() && (request.primary_policy.is_some() || request.peer_policy.is_some()) {
+            return Err(Failure::invalid(anyhow::anyhow!("a veth pair has no default policies"))
+                .hint("leave the policies out, or make a netkit pair"));
+        }
+        let mac = |asked: Option<MacAddress>, host| {
+            asked.or_else(|| {
+                request.mode.has_mac().then(|| naming::device_mac(&self.instance, &request.name, host))
+            })
+        };
+        Ok(PairSpec {
+            host_mac: mac(request.mac, true),
+            peer_mac: mac(request.peer_mac, false),
+            addresses: request.addresses,
+            mtu: request.mtu.unwrap_or(self.config.endpoints.mtu),
+            primary_policy: request.primary_policy.unwrap_or(NetkitPolicy::Forward),
+            peer_policy: request.peer_policy.unwrap_or(NetkitPolicy::Forward),
+            scrub: request.scrub,
+            peer_scrub: request.peer_scrub,
+            headroom: request.headroom,
+            tailroom: request.tailroom,
+            segmentation,
+            tx_queues: request.tx_queues,
+            rx_queues: request.rx_queues,
+            alias: naming::device_alias(&self.instance, &request.name, &text),
+            ..PairSpec::plain(request.mode, &request.name, request.peer)
+        })
+    }
+}
+
+fn open(path: &Path) -> Result<Netns, Failure> {
+    Netns::open(path).map_err(|error| {
+        Failure::invalid(error).hint("name a network namespace, such as /run/netns/NAME or /proc/PID/ns/net")
+    })
+}
