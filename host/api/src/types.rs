@@ -35,6 +35,12 @@
 //! | `POST /v1/plugins/inspect` | [`PluginLoad`] | [`PluginInspection`] |
 //! | `GET /v1/plugins/{name}` | | [`PluginView`] |
 //! | `DELETE /v1/plugins/{name}` | | [`Done`] |
+//! | `POST /v1/plugins/{name}/reload` | [`ReloadRequest`] | [`ReloadReport`] |
+//! | `POST /v1/plugins/{name}/rollback` | [`RollbackRequest`] | [`ReloadReport`] |
+//! | `GET /v1/plugins/{name}/versions` | | `[PluginVersion]`, newest last |
+//! | `POST /v1/plugins/{name}/trial` | | [`PluginView`]: the version that is tried out serves from now on |
+//! | `DELETE /v1/plugins/{name}/trial` | | [`PluginView`]: it is dropped |
+//! | `GET /v1/recordings` | | the last decisions as `netloom plugin replay` takes them |
 //! | `GET /v1/decisions` | | `[Decision]`, newest last |
 //! | `GET /v1/audit` | | `[AuditEntry]`, newest last |
 //! | `GET /metrics` | | OpenMetrics text |
@@ -377,6 +383,9 @@ pub struct PluginLoad {
     /// What it may use, where that differs from the configuration's.
     #[serde(default)]
     pub limits: PluginLimits,
+    /// Reload it when its file changes.
+    #[serde(default)]
+    pub watch: bool,
 }
 
 /// What one plugin may use; what is none is as for every plugin.
@@ -437,6 +446,88 @@ pub struct PluginView {
     /// What it may import beside what every plugin has.
     #[serde(default)]
     pub grants: Grants,
+    /// The version that is tried out beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialView>,
+}
+
+/// A version that is tried out beside the one that serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialView {
+    /// The SHA-256 of its component, hexadecimal.
+    pub digest: String,
+    /// `shadow` (asked and compared, never acted on), or `canary 10%` (decides that share).
+    pub mode: String,
+    /// Questions it was asked.
+    pub asked: u64,
+    /// Of those, how many it answered otherwise; known of a shadow alone.
+    pub differed: u64,
+    /// Of those, how many it failed on.
+    pub failed: u64,
+    /// The last difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<AnswerDifference>,
+}
+
+/// A question that two versions answer differently.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerDifference {
+    /// What is asked, in a line.
+    pub subject: String,
+    /// What the serving version says.
+    pub serving: serde_json::Value,
+    /// What the other says.
+    pub tried: serde_json::Value,
+}
+
+/// A new version of a loaded plugin.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReloadRequest {
+    /// The component, read by the daemon; the file it was loaded from if none.
+    pub path: Option<PathBuf>,
+    /// Ask both versions about the node as it is, show the differences, and change nothing.
+    pub dry_run: bool,
+    /// Try it out without acting on it.
+    pub shadow: bool,
+    /// Let it decide this share, in percent: 1 to 99.
+    pub canary: Option<u8>,
+}
+
+/// A version to go back to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// The start of its digest; the one before the serving version if none.
+    pub digest: Option<String>,
+}
+
+/// What became of a new version.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// The plugin as it is now.
+    pub plugin: PluginView,
+    /// The digest of the version asked about.
+    pub digest: String,
+    /// `serving`, `trial`, `unchanged` (it was serving already), `dry run`.
+    pub outcome: String,
+    /// Questions about the node as it is that both versions were asked.
+    pub compared: usize,
+    /// Those that they answer differently.
+    pub differences: Vec<AnswerDifference>,
+}
+
+/// A version that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginVersion {
+    /// The SHA-256 of its component, hexadecimal.
+    pub digest: String,
+    /// The file it came from.
+    pub path: PathBuf,
+    /// Milliseconds since the epoch.
+    pub loaded_ms: u64,
+    /// Whether it serves.
+    pub serving: bool,
 }
 
 /// What a component is, without loading it as a plugin.

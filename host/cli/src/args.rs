@@ -17,7 +17,7 @@ pub(crate) use self::{
     attachment::{AttachArgs, AttachmentCommand, ChainCommand, ChainRebalance, ChainShow},
     device::{DeviceCommand, DeviceCreate, DeviceSet},
     endpoint::{EndpointAdd, EndpointCommand, EndpointSet},
-    plugin::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs},
+    plugin::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs, ToolArgs},
     service::{BackendCommand, ReapArgs, ServiceCommand, SocketsCommand},
 };
 

@@ -60,6 +60,14 @@ pub(crate) enum Failure {
         /// Why, and where.
         reason: String,
     },
+    /// The tool of plugin authors is not there.
+    #[error("cannot start {}: {source}", program.display())]
+    Tool {
+        /// What was to be started.
+        program: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A limit that there is not.
     #[error("the plugin's limits are not understood: {0}")]
     Limits(String),
@@ -83,6 +91,9 @@ impl Failure {
             }
             Self::ParseGrants { .. } => {
                 Some("every kind of object has to be named, as in: [links] interfaces = [\"*\"]")
+            }
+            Self::Tool { .. } => {
+                Some("netloom-plugin comes with Netloom: put it beside netloom, or on the PATH")
             }
             Self::UnknownService(_) => Some("`netloom service list` shows the services there are"),
             _ => None,

@@ -13,9 +13,10 @@ use axum::{
 use netloom_api::types::{
     AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendRequest, Chain, Decision, DeviceRequest,
     DeviceView, Doctor, Done, EndpointSpec, EndpointView, MigrateRequest, Name, NodeView, PairChange,
-    PluginInspection, PluginLoad, PluginView, ReapReport, ReapRequest, RebalanceRequest, Rebalanced, Service,
-    SocketView, Status, UpdateRequest,
+    PluginInspection, PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest,
+    Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, SocketView, Status, UpdateRequest,
 };
+use netloom_runtime::Recording;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{failure::Failure, node::Node};
@@ -50,6 +51,11 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/plugins", get(plugins).post(load_plugin))
         .route("/v1/plugins/inspect", post(inspect_plugin))
         .route("/v1/plugins/{name}", get(plugin).delete(unload_plugin))
+        .route("/v1/plugins/{name}/reload", post(reload_plugin))
+        .route("/v1/plugins/{name}/rollback", post(rollback_plugin))
+        .route("/v1/plugins/{name}/versions", get(plugin_versions))
+        .route("/v1/plugins/{name}/trial", post(promote_plugin).delete(abandon_trial))
+        .route("/v1/recordings", get(recordings))
         .route("/v1/decisions", get(decisions))
         .route("/v1/audit", get(audit))
         .route("/metrics", get(metrics))
@@ -236,6 +242,34 @@ async fn plugin(State(node): Shared, Path(text): Path<String>) -> Answer<PluginV
 async fn unload_plugin(State(node): Shared, Path(text): Path<String>) -> Answer<Done> {
     let name = name(&text)?;
     to_the_end(async move { node.unload_plugin(&name).await }).await
+}
+
+async fn reload_plugin(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<ReloadReport> {
+    let (name, request) = (name(&text)?, parse::<ReloadRequest>(&body)?);
+    to_the_end(async move { node.reload_plugin(&name, request).await }).await
+}
+
+async fn rollback_plugin(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<ReloadReport> {
+    let (name, request) = (name(&text)?, parse::<RollbackRequest>(&body)?);
+    to_the_end(async move { node.rollback_plugin(&name, request).await }).await
+}
+
+async fn plugin_versions(State(node): Shared, Path(text): Path<String>) -> Answer<Vec<PluginVersion>> {
+    Ok(Json(node.plugin_versions(&name(&text)?)?))
+}
+
+async fn promote_plugin(State(node): Shared, Path(text): Path<String>) -> Answer<PluginView> {
+    let name = name(&text)?;
+    to_the_end(async move { node.promote_plugin(&name).await }).await
+}
+
+async fn abandon_trial(State(node): Shared, Path(text): Path<String>) -> Answer<PluginView> {
+    let name = name(&text)?;
+    to_the_end(async move { node.abandon_trial(&name).await }).await
+}
+
+async fn recordings(State(node): Shared) -> Json<Vec<Recording>> {
+    Json(node.policy.recordings.all())
 }
 
 async fn decisions(State(node): Shared) -> Json<Vec<Decision>> {

@@ -143,6 +143,9 @@ pub(crate) struct Load {
     pub(crate) grants: Grants,
     #[serde(default)]
     pub(crate) limits: PluginLimits,
+    /// Reload it when its file changes.
+    #[serde(default)]
+    pub(crate) watch: bool,
 }
 
 impl Default for Log {

@@ -6,28 +6,25 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-const KEPT: usize = 1_000;
-
 /// A bounded record, oldest first.
-pub(crate) struct Kept<T>(Mutex<(u64, VecDeque<T>)>);
+pub(crate) struct Kept<T, const MOST: usize = 1_000>(Mutex<(u64, VecDeque<T>)>);
 
-impl<T> Default for Kept<T> {
+impl<T, const MOST: usize> Default for Kept<T, MOST> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Clone> Kept<T> {
+impl<T: Clone, const MOST: usize> Kept<T, MOST> {
     /// Adds what is made of its number and the time in milliseconds since the epoch.
     pub(crate) fn add(&self, make: impl FnOnce(u64, u64) -> T) {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+        let time_ms = now_ms();
         // A panic between two changes of a log leaves a log: what is there is still true.
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (sequence, items) = &mut *kept;
         *sequence += 1;
         let item = make(*sequence, time_ms);
-        if items.len() == KEPT {
+        if items.len() == MOST {
             items.pop_front();
         }
         items.push_back(item);
@@ -39,18 +36,24 @@ impl<T: Clone> Kept<T> {
     }
 }
 
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_the_last_thousand_are_kept() {
-        let kept = Kept::default();
-        for _ in 0..=KEPT {
+    fn only_the_last_are_kept() {
+        let kept = Kept::<_, 10>::default();
+        for _ in 0..=10 {
             kept.add(|number, _| number);
         }
         let all = kept.all();
-        assert_eq!(all.len(), KEPT);
-        assert_eq!((all.first(), all.last()), (Some(&2), Some(&(KEPT as u64 + 1))));
+        assert_eq!(all.len(), 10);
+        assert_eq!((all.first(), all.last()), (Some(&2), Some(&11)));
     }
 }

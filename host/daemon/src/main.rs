@@ -27,6 +27,7 @@ mod plugins;
 mod policy;
 mod reap;
 mod rebalance;
+mod reload;
 mod relocation;
 mod services;
 mod store;

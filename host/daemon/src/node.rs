@@ -1,6 +1,7 @@
 //! The node: everything a request needs, opened once at start.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
     time::Instant,
@@ -9,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use netloom_api::{
     Paths,
-    types::{Adoption, AuditEntry, CapabilityView, Endpoint, EndpointCounters, NodeView, Status},
+    types::{Adoption, AuditEntry, CapabilityView, Endpoint, EndpointCounters, NodeView, PluginLoad, Status},
 };
 use netloom_core::model::{Capabilities, Name};
 use netloom_kernel::{
@@ -21,6 +22,7 @@ use netloom_kernel::{
     sockets::{Sockets, Ways},
 };
 use netloom_runtime::{HostConfig, Limits, Metric, Operations, PluginHost, PluginMetrics};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
     config::Config, failure::Failure, kept::Kept, kv::PluginData, locks::Locks, metrics::Metrics,
@@ -46,6 +48,8 @@ pub(crate) struct Node {
     /// What plugins did to the node, or tried to.
     pub(crate) audit_trail: Kept<AuditEntry>,
     operator: Arc<Operator>,
+    /// Where the versions that are tried out came from.
+    pub(crate) trial_load: AsyncMutex<HashMap<Name, PluginLoad>>,
     pub(crate) crash_after: Option<AtomicUsize>,
     /// Where socket-LB attaches.
     cgroup: Result<PathBuf, Arc<MountError>>,
@@ -114,6 +118,7 @@ impl Node {
             metrics: Metrics::new(),
             audit_trail: Kept::default(),
             operator,
+            trial_load: AsyncMutex::default(),
             crash_after: crash_after()?,
             cgroup: cgroup.map_err(Arc::new),
             uplinks: Uplinks::default(),
@@ -150,6 +155,7 @@ impl Node {
             }
         });
         self.watch_health();
+        self.watch_plugins();
         Ok(())
     }
 

@@ -15,7 +15,9 @@ use netloom_runtime::{Inspection, Limits, LoadRequest, Plugin, Position};
 use crate::{
     config::{Config, Load},
     failure::Failure,
+    kept::now_ms,
     node::Node,
+    reload::with_trial,
     store::PluginRecord,
 };
 
@@ -94,7 +96,8 @@ impl Node {
         self.keep_component(&digest, &component)?;
         self.store.commit(|changes| {
             let order = changes.next("plugin")?;
-            changes.put(name.as_str(), &PluginRecord { load: load.clone(), digest, order })
+            let record = PluginRecord { load: load.clone(), digest, order, loaded_ms: now_ms() };
+            self.put_version(changes, &name, &record)
         })?;
         let plugin = Arc::new(plugin);
         self.policy.registry.insert(Arc::clone(&plugin), Some(position(&load)));
@@ -140,12 +143,12 @@ impl Node {
 
     /// Every plugin, in the order in which they are asked.
     pub(crate) fn plugins(&self) -> Vec<PluginView> {
-        self.policy.registry.plugins().iter().map(|plugin| view(plugin)).collect()
+        self.policy.registry.plugins().iter().map(|plugin| with_trial(self, plugin)).collect()
     }
 
     /// One plugin.
     pub(crate) fn plugin(&self, name: &Name) -> Result<PluginView, Failure> {
-        Ok(view(&*self.registered(name)?))
+        Ok(with_trial(self, &*self.registered(name)?))
     }
 
     /// What a component is, without loading it as a plugin.
@@ -165,18 +168,18 @@ impl Node {
         })
     }
 
-    fn registered(&self, name: &Name) -> Result<Arc<Plugin>, Failure> {
+    pub(crate) fn registered(&self, name: &Name) -> Result<Arc<Plugin>, Failure> {
         self.policy.registry.get(name).ok_or_else(|| {
             Failure::not_found(format!("there is no plugin {name}")).hint("see `netloom plugin list`")
         })
     }
 
-    fn kept_component(&self, digest: &str) -> PathBuf {
+    pub(crate) fn kept_component(&self, digest: &str) -> PathBuf {
         self.paths.state.join("plugins").join(format!("{digest}.wasm"))
     }
 
     /// Keeps a copy of a component, so that a restart does not depend on the file it came from.
-    fn keep_component(&self, digest: &str, component: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn keep_component(&self, digest: &str, component: &[u8]) -> anyhow::Result<()> {
         let path = self.kept_component(digest);
         if path.exists() {
             return Ok(());
@@ -193,7 +196,11 @@ impl Node {
             .with_context(|| format!("the component cannot be kept as {}", path.display()))
     }
 
-    fn load_request(&self, load: &PluginLoad, component: Arc<[u8]>) -> anyhow::Result<LoadRequest> {
+    pub(crate) fn load_request(
+        &self,
+        load: &PluginLoad,
+        component: Arc<[u8]>,
+    ) -> anyhow::Result<LoadRequest> {
         let name = load.name.clone().context("the plugin has no name")?;
         Ok(LoadRequest {
             config: load.config.clone().into_iter().collect(),
@@ -256,7 +263,7 @@ fn plugin_name(load: &PluginLoad) -> Result<Name, Failure> {
         .map_err(|error| Failure::invalid(error).hint("name the plugin with --name"))
 }
 
-async fn read_component(path: &Path) -> anyhow::Result<Arc<[u8]>> {
+pub(crate) async fn read_component(path: &Path) -> anyhow::Result<Arc<[u8]>> {
     let bytes = tokio::fs::read(path)
         .await
         .with_context(|| format!("the component {} cannot be read", path.display()))?;
@@ -270,7 +277,7 @@ fn json_table(table: &toml::Table) -> anyhow::Result<serde_json::Map<String, ser
     }
 }
 
-fn view(plugin: &Plugin) -> PluginView {
+pub(crate) fn view(plugin: &Plugin) -> PluginView {
     let status = plugin.status();
     PluginView {
         name: status.name,
@@ -282,5 +289,6 @@ fn view(plugin: &Plugin) -> PluginView {
         calls: status.calls,
         failures: status.failures,
         grants: plugin.grants().clone(),
+        trial: None,
     }
 }

@@ -15,15 +15,20 @@ use netloom_core::{
     validate::{self, ModeDefaults},
 };
 use netloom_runtime::{
-    EndpointFacts, Hook, NodeFacts, Outcome, Plugin, Registry, StepAnswer, Suspect, Verdict,
+    EndpointFacts, Hook, Judged, NodeFacts, Outcome, Plugin, Question, RecordedNode, RecordedReply,
+    Recording, Registry, Reply, Step, StepAnswer, Suspect, Verdict,
 };
 
 use crate::{
     decisions::Decisions,
     failure::Failure,
+    kept::Kept,
     metrics::{Decided as DecidedLabels, Metrics, OfPlugin},
     node::Node,
 };
+
+/// Judgements over more sockets are not recorded: they would push out everything else.
+const JUDGED_KEPT: usize = 256;
 
 /// A decision that may be carried out, and who made it.
 pub(crate) struct Decided<T> {
@@ -36,6 +41,8 @@ pub(crate) struct Decided<T> {
 pub(crate) struct Policy {
     pub(crate) registry: Registry,
     pub(crate) decisions: Decisions,
+    /// The last decisions with all they were made on.
+    pub(crate) recordings: Kept<Recording, 200>,
     last_good: Mutex<HashMap<Shape, EndpointMode>>,
 }
 
@@ -58,6 +65,11 @@ impl Policy {
     ) -> Result<Decided<Placement>, Failure> {
         let check = |raw| validate::placement(chain, candidate, raw);
         let outcome = self.registry.place(facts(node), chain, candidate, check).await;
+        self.remember(
+            node,
+            Question::Place { chain: chain.clone(), candidate: candidate.clone() },
+            &outcome.steps,
+        );
         let (verdict, steps) = taken_apart(outcome, &node.metrics);
         let decided = match verdict {
             Verdict::Decided { plugin, value } => {
@@ -86,6 +98,7 @@ impl Policy {
     ) -> Result<Option<Decided<Vec<EntryId>>>, Failure> {
         let check = |raw: Vec<u32>| validate::order(chain, &raw);
         let outcome = self.registry.rebalance(facts(node), chain, check).await;
+        self.remember(node, Question::Rebalance { chain: chain.clone() }, &outcome.steps);
         let (verdict, steps) = taken_apart(outcome, &node.metrics);
         let subject = format!("the order at {}", chain.hook);
         let (decided, outcome, by) = match verdict {
@@ -129,6 +142,11 @@ impl Policy {
             runtime_class: spec.runtime_class.clone(),
             ipv6,
         };
+        self.remember(
+            node,
+            Question::Choose { spec: spec.clone(), netns, addresses: addresses.to_vec() },
+            &outcome.steps,
+        );
         let (verdict, steps) = taken_apart(outcome, &node.metrics);
         let decided = match verdict {
             Verdict::Decided { plugin, value } => {
@@ -164,6 +182,7 @@ impl Policy {
         event: &ReapEvent,
     ) -> Result<(ReapPlan, Reaper), String> {
         let outcome = self.registry.plan(facts(node), event, |raw| validate::reap_plan(event, raw)).await;
+        self.remember(node, Question::Plan { event: event.clone() }, &outcome.steps);
         let (verdict, steps) = taken_apart(outcome, &node.metrics);
         let subject = event
             .backends
@@ -194,6 +213,20 @@ impl Policy {
                 Err(reason)
             }
         }
+    }
+
+    /// Keeps a decision such that it can be made again elsewhere. One that no plugin was asked about is none.
+    fn remember(&self, node: &Node, question: Question, steps: &[Step]) {
+        if steps.is_empty() {
+            return;
+        }
+        let replies = steps.iter().map(|step| RecordedReply {
+            plugin: step.plugin.clone(),
+            digest: step.digest.to_string(),
+            reply: step.reply.clone(),
+        });
+        let replies = replies.collect();
+        self.recordings.add(|_, _| Recording { node: recorded(node), question, replies });
     }
 
     fn last_good(&self) -> MutexGuard<'_, HashMap<Shape, EndpointMode>> {
@@ -257,12 +290,28 @@ impl Reaper {
         let checked = verdicts
             .map_err(|error| error.to_string())
             .and_then(|given| validate::judgements(sockets.len(), given).map_err(|error| error.to_string()));
+        if sockets.len() <= JUDGED_KEPT {
+            let judged = suspects.iter().map(|suspect| Judged {
+                socket: suspect.socket.clone(),
+                endpoint: suspect.endpoint.cloned(),
+            });
+            let packed = action == ReapAction::JudgePacked;
+            let question = Question::Judge { event: event.clone(), sockets: judged.collect(), packed };
+            let reply = checked.clone().map_or_else(Reply::Failed, Reply::Judge);
+            let (plugin, digest) = (self.name().clone(), self.0.digest().to_string());
+            let replies = vec![RecordedReply { plugin, digest, reply }];
+            node.policy.recordings.add(|_, _| Recording { node: recorded(node), question, replies });
+        }
         if checked.is_err() {
             let labels = OfPlugin { plugin: self.name().to_string() };
             node.metrics.plugin_failures.get_or_create(&labels).inc();
         }
         checked
     }
+}
+
+fn recorded(node: &Node) -> RecordedNode {
+    RecordedNode { name: node.name.clone(), capabilities: node.capabilities.clone() }
 }
 
 fn facts(node: &Node) -> NodeFacts<'_> {

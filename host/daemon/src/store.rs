@@ -55,9 +55,19 @@ pub(crate) struct PluginRecord {
     pub(crate) load: netloom_api::types::PluginLoad,
     pub(crate) digest: String,
     pub(crate) order: u64,
+    /// Milliseconds since the epoch.
+    #[serde(default)]
+    pub(crate) loaded_ms: u64,
 }
 impl Record for PluginRecord {
     const TABLE: &'static str = "plugins";
+}
+
+/// A version of a plugin that can be gone back to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct VersionRecord(pub(crate) PluginRecord);
+impl Record for VersionRecord {
+    const TABLE: &'static str = "plugin_versions";
 }
 
 /// A plugin's own value.
@@ -143,6 +153,13 @@ impl Store {
 pub(crate) struct Changes(redb::WriteTransaction);
 
 impl Changes {
+    /// A record as it is with the changes made so far.
+    pub(crate) fn get<R: Record>(&self, key: &str) -> Result<Option<R>, StoreError> {
+        let table = self.0.open_table(table::<R>()).map_err(trouble)?;
+        let found = table.get(key).map_err(trouble)?;
+        found.map(|bytes| decode(key, bytes.value())).transpose()
+    }
+
     pub(crate) fn put<R: Record>(&self, key: &str, record: &R) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(record).map_err(|source| StoreError::Record {
             table: R::TABLE,

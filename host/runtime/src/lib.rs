@@ -5,6 +5,7 @@
 //! | [`PluginHost`] | compiles (`cache`), looks a component over (`inspect`), links and starts it |
 //! | [`Plugin`] | calls with deadlines and limits, on instances (`instance`) that are never reused after a failure |
 //! | [`Registry`] | the active plugins in order, swapped atomically, and how they decide together (`trace`) |
+//! | [`Recording`], [`Trial`] | questions as values: asked again of another version, compared |
 //! | `supervision` | backoff and quarantine, pure |
 //! | `kv`, `metrics`, `log`, `settings` | what plugins may import without a grant, without Wasm |
 //! | `operations`, `files` | what they may import with one: the node's operations, and directories |
@@ -44,11 +45,13 @@ mod metrics;
 mod operations;
 mod plugin;
 mod question;
+mod recording;
 mod registry;
 mod settings;
 mod state;
 mod supervision;
 mod trace;
+mod trial;
 
 pub use error::{CacheError, CallError, Failure, HostError, LoadError, Refusal};
 pub use hook::Hook;
@@ -60,6 +63,8 @@ pub use metrics::{Metric, PluginMetrics};
 pub use operations::{LinkRequest, Operation, OperationError, Operations, PairRequest, Traffic};
 pub use plugin::{Health, JUDGE_BATCH, Plugin, Status};
 pub use question::{EndpointFacts, NodeFacts, Suspect};
+pub use recording::{Judged, Question, RecordedNode, RecordedReply, Recording, Reply};
 pub use registry::{Position, Registry};
 pub use supervision::{State, Supervision};
 pub use trace::{Outcome, Step, StepAnswer, Verdict};
+pub use trial::{Difference, Trial, TrialMode, TrialStatus};

@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -38,6 +38,7 @@ pub const JUDGE_BATCH: usize = 4_096;
 pub struct Plugin {
     blueprint: Blueprint,
     inspection: Inspection,
+    digest: Arc<str>,
     bundled: bool,
     slots: Semaphore,
     idle: Mutex<Vec<Instance>>,
@@ -91,6 +92,7 @@ impl Plugin {
         Self {
             slots: Semaphore::new(blueprint.limits.instances.max(1)),
             blueprint,
+            digest: inspection.digest.as_str().into(),
             inspection,
             bundled,
             idle: Mutex::new(vec![first]),
@@ -118,6 +120,12 @@ impl Plugin {
     #[must_use]
     pub fn grants(&self) -> &Grants {
         &self.blueprint.grants
+    }
+
+    /// The SHA-256 of its component, hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> &Arc<str> {
+        &self.digest
     }
 
     /// Whether it serves a hook.
@@ -337,6 +345,15 @@ impl Plugin {
     pub fn report_bad_answer(&self, reason: &str) {
         self.failed(&Failure::BadAnswer(log::clean_reason(reason)));
         lock(&self.idle).clear();
+    }
+
+    /// Makes an instance, lets it `init`, and throws it away: whether it would start.
+    ///
+    /// # Errors
+    /// [`CallError`] if it does not.
+    pub async fn try_start(&self) -> Result<(), CallError> {
+        let started = self.blueprint.instantiate().await;
+        started.map(drop).map_err(|none| self.error("init", none.into()))
     }
 
     /// Ends backoff or quarantine, and forgets the failures that led to it.

@@ -16,7 +16,9 @@ use crate::{
     instance::micros_since,
     plugin::Plugin,
     question::{EndpointFacts, NodeFacts},
+    recording::{Question, RecordedNode, Reply},
     trace::{self, Outcome, Step, StepAnswer, Verdict},
+    trial::Trial,
 };
 
 /// Where a plugin stands among the plugins of its hooks.
@@ -37,6 +39,7 @@ pub enum Position {
 #[derive(Debug, Default)]
 pub struct Registry {
     plugins: RwLock<Arc<Vec<Arc<Plugin>>>>,
+    trials: RwLock<Arc<Vec<Arc<Trial>>>>,
 }
 
 impl Registry {
@@ -56,8 +59,31 @@ impl Registry {
         })
     }
 
-    /// Takes a plugin out.
+    /// Tries a version out beside the plugin of the same name; an earlier trial of it ends.
+    pub fn try_out(&self, trial: Trial) {
+        let trial = Arc::new(trial);
+        let mut present = self.trials.write().unwrap_or_else(PoisonError::into_inner);
+        let others = present.iter().filter(|other| other.name() != trial.name()).cloned();
+        *present = Arc::new(others.chain([Arc::clone(&trial)]).collect());
+    }
+
+    /// Ends a trial, and hands it back.
+    pub fn end_trial(&self, name: &Name) -> Option<Arc<Trial>> {
+        let mut present = self.trials.write().unwrap_or_else(PoisonError::into_inner);
+        let ended = present.iter().find(|trial| trial.name() == name).cloned()?;
+        *present = Arc::new(present.iter().filter(|trial| trial.name() != name).cloned().collect());
+        Some(ended)
+    }
+
+    /// The versions that are tried out.
+    #[must_use]
+    pub fn trials(&self) -> Arc<Vec<Arc<Trial>>> {
+        Arc::clone(&self.trials.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes a plugin out, and ends its trial.
     pub fn remove(&self, name: &Name) -> Option<Arc<Plugin>> {
+        self.end_trial(name);
         self.swap(|plugins| {
             let at = plugins.iter().position(|each| each.name() == name)?;
             Some(plugins.remove(at))
@@ -85,7 +111,15 @@ impl Registry {
         check: impl Fn(RawPlacement) -> Result<V, E>,
     ) -> Outcome<V> {
         let ask = |plugin: Arc<Plugin>| async move { plugin.place(node, chain, candidate).await };
-        self.decide(Hook::AttachOrder, ask, trace::placement, check).await
+        let question = || Question::Place { chain: chain.clone(), candidate: candidate.clone() };
+        self.decide(
+            Asked { hook: Hook::AttachOrder, node, question },
+            ask,
+            trace::placement,
+            Reply::Place,
+            check,
+        )
+        .await
     }
 
     /// In which order should Netloom's own entries of this chain run?
@@ -96,7 +130,15 @@ impl Registry {
         check: impl Fn(Vec<u32>) -> Result<V, E>,
     ) -> Outcome<V> {
         let ask = |plugin: Arc<Plugin>| async move { plugin.rebalance(node, chain).await };
-        self.decide(Hook::AttachOrder, ask, trace::order, check).await
+        let question = || Question::Rebalance { chain: chain.clone() };
+        self.decide(
+            Asked { hook: Hook::AttachOrder, node, question },
+            ask,
+            trace::order,
+            Reply::Rebalance,
+            check,
+        )
+        .await
     }
 
     /// Which datapath does this endpoint get on this node?
@@ -107,7 +149,19 @@ impl Registry {
         check: impl Fn(RawMode) -> Result<V, E>,
     ) -> Outcome<V> {
         let ask = |plugin: Arc<Plugin>| async move { plugin.choose(node, endpoint).await };
-        self.decide(Hook::DatapathMode, ask, trace::mode, check).await
+        let question = || Question::Choose {
+            spec: endpoint.spec.clone(),
+            netns: endpoint.netns,
+            addresses: endpoint.addresses.to_vec(),
+        };
+        self.decide(
+            Asked { hook: Hook::DatapathMode, node, question },
+            ask,
+            trace::mode,
+            Reply::Choose,
+            check,
+        )
+        .await
     }
 
     /// What does the host look for, for this event? The plugin that decided is the one to judge.
@@ -118,28 +172,52 @@ impl Registry {
         check: impl Fn(RawReapPlan) -> Result<V, E>,
     ) -> Outcome<V> {
         let ask = |plugin: Arc<Plugin>| async move { plugin.plan(node, event).await };
-        self.decide(Hook::SocketReap, ask, trace::plan, check).await
+        let question = || Question::Plan { event: event.clone() };
+        self.decide(Asked { hook: Hook::SocketReap, node, question }, ask, trace::plan, Reply::Plan, check)
+            .await
     }
 
     async fn decide<R, V, E, Fut>(
         &self,
-        hook: Hook,
+        asked: Asked<'_, impl Fn() -> Question>,
         ask: impl Fn(Arc<Plugin>) -> Fut,
         describe: fn(&R) -> String,
+        reply: fn(Answer<R>) -> Reply,
         check: impl Fn(R) -> Result<V, E>,
     ) -> Outcome<V>
     where
+        R: Clone,
         E: fmt::Display,
         Fut: Future<Output = Result<Answer<R>, CallError>>,
     {
         let mut outcome = Outcome { verdict: Verdict::Undecided, steps: Vec::new() };
-        let plugins = self.plugins();
-        for plugin in plugins.iter().filter(|plugin| plugin.serves(hook)) {
+        let (plugins, trials) = (self.plugins(), self.trials());
+        for serving in plugins.iter().filter(|plugin| plugin.serves(asked.hook)) {
+            let trial = trials.iter().find(|trial| trial.name() == serving.name());
+            let canary = trial.filter(|trial| trial.plugin().serves(asked.hook) && trial.takes_over());
+            let plugin = canary.map_or(serving, |trial| trial.plugin());
             let start = Instant::now();
             let answer = ask(Arc::clone(plugin)).await;
             let micros = micros_since(start);
-            let mut note =
-                |answer| outcome.steps.push(Step { plugin: plugin.name().clone(), answer, micros });
+            if let Some(canary) = canary {
+                canary.note(answer.is_err());
+            }
+            let given = match &answer {
+                Ok(answer) => reply(answer.clone()),
+                Err(error) => Reply::Failed(error.failure.to_string()),
+            };
+            if let Some(shadow) = trial.filter(|trial| trial.is_shadow()) {
+                asked.show(shadow, given.clone());
+            }
+            let mut note = |answer| {
+                outcome.steps.push(Step {
+                    plugin: plugin.name().clone(),
+                    digest: Arc::clone(plugin.digest()),
+                    answer,
+                    reply: given.clone(),
+                    micros,
+                });
+            };
             match answer {
                 Err(error) if error.was_asked() => note(StepAnswer::Failed(error.failure.to_string())),
                 Err(error) => note(StepAnswer::Skipped(error.failure.to_string())),
@@ -178,5 +256,27 @@ impl Registry {
         let result = change(&mut next);
         *present = Arc::new(next);
         result
+    }
+}
+
+/// A question under way.
+struct Asked<'a, Q> {
+    hook: Hook,
+    node: NodeFacts<'a>,
+    /// The question as a value: made only if somebody else is to be asked as well.
+    question: Q,
+}
+
+impl<Q: Fn() -> Question> Asked<'_, Q> {
+    /// Shows it to a version that is tried out, on a task of its own: nobody waits for what is not acted on.
+    fn show(&self, shadow: &Arc<Trial>, serving: Reply) {
+        if !shadow.plugin().serves(self.hook) {
+            return;
+        }
+        let shadow = Arc::clone(shadow);
+        let node =
+            RecordedNode { name: self.node.name.to_owned(), capabilities: self.node.capabilities.clone() };
+        let question = (self.question)();
+        tokio::spawn(async move { shadow.compare(&node, question, serving).await });
     }
 }

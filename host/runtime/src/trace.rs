@@ -7,7 +7,7 @@ use netloom_core::{
     model::Name,
 };
 
-use crate::plugin::Plugin;
+use crate::{plugin::Plugin, recording::Reply};
 
 /// What came of a question, and each plugin's part in it.
 #[derive(Debug)]
@@ -44,8 +44,12 @@ pub enum Verdict<V> {
 pub struct Step {
     /// Which plugin.
     pub plugin: Name,
-    /// What it said.
+    /// Its component's SHA-256.
+    pub digest: Arc<str>,
+    /// What it said, and what became of that.
     pub answer: StepAnswer,
+    /// What it said, as it can be recorded.
+    pub reply: Reply,
     /// How long it took, in microseconds.
     pub micros: u64,
 }

@@ -138,7 +138,7 @@ async fn plugins_stand_where_they_are_put() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replacement_under_load_loses_no_question() {
-    let host = support::host();
+    let host = support::leisurely();
     let registry = Arc::new(Registry::default());
     registry.insert(load(&host, "p", &Guest::placing(TAIL)).await, None);
 

@@ -15,14 +15,15 @@ const DATAPATH: &str = "netloom/datapath";
 /// The plugin's configuration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Config {
+pub struct Config {
     /// Priorities by owner, instead of those the owners ask for.
     priorities: BTreeMap<String, i32>,
 }
 
+/// The plugin; public for the bench, which holds it natively against itself in Wasm.
 #[plugin(attach_order, lifecycle)]
 #[derive(Default)]
-struct OwnerPriority {
+pub struct OwnerPriority {
     config: Config,
 }
 

@@ -55,6 +55,12 @@ impl Report {
         self.push(Figure { name: name.to_owned(), value, unit, baseline: None, ratio: None, spread });
     }
 
+    /// Adds the value below which a share of the samples lies.
+    pub(crate) fn quantile(&mut self, name: &str, unit: &'static str, samples: &Samples, share: f64) {
+        let value = samples.quantile(share);
+        self.push(Figure { name: name.to_owned(), value, unit, baseline: None, ratio: None, spread: None });
+    }
+
     /// Adds a figure.
     pub(crate) fn push(&mut self, figure: Figure) {
         eprintln!("  {} {} {}", figure.name, number(figure.value), figure.unit);

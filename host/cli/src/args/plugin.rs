@@ -1,4 +1,4 @@
-use std::{convert::Infallible, path::PathBuf, str::FromStr};
+use std::{convert::Infallible, ffi::OsString, path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand};
 use netloom_core::{
@@ -22,6 +22,80 @@ pub(crate) enum PluginCommand {
         /// Its name
         name: Name,
     },
+    /// Replace a plugin by another version while it serves
+    ///
+    /// The new version is looked over, compiled, started with the same configuration and grants, and asked about the
+    /// node as it is; what it answers otherwise is shown. Only then does it take over, at once.
+    #[command(after_help = "\
+Examples:
+  netloom plugin reload policy                       # from the file it was loaded from
+  netloom plugin reload policy ./new.wasm --dry-run  # only show what it would decide otherwise
+  netloom plugin reload policy ./new.wasm --shadow   # ask it, compare, never act on it
+  netloom plugin reload policy ./new.wasm --canary 10")]
+    Reload {
+        /// The plugin's name
+        name: Name,
+        /// The new component [default: the file it was loaded from]
+        #[arg(value_parser = absolute)]
+        path: Option<PathBuf>,
+        /// Show what it would decide otherwise, and change nothing
+        #[arg(long, conflicts_with_all = ["shadow", "canary"])]
+        dry_run: bool,
+        /// Try it out: ask it what the serving version is asked, compare and count, never act on it
+        #[arg(long, conflicts_with = "canary")]
+        shadow: bool,
+        /// Try it out: let it decide this share of the questions
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
+        canary: Option<u8>,
+    },
+    /// Let the version that is tried out serve
+    Promote {
+        /// The plugin's name
+        name: Name,
+    },
+    /// Drop the version that is tried out
+    Abandon {
+        /// The plugin's name
+        name: Name,
+    },
+    /// Show the versions of a plugin that are kept
+    Versions {
+        /// The plugin's name
+        name: Name,
+    },
+    /// Go back to a version that is kept
+    Rollback {
+        /// The plugin's name
+        name: Name,
+        /// The start of the version's digest [default: the one before the serving version]
+        #[arg(long, value_name = "DIGEST")]
+        to: Option<String>,
+    },
+    /// Write the last decisions with all they were made on, for `netloom plugin replay`
+    #[command(after_help = "Example:\n  netloom plugin record > decisions.json")]
+    Record {
+        /// Only decisions that this plugin had a part in
+        #[arg(long)]
+        name: Option<Name>,
+    },
+    /// Begin a plugin: a folder with a policy that works, in Rust, Python or JavaScript
+    #[command(disable_help_flag = true)]
+    New(ToolArgs),
+    /// Build the plugin of a folder into a component
+    #[command(disable_help_flag = true)]
+    Build(ToolArgs),
+    /// Run a component through its scenarios and the conformance suite
+    #[command(disable_help_flag = true)]
+    Test(ToolArgs),
+    /// Ask a component one question
+    #[command(disable_help_flag = true)]
+    Run(ToolArgs),
+    /// Ask a component what others were asked, and show where it answers otherwise
+    #[command(disable_help_flag = true)]
+    Replay(ToolArgs),
+    /// Measure how long a component takes to load, start and answer
+    #[command(disable_help_flag = true)]
+    Bench(ToolArgs),
     /// Show what plugins did to the node with their grants, or tried to
     #[command(after_help = "Examples:\n  netloom plugin audit\n  netloom plugin audit operator --last 20")]
     Audit {
@@ -41,6 +115,14 @@ Examples:
         #[arg(value_name = "PATH|NAME")]
         what: String,
     },
+}
+
+/// Arguments of `netloom-plugin`, which explains them itself: `netloom plugin new --help`.
+#[derive(Debug, Args)]
+pub(crate) struct ToolArgs {
+    /// Arguments; --help explains them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// `netloom plugin load`
@@ -72,6 +154,9 @@ pub(crate) struct PluginLoadArgs {
     /// OPERATION=mutate changing every one.
     #[arg(long = "grant", value_name = "FILE|OPERATION")]
     pub(crate) grants: Vec<GrantSource>,
+    /// Reload it when its file changes
+    #[arg(long)]
+    pub(crate) watch: bool,
     /// What it may use, where that differs from the node's configuration; may be repeated
     ///
     /// deadline_ms, judge_deadline_ms, init_deadline_ms, memory_mib, table_elements, host_calls, handles, log_rate,

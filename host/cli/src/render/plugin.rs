@@ -1,4 +1,6 @@
-use netloom_api::types::{AuditEntry, PluginInspection, PluginView};
+use netloom_api::types::{
+    AnswerDifference, AuditEntry, PluginInspection, PluginVersion, PluginView, ReloadReport,
+};
 
 use super::{
     Render,
@@ -53,6 +55,17 @@ impl Render for PluginView {
             lines.push((title, line.to_owned()));
             title = "";
         }
+        if let Some(trial) = &self.trial {
+            lines.push(("Tried out", format!("{} as {}", short(&trial.digest), trial.mode)));
+            let counts = format!(
+                "{} asked, {} answered otherwise, {} failed",
+                trial.asked, trial.differed, trial.failed
+            );
+            lines.push(("", counts));
+            if let Some(last) = &trial.last {
+                lines.push(("", difference(last)));
+            }
+        }
         if let Some(reason) = &self.reason {
             lines.push(("Reason", reason.clone()));
         }
@@ -77,6 +90,55 @@ impl Render for PluginInspection {
             title = "";
         }
         facts(lines)
+    }
+}
+
+impl Render for ReloadReport {
+    fn render(&self, _wide: bool) -> String {
+        let outcome = match self.outcome.as_str() {
+            "serving" => "serves from now on",
+            "trial" => "is tried out",
+            _ => "would serve (dry run: nothing was changed)",
+        };
+        let mut text = format!("{} of {} {outcome}.\n", short(&self.digest), self.plugin.name);
+        match (self.compared, self.differences.len()) {
+            (0, _) => text.push_str("The node as it is has no question for it."),
+            (asked, 0) => {
+                text.push_str(&format!("It answers {asked} questions about the node as it is alike."));
+            }
+            (asked, other) => {
+                text.push_str(&format!(
+                    "Of {asked} questions about the node as it is, it answers {other} otherwise:"
+                ));
+            }
+        }
+        for each in &self.differences {
+            text.push_str(&format!("\n  {}", difference(each)));
+        }
+        text
+    }
+}
+
+fn difference(difference: &AnswerDifference) -> String {
+    format!("{}: {} → {}", difference.subject, difference.serving, difference.tried)
+}
+
+impl Render for [PluginVersion] {
+    fn render(&self, wide: bool) -> String {
+        if self.is_empty() {
+            return "No versions are kept: it is not loaded at run time.".to_owned();
+        }
+        table(
+            self,
+            wide,
+            &[
+                Column::new("DIGEST", |v| short(&v.digest)),
+                Column::new("LOADED", |v| seconds(v.loaded_ms)),
+                Column::new("SERVES", |v| if v.serving { "yes".to_owned() } else { String::new() }),
+                Column::new("FILE", |v| v.path.display().to_string()),
+                Column::wide(Column::new("SHA-256", |v| v.digest.clone())),
+            ],
+        )
     }
 }
 

@@ -1,18 +1,24 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use netloom_api::{
     Client,
-    types::{AuditEntry, Grants, PluginInspection, PluginLimits, PluginLoad, PluginView},
+    types::{
+        AuditEntry, Grants, PluginInspection, PluginLimits, PluginLoad, PluginVersion, PluginView,
+        ReloadReport, ReloadRequest, RollbackRequest,
+    },
 };
+use netloom_core::model::Name;
 use serde_json::Value;
 
 use super::attachment::done;
 use crate::{
-    args::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs},
+    args::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs, ToolArgs},
     failure::Failure,
     output::Output,
     route::encoded,
@@ -29,6 +35,37 @@ pub(super) async fn run(client: &Client, command: PluginCommand, output: &Output
         PluginCommand::Unload { name } => {
             done(output, &client.delete(&format!("/v1/plugins/{}", encoded(&name))).await?)
         }
+        PluginCommand::Reload { name, path, dry_run, shadow, canary } => {
+            let request = ReloadRequest { path, dry_run, shadow, canary };
+            output.show(&client.post::<ReloadReport>(&of(&name, "reload"), &request).await?)
+        }
+        PluginCommand::Promote { name } => {
+            output.show(&client.post::<PluginView>(&of(&name, "trial"), &()).await?)
+        }
+        PluginCommand::Abandon { name } => {
+            output.show(&client.delete::<PluginView>(&of(&name, "trial")).await?)
+        }
+        PluginCommand::Versions { name } => {
+            output.show(client.get::<Vec<PluginVersion>>(&of(&name, "versions")).await?.as_slice())
+        }
+        PluginCommand::Rollback { name, to } => {
+            let request = RollbackRequest { digest: to };
+            output.show(&client.post::<ReloadReport>(&of(&name, "rollback"), &request).await?)
+        }
+        PluginCommand::Record { name } => {
+            let mut recordings: Vec<Value> = client.get("/v1/recordings").await?;
+            recordings.retain(|recording| {
+                name.as_ref().is_none_or(|name| {
+                    let replies = recording.get("replies").and_then(Value::as_array);
+                    replies.is_some_and(|replies| {
+                        replies
+                            .iter()
+                            .any(|reply| reply.get("plugin").and_then(Value::as_str) == Some(name.as_str()))
+                    })
+                })
+            });
+            output.text(&(serde_json::to_string_pretty(&recordings)? + "\n"))
+        }
         PluginCommand::Audit { name, last } => {
             let mut entries: Vec<AuditEntry> = client.get("/v1/audit").await?;
             entries.retain(|entry| name.as_ref().is_none_or(|name| entry.plugin == *name));
@@ -37,7 +74,27 @@ pub(super) async fn run(client: &Client, command: PluginCommand, output: &Output
             output.show(entries.as_slice())
         }
         PluginCommand::Inspect { what } => inspect(client, &what, output).await,
+        PluginCommand::New(arguments) => Err(become_tool("new", &arguments)),
+        PluginCommand::Build(arguments) => Err(become_tool("build", &arguments)),
+        PluginCommand::Test(arguments) => Err(become_tool("test", &arguments)),
+        PluginCommand::Run(arguments) => Err(become_tool("run", &arguments)),
+        PluginCommand::Replay(arguments) => Err(become_tool("replay", &arguments)),
+        PluginCommand::Bench(arguments) => Err(become_tool("bench", &arguments)),
     }
+}
+
+/// Goes on as `netloom-plugin`, which has the Wasm engine that this command does without. Comes back only if that
+/// cannot be.
+fn become_tool(name: &str, arguments: &ToolArgs) -> Failure {
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("netloom-plugin")));
+    let program = beside.filter(|beside| beside.exists()).unwrap_or_else(|| "netloom-plugin".into());
+    let source = Command::new(&program).arg(name).args(&arguments.arguments).exec();
+    Failure::Tool { program, source }
+}
+
+/// A route below a plugin's.
+fn of(name: &Name, what: &str) -> String {
+    format!("/v1/plugins/{}/{what}", encoded(name))
 }
 
 fn load(args: PluginLoadArgs) -> Result<PluginLoad, Failure> {
@@ -52,7 +109,15 @@ fn load(args: PluginLoadArgs) -> Result<PluginLoad, Failure> {
     }
     let grants = grants(args.grants)?;
     let limits = limits(&args.limits)?;
-    Ok(PluginLoad { name: args.name, path: args.path, last: args.last, config, grants, limits })
+    Ok(PluginLoad {
+        name: args.name,
+        path: args.path,
+        last: args.last,
+        config,
+        grants,
+        limits,
+        watch: args.watch,
+    })
 }
 
 /// `deadline_ms=200` and so on, as in the configuration.
@@ -120,6 +185,7 @@ async fn inspect(client: &Client, what: &str, output: &Output) -> Result<(), Fai
         config: Config::new(),
         grants: Grants::none(),
         limits: PluginLimits::default(),
+        watch: false,
     };
     output.show(&client.post::<PluginInspection>("/v1/plugins/inspect", &request).await?)
 }

@@ -223,7 +223,7 @@ fn a_plugins_configuration_comes_from_files_and_values() {
         ])
         .success();
     let expected = json!({
-        "name": "first-aid", "path": daemon.folder().join("x.wasm"), "last": true, "limits": {"deadline_ms": 200},
+        "name": "first-aid", "path": daemon.folder().join("x.wasm"), "last": true, "watch": false, "limits": {"deadline_ms": 200},
         "grants": {
             "links": {"access": "read", "interfaces": ["*"], "namespaces": ["*"], "owners": ["*"], "programs": {}},
             "sockets": {"access": "mutate", "namespaces": ["node"], "ports": ["80-90"]},

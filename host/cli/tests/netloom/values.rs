@@ -372,6 +372,7 @@ pub(crate) fn plugin() -> PluginView {
         calls: 42,
         failures: 0,
         grants: netloom_core::grants::Grants::none(),
+        trial: None,
     }
 }
 
@@ -386,6 +387,7 @@ pub(crate) fn ill_plugin() -> PluginView {
         calls: 9,
         failures: 5,
         grants: netloom_core::grants::Grants::none(),
+        trial: None,
     }
 }
 

@@ -158,6 +158,12 @@ pub(crate) fn host() -> PluginHost {
     PluginHost::new(patient()).unwrap()
 }
 
+/// A host for tests that load the machine: the deadline is not what they are about.
+pub(crate) fn leisurely() -> PluginHost {
+    let limits = Limits { deadline: Duration::from_secs(30), ..patient().limits };
+    PluginHost::new(HostConfig { limits, ..patient() }).unwrap()
+}
+
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }

@@ -13,4 +13,5 @@ mod outside;
 mod plugins;
 mod reaping;
 mod refusals;
+mod reloading;
 mod restarts;

@@ -1,0 +1,129 @@
+//! The plugin a command is about, and the files that hold questions.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use netloom_core::model::{Capabilities, Feature, Name, Support};
+use netloom_runtime::{
+    HostConfig, Limits, LoadRequest, Plugin, PluginHost, Question, RecordedNode, Reply, Supervision,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The plugin, and how it is configured.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// The component
+    pub(crate) component: PathBuf,
+    /// Its configuration, a TOML or JSON file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// A scenario: a question, and what the plugin has to answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// The node; one whose kernel has everything unless given.
+    #[serde(default = "node")]
+    pub(crate) node: RecordedNode,
+    /// What is asked.
+    pub(crate) question: Question,
+    /// The answer.
+    pub(crate) expect: Reply,
+}
+
+/// A node whose kernel has everything.
+pub(crate) fn node() -> RecordedNode {
+    let there = || Support { available: true, detail: "tried".to_owned() };
+    let features = Feature::ALL.into_iter().map(|feature| (feature, there())).collect();
+    RecordedNode {
+        name: "node-1".to_owned(),
+        capabilities: Capabilities { kernel: "6.18.0".to_owned(), features },
+    }
+}
+
+/// A host that gives plugins of every language what they need.
+pub(crate) fn host() -> anyhow::Result<PluginHost> {
+    let limits = Limits {
+        deadline: Duration::from_secs(2),
+        init_deadline: Duration::from_secs(30),
+        memory_bytes: 256 << 20,
+        table_elements: 100_000,
+        ..Limits::default()
+    };
+    // Each answer is wanted, also after failures.
+    let supervision =
+        Supervision { first_backoff: Duration::ZERO, failures: usize::MAX, ..Supervision::default() };
+    Ok(PluginHost::new(HostConfig { limits, supervision, ..HostConfig::default() })?)
+}
+
+impl Source {
+    /// Loads it.
+    pub(crate) async fn load(&self, host: &PluginHost) -> anyhow::Result<Plugin> {
+        Ok(host.load(self.request()?).await?)
+    }
+
+    /// What to load.
+    pub(crate) fn request(&self) -> anyhow::Result<LoadRequest> {
+        let component = std::fs::read(&self.component)
+            .with_context(|| format!("the component {} cannot be read", self.component.display()))?;
+        let stem = self.component.file_stem().and_then(|stem| stem.to_str()).unwrap_or("plugin");
+        let name = Name::new(stem.to_ascii_lowercase()).or_else(|_| Name::new("plugin"))?;
+        let mut request = LoadRequest::new(name, component);
+        if let Some(path) = &self.config {
+            let text = read(path)?;
+            request.config = if path.extension().is_some_and(|extension| extension == "json") {
+                serde_json::from_str(&text)
+                    .with_context(|| format!("{} is no JSON object", path.display()))?
+            } else {
+                let table: toml::Table =
+                    toml::from_str(&text).with_context(|| format!("{} is no TOML", path.display()))?;
+                serde_json::from_value(serde_json::to_value(table)?)?
+            };
+        }
+        Ok(request)
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// A JSON file, or standard input.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    serde_json::from_str(&read(path)?).with_context(|| format!("{} is not understood", path.display()))
+}
+
+/// The JSON files among these paths and in folders of them, sorted.
+pub(crate) fn json_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries =
+            std::fs::read_dir(path).with_context(|| format!("{} cannot be listed", path.display()))?;
+        for entry in entries {
+            let file = entry?.path();
+            if file.extension().is_some_and(|extension| extension == "json") {
+                files.push(file);
+            }
+        }
+    }
+    if let Some(missing) = files.iter().find(|file| !file.exists()) {
+        bail!("there is no {}", missing.display());
+    }
+    files.sort();
+    Ok(files)
+}

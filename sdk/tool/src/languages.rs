@@ -1,0 +1,157 @@
+//! The languages a plugin can be written in, and how each is built.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use netloom_plugin_build::{Options, interfaces};
+
+/// The version of each compiler: another one makes other bytes.
+const COMPONENTIZE_PY: &str = "0.25.1";
+const COMPONENTIZE_QJS: &str = "0.4.5";
+
+/// What a plugin is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    /// Rust, with the SDK: small, fast, tested without Wasm
+    Rust,
+    /// Python, by componentize-py: 18 MB, milliseconds a decision
+    Python,
+    /// JavaScript, by componentize-qjs: 1.6 MB
+    #[value(alias = "js")]
+    Javascript,
+}
+
+impl Language {
+    /// The file that tells a folder's language.
+    const fn marker(self) -> &'static str {
+        match self {
+            Self::Rust => "Cargo.toml",
+            Self::Python => "plugin.py",
+            Self::Javascript => "plugin.js",
+        }
+    }
+
+    fn of(folder: &Path) -> anyhow::Result<Self> {
+        let each = [Self::Rust, Self::Python, Self::Javascript];
+        let found = each.into_iter().find(|language| folder.join(language.marker()).is_file());
+        found.with_context(|| {
+            format!(
+                "{} has no plugin: neither Cargo.toml nor plugin.py nor plugin.js; begin one with `netloom plugin new`",
+                folder.display()
+            )
+        })
+    }
+}
+
+/// Builds a folder's plugin.
+pub(crate) fn build(folder: &Path, out: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let folder = folder.canonicalize().with_context(|| format!("there is no folder {}", folder.display()))?;
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("plugin").to_owned();
+    let language = Language::of(&folder)?;
+    let out = match out {
+        Some(out) => std::path::absolute(out)?,
+        None => folder.join(format!("{name}.wasm")),
+    };
+    match language {
+        Language::Rust => {
+            let options = Options { progress: true, ..Options::default() };
+            let built = netloom_plugin_build::build(&folder, &options)?;
+            std::fs::copy(&built.path, &out)
+                .with_context(|| format!("{} cannot be written", out.display()))?;
+        }
+        Language::Python => {
+            let mut command = Command::new(python_tool()?);
+            command.args([
+                "-d",
+                "wit",
+                "-w",
+                "acme:plugin/plugin",
+                "componentize",
+                "--stub-wasi",
+                "plugin",
+                "-o",
+            ]);
+            run(command.arg(&out).current_dir(&folder), "compile the Python")?;
+        }
+        Language::Javascript => {
+            let mut command = Command::new(javascript_tool()?);
+            command.args([
+                "--wit",
+                "wit",
+                "--world",
+                "plugin",
+                "--js",
+                "plugin.js",
+                "--stub-wasi",
+                "--sync",
+                "-o",
+            ]);
+            run(command.arg(&out).current_dir(&folder), "compile the JavaScript")?;
+        }
+    }
+    let bytes = std::fs::read(&out).with_context(|| format!("{} was not written", out.display()))?;
+    let interfaces = interfaces(&bytes)?;
+    if let Some(wasi) = interfaces.imports.iter().find(|name| name.starts_with("wasi:")) {
+        bail!("the component imports {wasi}, which no plugin may have");
+    }
+    println!("{} ({} KiB)", out.display(), bytes.len() / 1_024);
+    println!("  exports {}", interfaces.exports.join(", "));
+    println!("  imports {}", interfaces.imports.join(", "));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where compilers that this tool installed lie.
+fn tools() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("NETLOOM_TOOLS") {
+        return Ok(folder.into());
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    Ok(cache.context("there is no home folder: set NETLOOM_TOOLS to a folder for compilers")?.join("netloom"))
+}
+
+fn python_tool() -> anyhow::Result<PathBuf> {
+    let folder = tools()?.join(format!("componentize-py-{COMPONENTIZE_PY}"));
+    let tool = folder.join("bin/componentize-py");
+    if !tool.exists() {
+        eprintln!("installing componentize-py {COMPONENTIZE_PY} into {}", folder.display());
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder), "make a Python environment")?;
+        let package = format!("componentize-py=={COMPONENTIZE_PY}");
+        run(
+            Command::new(folder.join("bin/pip")).args(["install", "--quiet", &package]),
+            "install componentize-py",
+        )?;
+    }
+    Ok(tool)
+}
+
+fn javascript_tool() -> anyhow::Result<PathBuf> {
+    let folder = tools()?.join(format!("componentize-qjs-{COMPONENTIZE_QJS}"));
+    let tool = folder.join("node_modules/.bin/componentize-qjs");
+    if !tool.exists() {
+        eprintln!("installing componentize-qjs {COMPONENTIZE_QJS} into {}", folder.display());
+        std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        let package = format!("componentize-qjs@{COMPONENTIZE_QJS}");
+        run(
+            Command::new("npm").args(["install", "--silent", "--prefix"]).arg(&folder).arg(package),
+            "install componentize-qjs",
+        )?;
+    }
+    Ok(tool)
+}
+
+fn run(command: &mut Command, what: &str) -> anyhow::Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .output()
+        .with_context(|| format!("{program} cannot be started, to {what}: is it installed?"))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        bail!("{program} failed to {what}:\n{}", String::from_utf8_lossy(&said).trim());
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! The tool as a plugin's author uses it. What needs a compiler that is not part of Rust is asked for with
+//! `NETLOOM_TOOLS_TESTS=1`, as it is fetched from the network.
+
+// Clippy's exception for tests does not reach the functions beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+fn tool(folder: &Path, arguments: &[&str]) -> Output {
+    // The standard library for Wasm is built once for all runs of these tests.
+    Command::new(env!("CARGO_BIN_EXE_netloom-plugin"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .unwrap()
+}
+
+fn ok(folder: &Path, arguments: &[&str]) -> String {
+    let output = tool(folder, arguments);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = tool(folder, arguments);
+    assert!(!output.status.success(), "{arguments:?}");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn begun_built_and_tested(language: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/../rust");
+    ok(folder.path(), &["new", "first", "--lang", language, "--sdk", sdk]);
+    let built = ok(folder.path(), &["build", "first"]);
+    assert!(built.contains("netloom:policy/attach-order@0.1.0"), "{built}");
+    assert!(!built.contains("wasi:"), "{built}");
+    let tested = ok(folder.path(), &["test", "first/first.wasm"]);
+    assert!(tested.contains("ok    first/scenarios/observer.json"), "{tested}");
+    assert!(
+        tested.contains("conformance: place in a chain of 62") && tested.contains(" 0 failed"),
+        "{tested}"
+    );
+
+    // The tests can fail.
+    let file = folder.path().join("first/scenarios/other.json");
+    let scenario = std::fs::read_to_string(&file).unwrap().replace("\"abstain\"", "{ \"decide\": \"tail\" }");
+    std::fs::write(&file, scenario).unwrap();
+    let failed = refused(folder.path(), &["test", "first/first.wasm"]);
+    assert!(failed.contains("FAIL  first/scenarios/other.json") && failed.contains("1 failed"), "{failed}");
+}
+
+#[test]
+fn a_first_plugin_in_rust_works() {
+    begun_built_and_tested("rust");
+}
+
+#[test]
+fn a_first_plugin_in_python_and_javascript_works() {
+    if std::env::var_os("NETLOOM_TOOLS_TESTS").is_none() {
+        println!("skipped: the compilers are fetched from the network; set NETLOOM_TOOLS_TESTS=1");
+        return;
+    }
+    begun_built_and_tested("javascript");
+    begun_built_and_tested("python");
+}
+
+#[test]
+fn a_folder_that_is_there_or_holds_no_plugin_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("there")).unwrap();
+    assert!(refused(folder.path(), &["new", "there"]).contains("there already"));
+    assert!(refused(folder.path(), &["new", "Not A Name"]).contains("name"));
+    assert!(refused(folder.path(), &["build", "there"]).contains("netloom plugin new"));
+    assert!(refused(folder.path(), &["test", "missing.wasm"]).contains("missing.wasm"));
+}
+
+fn write(folder: &Path, file: &str, bytes: &[u8]) {
+    std::fs::write(folder.join(file), bytes).unwrap();
+}
+
+#[test]
+fn the_bundled_plugins_conform() {
+    let folder = tempfile::tempdir().unwrap();
+    for plugin in netloom_bundled::PLUGINS {
+        let file = format!("{}.wasm", plugin.name);
+        write(folder.path(), &file, plugin.component);
+        let said = ok(folder.path(), &["test", &file]);
+        assert!(said.contains(" 0 failed"), "{said}");
+    }
+}
+
+#[test]
+fn a_plugin_that_misbehaves_does_not_conform() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "bad.wasm", netloom_test_components::MISBEHAVING);
+    for what in ["unknown-entry", "trap", "loop"] {
+        let config = format!("in = \"place\"\ndo = \"{what}\"\n");
+        write(folder.path(), "config.toml", config.as_bytes());
+        let said = refused(folder.path(), &["test", "bad.wasm", "--config", "config.toml"]);
+        assert!(said.contains("FAIL  conformance: place in a chain of 8"), "{what}: {said}");
+    }
+}
+
+#[test]
+fn a_question_is_answered_and_replayed_against_another_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "policy.wasm", netloom_test_components::CUSTOM_POLICY);
+    write(folder.path(), "first.toml", b"first = \"acme/flows\"\n");
+    ok(folder.path(), &["new", "scenarios-of", "--lang", "javascript"]);
+    let scenario = std::fs::read(folder.path().join("scenarios-of/scenarios/observer.json")).unwrap();
+    let mut scenario: serde_json::Value = serde_json::from_slice(&scenario).unwrap();
+    write(folder.path(), "question.json", scenario["question"].to_string().as_bytes());
+    let run = |more: &[&str]| {
+        ok(folder.path(), &[&["run", "policy.wasm", "--question", "question.json"], more].concat())
+    };
+    assert!(run(&[]).contains("abstain"));
+    let said = run(&["--config", "first.toml"]);
+    assert!(said.contains("head"), "{said}");
+
+    let reply: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let recording = serde_json::json!([{
+        "node": scenario["node"].take(),
+        "question": scenario["question"].take(),
+        "replies": [{ "plugin": "policy", "reply": reply }],
+    }]);
+    write(folder.path(), "recordings.json", recording.to_string().as_bytes());
+    let same = ok(folder.path(), &["replay", "policy.wasm", "recordings.json", "--config", "first.toml"]);
+    assert!(same.contains("1 decisions, 0 answered otherwise"), "{same}");
+    let other = refused(folder.path(), &["replay", "policy.wasm", "recordings.json", "--against", "policy"]);
+    assert!(other.contains("1 decisions, 1 answered otherwise") && other.contains("abstain"), "{other}");
+}
+
+#[test]
+fn a_plugin_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "policy.wasm", netloom_test_components::CUSTOM_POLICY);
+    let said = ok(folder.path(), &["bench", "policy.wasm", "--rounds", "3"]);
+    assert!(said.contains("place in a chain of 8") && said.contains("judge 4096 sockets, packed"), "{said}");
+}

@@ -1,0 +1,197 @@
+//! Plugins that are replaced while they serve.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use netloom_api::types::{PluginVersion, PluginView, ReloadReport};
+use serde_json::{Value, json};
+
+use netloom_netns_tests::{Node, ObjectFile, refusal};
+
+/// A file that becomes one component after another.
+struct File(tempfile::TempDir);
+
+impl File {
+    fn of(bytes: &[u8]) -> Self {
+        let file = Self(tempfile::tempdir().unwrap());
+        file.write(bytes);
+        file
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let partial = self.0.path().join("partial");
+        std::fs::write(&partial, bytes).unwrap();
+        std::fs::rename(partial, self.path()).unwrap();
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("policy.wasm")
+    }
+}
+
+/// A component that does the same and has another digest: it carries one more custom section.
+fn other_version(component: &[u8]) -> Vec<u8> {
+    [component, b"\x00\x05\x04note"].concat()
+}
+
+fn load(node: &Node, file: &File, watch: bool) -> PluginView {
+    let config = json!({ "first": "acme/firewall" });
+    let body = json!({ "name": "policy", "path": file.path(), "config": config, "watch": watch });
+    node.daemon.post("/v1/plugins", &body).unwrap()
+}
+
+fn reload(node: &Node, body: Value) -> Result<ReloadReport, netloom_api::ClientError> {
+    node.daemon.post("/v1/plugins/policy/reload", &body)
+}
+
+fn serving(node: &Node) -> String {
+    node.daemon.get::<PluginView>("/v1/plugins/policy").unwrap().digest
+}
+
+#[test]
+fn a_new_version_is_compared_on_the_node_as_it_is_and_taken_back_to_the_old_one() {
+    let mut node = Node::start();
+    let web = node.endpoint("web");
+    let object = ObjectFile::of(netloom_test_programs::PASS);
+    let file = File::of(netloom_test_components::CUSTOM_POLICY);
+    let first = load(&node, &file, false).digest;
+    node.attach(json!({ "device": web.device(), "object": object.path(), "owner": "acme/firewall" }))
+        .unwrap();
+
+    file.write(&other_version(netloom_test_components::CUSTOM_POLICY));
+    let dry = reload(&node, json!({ "dry_run": true })).unwrap();
+    assert_eq!((dry.outcome.as_str(), dry.differences.len()), ("dry run", 0));
+    assert!(dry.compared >= 3, "three attachments: {dry:?}");
+    assert_eq!(serving(&node), first, "a dry run changed something");
+
+    let report = reload(&node, json!({})).unwrap();
+    assert_eq!(report.outcome, "serving");
+    let second = serving(&node);
+    assert_eq!(second, report.digest);
+    assert_ne!(second, first);
+
+    // It fails where the old one answers: refused.
+    let bad = File::of(netloom_test_components::MISBEHAVING);
+    let (status, error, _) = refusal(reload(&node, json!({ "path": bad.path() })));
+    assert_eq!(status, 422, "{error}");
+    assert_eq!(serving(&node), second);
+
+    node.daemon.kill9();
+    node.daemon.restart();
+    assert_eq!(serving(&node), second);
+    let versions: Vec<PluginVersion> = node.daemon.get("/v1/plugins/policy/versions").unwrap();
+    assert_eq!(
+        versions.iter().map(|v| (&v.digest, v.serving)).collect::<Vec<_>>(),
+        [(&first, false), (&second, true)]
+    );
+    let back: ReloadReport = node.daemon.post("/v1/plugins/policy/rollback", &json!({})).unwrap();
+    assert_eq!(back.digest, first);
+    assert_eq!(serving(&node), first);
+    let shown = node.daemon.netloom(&["plugin", "versions", "policy"]).expect_ok();
+    assert!(shown.contains(&first[..12]) && shown.contains("yes"), "{shown}");
+    let (status, error, _) =
+        refusal(node.daemon.post::<ReloadReport>("/v1/plugins/attach-order/reload", &json!({})));
+    assert_eq!(status, 409, "{error}");
+}
+
+#[test]
+fn a_version_is_tried_out_as_a_shadow_and_promoted() {
+    let node = Node::start();
+    let web = node.endpoint("web");
+    let object = ObjectFile::of(netloom_test_programs::PASS);
+    let file = File::of(netloom_test_components::CUSTOM_POLICY);
+    let first = load(&node, &file, false).digest;
+    file.write(&other_version(netloom_test_components::CUSTOM_POLICY));
+    let report = reload(&node, json!({ "shadow": true })).unwrap();
+    assert_eq!(report.outcome, "trial");
+    node.attach(json!({ "device": web.device(), "object": object.path(), "owner": "acme/firewall" }))
+        .unwrap();
+    assert_eq!(serving(&node), first);
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        let view: PluginView = node.daemon.get("/v1/plugins/policy").unwrap();
+        let trial = view.trial.unwrap();
+        if trial.asked > 0 {
+            assert_eq!((trial.mode.as_str(), trial.differed, trial.failed), ("shadow", 0, 0));
+            break;
+        }
+        assert!(Instant::now() < patience, "the shadow was never asked");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let promoted: PluginView = node.daemon.post("/v1/plugins/policy/trial", &()).unwrap();
+    assert_eq!((promoted.digest, promoted.trial), (report.digest, None));
+    let (status, _, _) = refusal(node.daemon.delete::<PluginView>("/v1/plugins/policy/trial"));
+    assert_eq!(status, 404);
+    let (status, error, _) = refusal(reload(&node, json!({ "canary": 100 })));
+    assert_eq!(status, 400, "{error}");
+}
+
+#[test]
+fn a_file_that_changes_is_followed_and_one_that_is_no_plugin_is_not() {
+    let node = Node::start();
+    let file = File::of(netloom_test_components::CUSTOM_POLICY);
+    let first = load(&node, &file, true).digest;
+    // The daemon has to have seen the file as it was.
+    std::thread::sleep(Duration::from_millis(1_500));
+    file.write(b"no plugin at all");
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(serving(&node), first);
+    file.write(&other_version(netloom_test_components::CUSTOM_POLICY));
+    let patience = Instant::now() + Duration::from_secs(30);
+    while serving(&node) == first {
+        assert!(Instant::now() < patience, "the change was not followed");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_daemon_killed_while_it_reloads_starts_with_a_whole_version() {
+    let mut node = Node::start();
+    let file = File::of(netloom_test_components::CUSTOM_POLICY);
+    let first = load(&node, &file, false).digest;
+    let second = other_version(netloom_test_components::CUSTOM_POLICY);
+    for pause in [0, 5, 20, 60, 120] {
+        file.write(&second);
+        let socket = node.daemon.paths().socket.clone();
+        let request = std::thread::spawn(move || {
+            // It is cut off half-way.
+            drop(
+                std::process::Command::new("curl")
+                    .args(["-s", "--unix-socket"])
+                    .arg(socket)
+                    .args(["-X", "POST", "-d", "{}", "http://netloom/v1/plugins/policy/reload"])
+                    .output(),
+            );
+        });
+        std::thread::sleep(Duration::from_millis(pause));
+        node.daemon.kill9();
+        request.join().unwrap();
+        node.daemon.restart();
+        let view: PluginView = node.daemon.get("/v1/plugins/policy").unwrap();
+        assert_eq!(view.state, "active");
+        let versions: Vec<PluginVersion> = node.daemon.get("/v1/plugins/policy/versions").unwrap();
+        assert!(
+            versions.iter().any(|version| version.serving && version.digest == view.digest),
+            "{versions:?}"
+        );
+        if view.digest != first {
+            return;
+        }
+    }
+}
+
+#[test]
+fn decisions_are_recorded_with_all_they_were_made_on() {
+    let node = Node::start();
+    node.endpoint("web");
+    let text = node.daemon.netloom(&["plugin", "record", "--name", "datapath-mode"]).expect_ok();
+    let recordings: Vec<netloom_runtime::Recording> = serde_json::from_str(&text).unwrap();
+    assert_eq!(recordings.len(), 1);
+    let netloom_runtime::Question::Choose { spec, .. } = &recordings[0].question else {
+        panic!("{recordings:?}")
+    };
+    assert_eq!(spec.name.as_str(), "web");
+    assert_eq!(recordings[0].replies[0].plugin.as_str(), "datapath-mode");
+}
