@@ -7,19 +7,17 @@
 //!
 //! - [`bound`]: the maps of bindings
 //! - [`compile`](mod@compile): from C to an object, for this crate's own programs and for others'
+//! - [`embed`](mod@embed): every program of a folder, as constants of a crate
 //! - [`layout`]: the structs that maps hold, as the C header has them
 
 pub mod bound;
 pub mod compile;
 mod constants;
+pub mod embed;
 mod kfunc;
 pub mod layout;
 
 pub use constants::{NoConstants, datapath_with};
 pub use kfunc::{NoCall, socket_destroyer_with};
-
-/// Aligns an object as its ELF structs want it.
-#[repr(C, align(8))]
-struct Aligned<T: ?Sized>(T);
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
