@@ -86,7 +86,7 @@ fn pool() -> PoolingAllocationConfig {
     pool.table_elements(100_000);
     pool.max_tables_per_component(64);
     pool.max_memories_per_component(8);
-    pool.max_core_instances_per_component(64);
+    pool.max_core_instances_per_component(128);
     pool.max_core_instance_size(4 << 20);
     // Keeping pages resident pays only where the kernel tells which ones were touched.
     if PoolingAllocationConfig::is_pagemap_scan_available() {

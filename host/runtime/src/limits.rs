@@ -32,7 +32,7 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Table elements of one instance, all its tables together. 20,000.
     pub table_elements: usize,
-    /// Core instances, memories and tables of one instance, each. 32.
+    /// Core instances, memories and tables of one instance, each. 128.
     pub parts: usize,
     /// Calls from the plugin to the host during one hook call. 10,000.
     pub host_calls: u32,
@@ -57,7 +57,7 @@ impl Default for Limits {
             component_bytes: 64 << 20,
             memory_bytes: 16 << 20,
             table_elements: 20_000,
-            parts: 32,
+            parts: 128,
             host_calls: 10_000,
             transfer_bytes: 4 << 20,
             handles: 1_024,
