@@ -95,6 +95,26 @@ fn the_bundled_plugins_conform() {
 }
 
 #[test]
+fn the_examples_build_and_conform() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "guard.toml", b"allow = [\"acme/\"]\n");
+    write(folder.path(), "none.toml", b"");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    for entry in std::fs::read_dir(&examples).unwrap() {
+        let example = entry.unwrap().path();
+        if !example.join("Cargo.toml").exists() {
+            continue;
+        }
+        let name = example.file_name().unwrap().to_str().unwrap().to_owned();
+        let component = format!("{name}.wasm");
+        ok(folder.path(), &["build", example.to_str().unwrap(), "--out", &component]);
+        let config = if name == "chain-guard" { "guard.toml" } else { "none.toml" };
+        let said = ok(folder.path(), &["test", &component, "--config", config]);
+        assert!(said.contains(" 0 failed"), "{name}: {said}");
+    }
+}
+
+#[test]
 fn a_plugin_that_misbehaves_does_not_conform() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "bad.wasm", netloom_test_components::MISBEHAVING);
