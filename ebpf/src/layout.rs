@@ -294,12 +294,6 @@ layout! {
         uplinks: [u32; UPLINKS],
         /// Another one with each change of the endpoints or of the uplinks.
         generation: u32,
-        /// [`events`]: which are reported.
-        events: u32,
-        /// Events a second, on each CPU, that are reported.
-        events_rate: u32,
-        /// Zero.
-        reserved: u32,
     }
 }
 
@@ -329,14 +323,6 @@ layout! {
         /// Outside: the next hop.
         next_hop: Address,
     }
-}
-
-/// What [`Node::events`] is made of.
-pub mod events {
-    /// Dropped packets.
-    pub const DROP: u32 = 1;
-    /// Connects to services.
-    pub const CONNECT: u32 = 2;
 }
 
 /// `enum nl_mode`: an endpoint's device pair.

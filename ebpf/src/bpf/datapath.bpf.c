@@ -8,7 +8,7 @@
  * node's end. nl_to_endpoint runs on what the node sends to the endpoint: on netkit at the primary, elsewhere
  * at the egress of the node's end.
  */
-#include "endpoints.h"
+#include "neighbours.h"
 
 const volatile struct nl_config nl_config = {};
 
@@ -62,6 +62,14 @@ static __always_inline int nl_stays_on_link(const struct nl_ipv6_header *ip)
 	if (nl_is_link_local(&ip->source))
 		return nl_is_link_local(&ip->destination) || nl_is_link_multicast(&ip->destination);
 	return nl_is_unspecified(&ip->source) && nl_is_link_multicast(&ip->destination);
+}
+
+/* Sends a question that was made an answer back over the endpoint's link. */
+static __always_inline int nl_answer(struct __sk_buff *skb)
+{
+	nl_count_sent(skb->len);
+	skb->tc_classid = 0;
+	return bpf_redirect(skb->ifindex, 0);
 }
 
 /* Hands a packet to the node's own stack: it is for the node, for outside, or needs an ICMP answer. */
@@ -212,6 +220,16 @@ static __always_inline int nl_from_endpoint_v4(struct __sk_buff *skb)
 	return nl_take(skb, route, sizeof(*ip), protocol);
 }
 
+/* Answers a solicitation in place. The node's own address on the link is with the endpoint's other constants. */
+static __always_inline int nl_solicits(struct __sk_buff *skb, struct nl_addr source)
+{
+	const struct nl_endpoint *own;
+	struct nl_addr address = nl_config.v6[0];
+
+	own = bpf_map_lookup_elem(&nl_endpoints, &address);
+	return own && own->id == nl_config.id && nl_answer_solicitation(skb, source, nl_config.id, own->host_mac);
+}
+
 static __always_inline int nl_from_endpoint_v6(struct __sk_buff *skb)
 {
 	const struct nl_ipv6_header *ip = nl_network_header(skb, sizeof(*ip));
@@ -228,12 +246,17 @@ static __always_inline int nl_from_endpoint_v6(struct __sk_buff *skb)
 		/* Without a link layer there is nothing to discover; the device's own attempts are not spoofing. */
 		if (nl_config.mode == NL_MODE_NETKIT)
 			return nl_drop(NL_DROP_UNSUPPORTED);
+		if (ip->next_header == IPPROTO_ICMPV6 && nl_solicits(skb, ip->source))
+			return nl_answer(skb);
 		return nl_to_node(skb);
 	}
 	destination = ip->destination;
 	next_header = ip->next_header;
-	if (nl_is_multicast(&destination) || nl_is_link_local(&destination))
+	if (nl_is_multicast(&destination) || nl_is_link_local(&destination)) {
+		if (nl_config.mode != NL_MODE_NETKIT && next_header == IPPROTO_ICMPV6 && nl_solicits(skb, ip->source))
+			return nl_answer(skb);
 		return nl_to_node(skb);
+	}
 	route = nl_route_of(&destination, nl_config.id);
 	if (!route)
 		return nl_to_node(skb);
@@ -251,6 +274,13 @@ static __always_inline int nl_from_endpoint_v6(struct __sk_buff *skb)
 SEC("classifier")
 int nl_from_endpoint(struct __sk_buff *skb)
 {
+	/*
+	 * There is nobody on the link but the endpoint and its node: a frame to another's address is for the node,
+	 * which would leave it alone otherwise, and so would the endpoint that it is redirected to.
+	 */
+	if (nl_config.mode != NL_MODE_NETKIT && skb->pkt_type == PACKET_OTHERHOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
+
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		return nl_from_endpoint_v4(skb);
@@ -258,7 +288,7 @@ int nl_from_endpoint(struct __sk_buff *skb)
 		return nl_from_endpoint_v6(skb);
 	case bpf_htons(ETH_P_ARP):
 		if (nl_config.mode != NL_MODE_NETKIT)
-			return nl_to_node(skb);
+			return nl_answer_arp(skb, nl_config.id) ? nl_answer(skb) : nl_to_node(skb);
 	}
 	return nl_drop(NL_DROP_UNSUPPORTED);
 }

@@ -16,6 +16,7 @@
 #define AF_INET6 10
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_ICMPV6 58
 #define ECONNREFUSED 111
 #define ETH_HLEN 14
 #define ETH_P_IP 0x0800
@@ -26,5 +27,6 @@
 #define TCX_NEXT -1
 /* include/uapi/linux/if_packet.h */
 #define PACKET_HOST 0
+#define PACKET_OTHERHOST 3
 
 #endif

@@ -144,16 +144,11 @@ struct nl_node {
 	__u32 uplinks[NL_UPLINKS];
 	/* Another one with each change of nl_endpoints or of the uplinks: what nl_routes has of before is void. */
 	__u32 generation;
-	/* NL_EVENTS_… */
-	__u32 events;
-	/* Events a second, on each CPU, that are reported; more are counted only. */
-	__u32 events_rate;
-	__u32 reserved;
 };
 
-/* What nl_node.events is made of. */
-#define NL_EVENTS_DROP 1
-#define NL_EVENTS_CONNECT 2
+/* 169.254.1.1 and fe80::1: the gateway of every endpoint that has a link layer. No device has these addresses. */
+#define NL_GATEWAY_V4 bpf_htonl(0xa9fe0101)
+#define NL_GATEWAY_V6 { .word = { bpf_htonl(0xfe800000), 0, 0, bpf_htonl(1) } }
 
 /* Why a packet from an endpoint was dropped: an index of nl_counters.dropped. */
 enum nl_drop {

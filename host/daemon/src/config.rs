@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netloom_api::types::PluginLimits;
 use netloom_core::{
     grants::Grants,
@@ -60,6 +60,8 @@ pub(crate) struct Endpoints {
     /// Addresses for endpoints that bring none. Both families unless one is empty.
     pub(crate) ipv4_pool: Option<Ipv4Net>,
     pub(crate) ipv6_pool: Option<Ipv6Net>,
+    /// The node's prefixes: an endpoint with an address outside all of them is refused. Any address without them.
+    pub(crate) prefixes: Vec<IpNet>,
     /// Bytes.
     pub(crate) mtu: u32,
 }
@@ -159,6 +161,7 @@ impl Default for Endpoints {
         Self {
             ipv4_pool: Ipv4Net::new([10, 210, 0, 0].into(), 16).ok(),
             ipv6_pool: Ipv6Net::new([0xfd6e, 0x6c00, 0, 0, 0, 0, 0, 0].into(), 112).ok(),
+            prefixes: Vec::new(),
             mtu: 1_500,
         }
     }

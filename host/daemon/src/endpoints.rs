@@ -213,6 +213,15 @@ impl Node {
                         other.spec.name
                     )));
                 }
+                let prefixes = &self.config.endpoints.prefixes;
+                if !prefixes.is_empty() && !prefixes.iter().any(|prefix| prefix.contains(address)) {
+                    let listed: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
+                    return Err(Failure::invalid(anyhow::anyhow!(
+                        "the address {address} is in none of the node's prefixes {}",
+                        listed.join(", ")
+                    ))
+                    .hint("use an address of this node, or add its prefix to endpoints.prefixes"));
+                }
                 if spec.addresses.iter().take(index).any(|earlier| earlier == address) {
                     return Err(Failure::invalid(anyhow::anyhow!("the address {address} is given twice")));
                 }

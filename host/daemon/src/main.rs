@@ -31,6 +31,7 @@ mod reload;
 mod relocation;
 mod services;
 mod store;
+mod traffic;
 mod update;
 mod uplinks;
 

@@ -240,6 +240,7 @@ impl Node {
                 Metric::Gauge(value) => format!("netloom_plugin_{name}{{plugin=\"{plugin}\"}} {value}"),
             });
         }
+        lines.extend(self.datapath_metrics()?);
         let body = own.strip_suffix("# EOF\n").unwrap_or(&own);
         let plugins: String = lines.into_iter().map(|line| line + "\n").collect();
         Ok(format!("{body}{plugins}# EOF\n"))

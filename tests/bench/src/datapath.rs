@@ -3,7 +3,12 @@
 //! Instructions are counted on an emulated machine with one CPU that runs one each nanosecond: the same each time,
 //! whatever else happens here. They say nothing of queues and caches; times on this machine do, and vary.
 
-use std::{collections::HashMap, env, path::PathBuf, process::Command};
+use std::{
+    collections::HashMap,
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
@@ -21,7 +26,7 @@ const TRAFFIC: [(&str, &str); 5] = [
 const KINDS: [&str; 5] = ["netkit", "netkit_l2", "veth", "bridge", "route"];
 
 /// The bench `datapath`.
-pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
+pub(crate) fn run(report: &mut Report, out: &Path) -> anyhow::Result<()> {
     let instructions = instructions()?;
     for (traffic, unit) in TRAFFIC {
         for (place, baseline) in [("same_node", "loopback"), ("wire", "host_to_host")] {
@@ -50,7 +55,15 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
+    let exchange = |name: &str| name.ends_with("_rr") && !name.starts_with("native");
+    report.plot(
+        out,
+        "datapath-instructions",
+        "Instructions an exchange, beside loopback or the bare wire",
+        exchange,
+    )?;
+    let time = |name: &str| name.starts_with("native");
+    report.plot(out, "datapath-time", "Time of veth with tcx, beside bridge and routed veth", time)
 }
 
 /// On the emulated machine, where a nanosecond is an instruction.

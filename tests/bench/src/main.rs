@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask bench NAME` builds everything optimised and runs it.
 
+mod bars;
 mod datapath;
 mod measure;
 mod plugin;
@@ -47,7 +48,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Bench::Plugin => Report::new("plugin"),
     };
     match arguments.bench {
-        Bench::Datapath => datapath::run(&mut report)?,
+        Bench::Datapath => datapath::run(&mut report, &arguments.out)?,
         Bench::Plugin => plugin::run(&mut report)?,
     }
     report.finish(&arguments.out)

@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::measure::Samples;
+use crate::{
+    bars::{Bar, bars},
+    measure::Samples,
+};
 
 /// One measured thing.
 #[derive(Clone, Debug, Serialize)]
@@ -79,6 +82,28 @@ impl Report {
         fs::write(&file, json + "\n").with_context(|| format!("writing {}", file.display()))?;
         println!("{}", file.display());
         Ok(())
+    }
+
+    /// Writes `<folder>/<file>.svg`: the ratios of the figures whose names fit.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(crate) fn plot(
+        &self,
+        folder: &Path,
+        file: &str,
+        title: &str,
+        fits: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<()> {
+        let all: Vec<Bar> = self
+            .figures
+            .iter()
+            .filter(|figure| fits(&figure.name))
+            .filter_map(|figure| Some(Bar { label: figure.name.clone(), ratio: figure.ratio? }))
+            .collect();
+        let path = folder.join(file).with_extension("svg");
+        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        fs::write(&path, bars(title, &all)).with_context(|| format!("writing {}", path.display()))
     }
 
     fn table(&self) -> Table {

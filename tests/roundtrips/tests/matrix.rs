@@ -362,6 +362,36 @@ fn an_endpoint_gets_answers_to_what_it_could_not_send() {
 }
 
 #[test]
+fn neighbours_are_answered_for_and_frames_to_anybody_taken_where_there_is_a_link_layer() {
+    let runtime = runtime();
+    let world = World::new(&runtime);
+    for client in world.clients.iter().filter(|client| client.mode.has_mac()) {
+        let netns = &client.netns;
+        let server = world.servers.first().unwrap();
+        // Asked for, instead of told by whoever wired the endpoint.
+        netns.ip(&["neighbour", "flush", "dev", "eth0", "nud", "permanent"]);
+        for address in &server.addresses {
+            assert!(netns.can_ping(*address), "{}: {address} through the gateway", client.mode);
+        }
+        let gateways = [netns.ip(&["-4", "neighbour"]), netns.ip(&["-6", "neighbour"])];
+        assert!(gateways.iter().all(|known| known.contains("lladdr") && !known.contains("PERMANENT")));
+        // On the same link, for all the endpoint knows.
+        for address in &server.addresses {
+            netns.ip(&["route", "replace", &address.to_string(), "dev", "eth0"]);
+            assert!(netns.can_ping(*address), "{}: {address} on the link", client.mode);
+        }
+        // A frame to a hardware address that nobody has.
+        let far = world.far_servers.first().unwrap();
+        for address in server.addresses.iter().chain(&far.addresses) {
+            let text = address.to_string();
+            netns.ip(&["route", "replace", &text, "dev", "eth0"]);
+            netns.ip(&["neighbour", "replace", &text, "lladdr", "02:00:00:00:de:ad", "dev", "eth0"]);
+            assert!(netns.can_ping(*address), "{}: {address} at an address that nobody has", client.mode);
+        }
+    }
+}
+
+#[test]
 fn a_route_that_changes_is_followed_and_so_is_an_endpoint_that_goes() {
     let runtime = runtime();
     let mut world = World::new(&runtime);

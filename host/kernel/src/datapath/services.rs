@@ -37,11 +37,12 @@ impl Datapath {
     pub fn set_service(&self, id: ServiceId, service: &Service) -> Result<(), DatapathError> {
         let vip = canonical(service.vip);
         let mut wanted: Vec<SocketAddr> = Vec::new();
+        let mut seen = HashSet::new();
         for backend in service.backends.iter().copied().map(canonical) {
             if backend.is_ipv4() != vip.is_ipv4() {
                 return Err(DatapathError::Family { vip, backend });
             }
-            if !wanted.contains(&backend) {
+            if seen.insert(backend) {
                 wanted.push(backend);
             }
         }

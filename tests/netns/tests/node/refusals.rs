@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use netloom_test_support::command;
+use netloom_test_support::{Netns, command};
+use serde_json::json;
 
-use netloom_netns_tests::Node;
+use netloom_netns_tests::{Node, refusal};
 
 /// The answer to some bytes, after which the connection stays open or not.
 fn send(node: &Node, bytes: &[u8], hang_up: bool) -> String {
@@ -82,7 +83,25 @@ fn metrics_are_openmetrics_and_count() {
         metrics.contains("netloom_decisions_total{hook=\"datapath-mode\",by=\"datapath-mode\"} 1"),
         "{metrics}"
     );
+    for line in [
+        "netloom_endpoint_dropped_packets_total{endpoint=\"web\",reason=\"spoofed\"} 0",
+        "netloom_service_refusals_total ",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
     assert!(metrics.trim_end().ends_with("# EOF"), "{metrics}");
+}
+
+#[test]
+fn an_address_of_another_node_is_refused() {
+    let node = Node::configured("[endpoints]\nprefixes = [\"10.5.0.0/24\", \"fd05::/64\"]\n");
+    let netns = Netns::new("web");
+    let spec = |address: &str| json!({ "name": "web", "netns": netns.path(), "addresses": [address] });
+    let (status, error, hint) = refusal(node.add(spec("10.6.0.9")));
+    assert_eq!(status, 400);
+    assert!(error.contains("10.6.0.9") && error.contains("10.5.0.0/24"), "{error}");
+    assert!(hint.contains("endpoints.prefixes"), "{hint}");
+    node.add(spec("10.5.0.9")).unwrap();
 }
 
 pub(crate) fn netloomd() -> String {

@@ -1,0 +1,80 @@
+//! What the datapath counted, as metrics: read from its maps when somebody asks.
+
+use netloom_api::types::Endpoint;
+use netloom_kernel::datapath::EndpointCounters;
+
+use crate::{failure::Failure, node::Node};
+
+type Field = fn(&EndpointCounters) -> u64;
+
+const COUNTED: [(&str, &str, Field); 4] = [
+    ("endpoint_sent_packets", "Packets from an endpoint, without those dropped", |counted| {
+        counted.sent_packets
+    }),
+    ("endpoint_sent_bytes", "Bytes from an endpoint, without those dropped", |counted| counted.sent_bytes),
+    ("endpoint_received_packets", "Packets to an endpoint", |counted| counted.received_packets),
+    ("endpoint_received_bytes", "Bytes to an endpoint", |counted| counted.received_bytes),
+];
+
+const DROPPED: [(&str, Field); 3] = [
+    ("spoofed", |counted| counted.dropped_spoofed),
+    ("malformed", |counted| counted.dropped_malformed),
+    ("unsupported", |counted| counted.dropped_unsupported),
+];
+
+impl Node {
+    /// The lines of `/metrics` on endpoints' packets and on services' connections.
+    pub(crate) fn datapath_metrics(&self) -> Result<Vec<String>, Failure> {
+        let mut endpoints = Vec::new();
+        for (name, endpoint) in self.store.all::<Endpoint>()? {
+            endpoints.push((name, self.datapath.counters(endpoint.id)?));
+        }
+        let mut lines = of_endpoints(&endpoints);
+        let services = self.datapath.socket_lb_counters()?;
+        for (name, help, value) in [
+            ("service_connects", "Connects to services that went to a backend", services.connected),
+            ("service_refusals", "Connects and messages to services without a backend", services.refused),
+            ("service_unbound", "Connects that no reap will find", services.unbound),
+        ] {
+            lines.extend(heading(name, help));
+            lines.push(format!("netloom_{name}_total {value}"));
+        }
+        Ok(lines)
+    }
+}
+
+fn of_endpoints(endpoints: &[(String, EndpointCounters)]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (metric, help, field) in COUNTED {
+        lines.extend(heading(metric, help));
+        for (name, counted) in endpoints {
+            lines.push(format!("netloom_{metric}_total{{endpoint=\"{name}\"}} {}", field(counted)));
+        }
+    }
+    lines.extend(heading("endpoint_dropped_packets", "Packets from an endpoint that were dropped, and why"));
+    for (name, counted) in endpoints {
+        for (reason, field) in DROPPED {
+            let labels = format!("endpoint=\"{name}\",reason=\"{reason}\"");
+            lines.push(format!("netloom_endpoint_dropped_packets_total{{{labels}}} {}", field(counted)));
+        }
+    }
+    lines
+}
+
+fn heading(name: &str, help: &str) -> [String; 2] {
+    [format!("# HELP netloom_{name} {help}."), format!("# TYPE netloom_{name} counter")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_counter_has_its_endpoint_and_each_drop_its_reason() {
+        let counted = EndpointCounters { sent_bytes: 7, dropped_malformed: 3, ..EndpointCounters::default() };
+        let lines = of_endpoints(&[("web".into(), counted)]);
+        assert!(lines.contains(&"netloom_endpoint_sent_bytes_total{endpoint=\"web\"} 7".to_owned()));
+        let dropped = "netloom_endpoint_dropped_packets_total{endpoint=\"web\",reason=\"malformed\"} 3";
+        assert!(lines.contains(&dropped.to_owned()), "{lines:?}");
+    }
+}
