@@ -9,7 +9,7 @@ const CALL: [u8; 8] = [0x85, 0x20, 0, 0, 0, 0, 0, 0];
 
 /// The calls are not where they should be: the object was not built from this crate's source.
 #[derive(Debug, thiserror::Error)]
-#[error("the socket destroyer's object calls no kernel function: build netloom-ebpf anew")]
+#[error("the object calls no kernel function: build netloom-ebpf anew")]
 pub struct NoCall;
 
 /// The object [`SOCKDESTROY`] for a kernel in whose type information `bpf_sock_destroy` has this number.
@@ -17,9 +17,18 @@ pub struct NoCall;
 /// # Errors
 /// [`NoCall`].
 pub fn socket_destroyer_with(function: u32) -> Result<Vec<u8>, NoCall> {
-    let mut bytes = SOCKDESTROY.to_vec();
+    calling(SOCKDESTROY, function)
+}
+
+/// An object with the number of the one kernel function that its programs call, written as the instruction itself
+/// (`.8byte 0x2085`).
+///
+/// # Errors
+/// [`NoCall`] if they call none.
+pub fn calling(object: &[u8], function: u32) -> Result<Vec<u8>, NoCall> {
+    let mut bytes = object.to_vec();
     let mut calls = 0;
-    for (start, length) in programs(SOCKDESTROY).ok_or(NoCall)? {
+    for (start, length) in programs(object).ok_or(NoCall)? {
         let program = bytes.get_mut(start..start + length).ok_or(NoCall)?;
         for instruction in program.as_chunks_mut::<8>().0 {
             if *instruction == CALL {

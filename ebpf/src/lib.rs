@@ -2,7 +2,8 @@
 //!
 //! The C sources are in `src/bpf`: `datapath.bpf.c` (an endpoint's packets), `uplink.bpf.c` (packets from outside),
 //! `socklb.bpf.c` (service translation at the socket), `sockets.bpf.c` (iterators that find sockets),
-//! `sockdestroy.bpf.c` (iterators that destroy them), `gate.bpf.c` (moving a program without a packet missing it).
+//! `sockdestroy.bpf.c` (iterators that destroy them), `backfill.bpf.c` (iterators that bind
+//! sockets from before), `gate.bpf.c` (moving a program without a packet missing it).
 //! Each becomes a constant here.
 //!
 //! - [`bound`]: the maps of bindings
@@ -18,6 +19,6 @@ mod kfunc;
 pub mod layout;
 
 pub use constants::{NoConstants, datapath_with};
-pub use kfunc::{NoCall, socket_destroyer_with};
+pub use kfunc::{NoCall, calling, socket_destroyer_with};
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));

@@ -112,6 +112,9 @@ pub(crate) struct Sockets {
     pub(crate) destroyer: Option<Destroyer>,
     /// So many sockets are destroyed in a second, at most; without a limit if 0.
     pub(crate) destroy_rate: u32,
+    /// Bind the sockets that were connected before netloomd was first started. The node's own netloomd does if none,
+    /// an instance beside it does not.
+    pub(crate) back_fill: Option<bool>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 mod adopt;
 mod api;
 mod attachments;
+mod back_fill;
 mod config;
 mod decisions;
 mod devices;

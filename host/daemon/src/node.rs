@@ -25,8 +25,8 @@ use netloom_runtime::{HostConfig, Limits, Metric, Operations, PluginHost, Plugin
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
-    config::Config, failure::Failure, kept::Kept, kv::PluginData, locks::Locks, metrics::Metrics,
-    operator::Operator, policy::Policy, store::Store, uplinks::Uplinks,
+    back_fill::BackFill, config::Config, failure::Failure, kept::Kept, kv::PluginData, locks::Locks,
+    metrics::Metrics, operator::Operator, policy::Policy, store::Store, uplinks::Uplinks,
 };
 
 pub(crate) struct Node {
@@ -40,6 +40,7 @@ pub(crate) struct Node {
     pub(crate) devices: Devices,
     pub(crate) datapath: Datapath,
     pub(crate) sockets: Arc<Sockets>,
+    pub(crate) back_fill: BackFill,
     pub(crate) capabilities: Capabilities,
     pub(crate) policy: Policy,
     pub(crate) plugin_host: PluginHost,
@@ -84,6 +85,7 @@ impl Node {
         let datapath = Datapath::open(&paths.bpffs, sizes)?;
         let ways = Ways { finder: config.sockets.finder, destroyer: config.sockets.destroyer };
         let sockets = Arc::new(Sockets::open_with(&datapath.maps_dir(), ways)?);
+        let back_fill = BackFill::open(instance, &config, &datapath);
         let operator = Arc::new(Operator::default());
         let plugin_host = PluginHost::new(HostConfig {
             cache_dir: Some(config.plugins.compiled.clone().unwrap_or_else(|| paths.state.join("compiled"))),
@@ -111,6 +113,7 @@ impl Node {
             netns,
             datapath,
             sockets,
+            back_fill,
             capabilities,
             policy: Policy::default(),
             plugin_host,
@@ -132,8 +135,11 @@ impl Node {
     pub(crate) async fn start(self: &Arc<Self>) -> anyhow::Result<()> {
         self.operator.serve(self);
         self.load_plugins().await?;
-        if let Err(error) = self.attach_socket_lb() {
-            tracing::error!(error = format!("{error:#}"), "services are not translated");
+        let was_attached = self.datapath.binds_sockets();
+        match self.attach_socket_lb() {
+            Ok(()) if was_attached => {}
+            Ok(()) => self.back_fill.mark(),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "services are not translated"),
         }
         let adoption = self.adopt().await.map_err(|failure| anyhow::anyhow!("adoption failed: {failure}"))?;
         tracing::info!(?adoption, "adopted");

@@ -266,8 +266,12 @@ impl Node {
     }
 
     pub(crate) async fn find(&self, filter: SocketFilter) -> Result<Vec<BoundSocket>, Failure> {
-        let sockets = Arc::clone(&self.sockets);
-        Ok(tokio::task::spawn_blocking(move || sockets.find(&filter)).await??)
+        let (sockets, back_fill) = (Arc::clone(&self.sockets), self.back_fill.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            back_fill.bind()?;
+            sockets.find(&filter)
+        });
+        Ok(found.await??)
     }
 
     /// Which of the sockets bound to the event's addresses the event is about.

@@ -48,6 +48,7 @@ impl Node {
         let id = self.store.commit(|changes| changes.next("service"))?;
         let id = ServiceId(u32::try_from(id)?);
         self.datapath.set_service(id, &service)?;
+        self.back_fill.backends_were_added();
         let record = ServiceRecord { id, service };
         if let Err(error) = self.store.commit(|changes| changes.put(record.service.name.as_str(), &record)) {
             self.datapath.remove_service(record.id, record.service.vip, record.service.protocol)?;
@@ -122,6 +123,7 @@ impl Node {
     /// Changes the datapath, then the store; takes the change back if it cannot be kept.
     fn replace_service(&self, old: &ServiceRecord, new: &ServiceRecord) -> Result<(), Failure> {
         self.datapath.set_service(new.id, &new.service)?;
+        self.back_fill.backends_were_added();
         if let Err(error) = self.store.commit(|changes| changes.put(new.service.name.as_str(), new)) {
             self.datapath.set_service(old.id, &old.service)?;
             return Err(error.into());

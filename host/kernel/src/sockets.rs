@@ -11,7 +11,9 @@
 //! - `iterator`: what both share
 //! - `dump` and `descriptors`: finding by sock_diag, a namespace at a time
 //! - `destroy`: destroying and verifying
+//! - `backfill`: binding the sockets that were connected before there were bindings
 
+mod backfill;
 mod descriptors;
 mod destroy;
 mod dump;
@@ -29,10 +31,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netloom_core::model::{BoundSocket, DestroyOutcome, SocketFilter, SocketState};
+use netloom_core::model::{BoundSocket, DestroyOutcome, Protocol, SocketFilter, SocketState};
 
 use self::ways::{Destroy, Find};
 pub use self::{
+    backfill::BackFill,
     error::SocketError,
     ways::{Destroyer, Finder, Ways},
 };
@@ -130,6 +133,9 @@ impl fmt::Debug for Sockets {
             .finish_non_exhaustive()
     }
 }
+
+/// The protocols that services have.
+const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
 /// The states a filter lets through, as a mask: bit n for the kernel's state n.
 fn state_mask(filter: &SocketFilter) -> u32 {

@@ -5,7 +5,9 @@
 mod bars;
 mod datapath;
 mod measure;
+mod plot;
 mod plugin;
+mod reap;
 mod report;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -30,6 +32,11 @@ enum Bench {
     Datapath,
     /// What a plugin costs: to load, to start, to ask
     Plugin,
+    /// What it costs to find and destroy the sockets of a dead backend
+    Reap,
+    /// Holds sockets for another bench
+    #[command(hide = true)]
+    Hold,
 }
 
 fn main() -> ExitCode {
@@ -46,10 +53,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut report = match arguments.bench {
         Bench::Datapath => Report::new("datapath"),
         Bench::Plugin => Report::new("plugin"),
+        Bench::Reap => Report::new("reap"),
+        Bench::Hold => return reap::holder::main(),
     };
     match arguments.bench {
         Bench::Datapath => datapath::run(&mut report, &arguments.out)?,
         Bench::Plugin => plugin::run(&mut report)?,
+        Bench::Reap => reap::run(&mut report, &arguments.out)?,
+        Bench::Hold => {}
     }
     report.finish(&arguments.out)
 }

@@ -11,6 +11,11 @@ impl Samples {
         self.0.push(sample);
     }
 
+    /// Adds the samples of another.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     /// The value below which this share (0 to 1) of the samples lies; 0 of none.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();

@@ -64,6 +64,12 @@ impl Report {
         self.push(Figure { name: name.to_owned(), value, unit, baseline: None, ratio: None, spread: None });
     }
 
+    /// The value of a figure and its baseline's.
+    pub(crate) fn figure(&self, name: &str) -> Option<(f64, Option<f64>)> {
+        let figure = self.figures.iter().find(|figure| figure.name == name)?;
+        Some((figure.value, figure.baseline))
+    }
+
     /// Adds a figure.
     pub(crate) fn push(&mut self, figure: Figure) {
         eprintln!("  {} {} {}", figure.name, number(figure.value), figure.unit);

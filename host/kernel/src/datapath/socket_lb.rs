@@ -136,6 +136,15 @@ impl Datapath {
             .collect()
     }
 
+    /// Whether the hooks at which sockets are bound are attached already, by an earlier daemon or this one.
+    #[must_use]
+    pub fn binds_sockets(&self) -> bool {
+        let folder = self.folder.join("socklb");
+        [SocketLbHook::Connect4, SocketLbHook::Connect6]
+            .into_iter()
+            .all(|hook| bpf::obj_get(&folder.join(hook.as_str())).is_ok())
+    }
+
     /// Ends the translation and removes the pins. Sockets that are connected stay so.
     ///
     /// # Errors

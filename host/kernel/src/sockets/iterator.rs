@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{ErrorKind, Read},
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     time::Duration,
 };
@@ -64,6 +64,27 @@ impl Object {
         program.load(target, &self.btf).map_err(SocketError::Program)?;
         let program = program.fd().map_err(SocketError::Program)?;
         program.as_fd().try_clone_to_owned().map_err(SocketError::Descriptor)
+    }
+
+    /// Loads one iterator and makes a link of it, over a map's elements if `target` is a kind of map.
+    pub(super) fn link(
+        &mut self,
+        name: &'static str,
+        target: &str,
+        map: Option<BorrowedFd<'_>>,
+    ) -> Result<OwnedFd, SocketError> {
+        let program = self.program(name, target)?;
+        bpf::iter_link(program.as_fd(), map)
+            .map_err(|source| SocketError::Iterator { command: bpf::command::LINK_CREATE, source })
+    }
+
+    /// A copy of the descriptor of one of its maps.
+    pub(super) fn descriptor(&mut self, name: &'static str) -> Result<OwnedFd, SocketError> {
+        let map = self.object.map(name).ok_or(SocketError::Incomplete(name))?;
+        let (aya::maps::Map::SkStorage(data) | aya::maps::Map::Unsupported(data)) = map else {
+            return Err(SocketError::Incomplete(name));
+        };
+        data.fd().as_fd().try_clone_to_owned().map_err(SocketError::Descriptor)
     }
 
     /// One of its maps.
@@ -133,6 +154,27 @@ pub(super) fn clear<K: Pod, V: Pod>(map: &mut BpfHashMap<MapData, K, V>) -> Resu
     keys.iter().try_for_each(|key| map.remove(key))
 }
 
+/// One pass of an iterator that is run for what it does; how many bytes it wrote nevertheless.
+pub(super) fn run(link: &OwnedFd) -> Result<usize, SocketError> {
+    let mut buffer = vec![0; READ_BUFFER];
+    let mut iterator = start(link)?;
+    let mut bytes = 0;
+    loop {
+        match iterator.read(&mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(len) => bytes += len,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(SocketError::Read(error)),
+        }
+    }
+}
+
+fn start(link: &OwnedFd) -> Result<File, SocketError> {
+    bpf::iter_create(link.as_fd())
+        .map(File::from)
+        .map_err(|source| SocketError::Iterator { command: bpf::command::ITER_CREATE, source })
+}
+
 /// Reads an iterator's link in the calling thread's namespace, until a pass brings nothing new.
 pub(super) fn passes(
     link: &OwnedFd,
@@ -155,9 +197,7 @@ fn pass(
     conditions: &Conditions<'_>,
     found: &mut HashMap<SocketCookie, Exact>,
 ) -> Result<usize, SocketError> {
-    let iterator = bpf::iter_create(link.as_fd())
-        .map_err(|source| SocketError::Iterator { command: bpf::command::ITER_CREATE, source })?;
-    let mut iterator = File::from(iterator);
+    let mut iterator = start(link)?;
     let mut buffer = vec![0; READ_BUFFER];
     let mut reads = 0;
     loop {

@@ -3,8 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::{self, ErrorKind, Read},
+    io,
     os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{Mutex, PoisonError},
@@ -17,33 +16,32 @@ use aya::{
 use aya_obj::btf::BtfKind;
 use netloom_core::model::{Protocol, SocketCookie, SocketFilter, SocketState};
 use netloom_ebpf::{layout::Doomed, socket_destroyer_with};
-use netloom_sys::{bpf, ns};
+use netloom_sys::ns;
 
 use super::{
-    Conditions, Exact, SocketError,
+    Conditions, Exact, PROTOCOLS, SocketError,
     destroy::side_by_side,
     dump::{Dump, namespaces},
-    iterator::{FilterMaps, MAX_KEYS, Object, clear, passes},
+    iterator::{FilterMaps, MAX_KEYS, Object, clear, passes, run},
 };
 use crate::netns::{Netns, NetnsError};
 
 /// The links of both protocols' iterators. A link knows no namespace: each pass is of the one it is started in.
-struct Links {
+pub(super) struct Links {
     tcp: OwnedFd,
     udp: OwnedFd,
 }
 
 impl Links {
-    fn open(object: &mut Object, tcp: &'static str, udp: &'static str) -> Result<Self, SocketError> {
-        let mut link = |name, target| {
-            let program = object.program(name, target)?;
-            bpf::iter_link(program.as_fd(), None)
-                .map_err(|source| SocketError::Iterator { command: bpf::command::LINK_CREATE, source })
-        };
-        Ok(Self { tcp: link(tcp, "tcp")?, udp: link(udp, "udp")? })
+    pub(super) fn open(
+        object: &mut Object,
+        tcp: &'static str,
+        udp: &'static str,
+    ) -> Result<Self, SocketError> {
+        Ok(Self { tcp: object.link(tcp, "tcp", None)?, udp: object.link(udp, "udp", None)? })
     }
 
-    const fn of(&self, protocol: Protocol) -> &OwnedFd {
+    pub(super) const fn of(&self, protocol: Protocol) -> &OwnedFd {
         match protocol {
             Protocol::Tcp => &self.tcp,
             Protocol::Udp => &self.udp,
@@ -117,12 +115,13 @@ fn without_peer(filter: &SocketFilter) -> Option<SocketFilter> {
 }
 
 fn protocols(filter: &SocketFilter) -> impl Iterator<Item = Protocol> {
-    [Protocol::Tcp, Protocol::Udp]
+    PROTOCOLS
         .into_iter()
         .filter(|protocol| filter.protocols.is_empty() || filter.protocols.contains(protocol))
 }
 
-fn enter(netns: &Netns) -> Result<(), SocketError> {
+/// Moves the calling thread to a namespace.
+pub(super) fn enter(netns: &Netns) -> Result<(), SocketError> {
     ns::enter(netns.as_fd()).map_err(|source| NetnsError::Enter { netns: netns.id(), source })?;
     Ok(())
 }
@@ -165,7 +164,7 @@ impl Kfunc {
                 let value = Doomed::new(exact.socket.backend).to_bytes();
                 doomed.insert(exact.socket.cookie.0, value, 0).map_err(SocketError::Filter)?;
             }
-            for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for protocol in PROTOCOLS {
                 if chunk.iter().any(|exact| exact.socket.protocol == protocol) {
                     run(self.links.of(protocol))?;
                 }
@@ -181,20 +180,5 @@ impl Kfunc {
         }
         clear(&mut doomed).map_err(SocketError::Filter)?;
         Ok(results)
-    }
-}
-
-/// One pass of an iterator that writes nothing.
-fn run(link: &OwnedFd) -> Result<(), SocketError> {
-    let iterator = bpf::iter_create(link.as_fd())
-        .map_err(|source| SocketError::Iterator { command: bpf::command::ITER_CREATE, source })?;
-    let mut iterator = File::from(iterator);
-    loop {
-        match iterator.read(&mut [0; 64]) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(SocketError::Read(error)),
-        }
     }
 }

@@ -20,7 +20,7 @@ use std::{
 };
 
 use netloom_core::model::{DestroyOutcome, Protocol, ServiceId, SocketFilter, SocketState};
-use netloom_kernel::sockets::{Destroyer, Finder, SocketError, Sockets, Ways};
+use netloom_kernel::sockets::{BackFill, Destroyer, Finder, SocketError, Sockets, Ways};
 use world::{Room, address, assert_alive, bound_to, cookie, cookies, world};
 
 const DEAD: &str = "127.0.0.2:7000";
@@ -457,6 +457,63 @@ fn thousands_of_sockets_of_many_backends_are_each_found_once() {
     assert!(all_destroyed(&sockets.destroy(&found).unwrap()));
     let left = SocketFilter { connected_only: true, ..SocketFilter::default() };
     assert_eq!(cookies(&sockets.find(&left).unwrap()), spared);
+}
+
+#[test]
+fn sockets_from_before_are_bound_when_their_peer_becomes_a_backend() {
+    let Some(mut world) = world() else { return };
+    let room = Room::new();
+    let (server, server6) = (room.listen(DEAD), room.listen("[fd00::2]:7000"));
+    let (client, _client_end) = room.connect(DEAD, &server);
+    let (mapped, _mapped_end) = room.connect("[::ffff:127.0.0.2]:7000", &server);
+    let (six, _six_end) = room.connect("[fd00::2]:7000", &server6);
+    let udp = room.udp(DEAD);
+    let unconnected = room.run(|| UdpSocket::bind("127.0.0.1:4003").unwrap());
+    // On its way between processes: no process has a descriptor of it.
+    let (sending, receiving) = std::os::unix::net::UnixStream::pair().unwrap();
+    let passed = room.udp(DEAD);
+    let passed_cookie = cookie(&passed);
+    send_away(&sending, &passed);
+    drop(passed);
+    let marks = BackFill::open(&world.pins).unwrap();
+    marks.mark().unwrap();
+    // This one is connected under the eyes of the translation, to the backend itself.
+    let direct = room.udp(DEAD);
+
+    world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
+    world.serve(DEAD_VIP, Protocol::Udp, DEAD);
+    world.serve("[fd00:96::2]:80", Protocol::Tcp, "[fd00::2]:7000");
+    assert!(marks.bind().unwrap() >= 5);
+    assert_eq!(marks.bind().unwrap(), 0, "once is enough");
+
+    let sockets = world.sockets(Finder::SkStorage);
+    let found = sockets.find(&bound_to(&[DEAD, "[fd00::2]:7000"])).unwrap();
+    let wanted =
+        BTreeSet::from([cookie(&client), cookie(&mapped), cookie(&six), cookie(&udp), passed_cookie]);
+    let in_room: Vec<_> =
+        found.iter().filter(|socket| socket.netns_cookie == room.cookie()).cloned().collect();
+    assert_eq!(cookies(&in_room), wanted);
+    assert!(all_destroyed(&sockets.destroy(&in_room).unwrap()));
+    for mut stream in [client, mapped, six] {
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    }
+    assert_eq!(udp.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    for spared in [direct, unconnected] {
+        spared.set_nonblocking(true).unwrap();
+        assert_eq!(spared.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    drop(receiving);
+}
+
+/// Sends a socket to whoever receives it, and closes it here.
+fn send_away(to: &std::os::unix::net::UnixStream, socket: &UdpSocket) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::os::fd::AsFd;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [socket.as_fd()];
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    sendmsg(to, &[std::io::IoSlice::new(b"x")], &mut ancillary, SendFlags::empty()).unwrap();
 }
 
 #[test]

@@ -1,0 +1,175 @@
+//! What ordinary programs see of a reap: in Python and in C, blocked in a read or a poll, sending, and connecting again.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use netloom_api::types::{Fate, ReapReport};
+use netloom_netns_tests::Node;
+use netloom_test_support::Netns;
+
+/// A client in another language, which says "connected", and later what ended its connection.
+struct Application {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Application {
+    fn start(netns: &Netns, program: &[&str], arguments: &[&str]) -> Self {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", netns.name()])
+            .args(program)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut application = Self { child, lines };
+        assert_eq!(application.line(), "connected", "{program:?} {arguments:?}");
+        application
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().expect("it writes one more line").unwrap()
+    }
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The programs that this machine can run: Python, and C if there is a compiler.
+fn programs(folder: &Path) -> Vec<Vec<String>> {
+    let mut programs = Vec::new();
+    if Command::new("python3").arg("--version").output().is_ok_and(|run| run.status.success()) {
+        let script = folder.join("client.py");
+        std::fs::write(&script, include_str!("applications/client.py")).unwrap();
+        programs.push(vec!["python3".to_owned(), script.display().to_string()]);
+    } else {
+        eprintln!("a part of this test is left out: there is no python3");
+    }
+    let (source, compiled) = (folder.join("client.c"), folder.join("client"));
+    std::fs::write(&source, include_str!("applications/client.c")).unwrap();
+    let compiler = Command::new("cc").args(["-static", "-O1", "-o"]).args([&compiled, &source]).status();
+    if compiler.is_ok_and(|status| status.success()) {
+        programs.push(vec![compiled.display().to_string()]);
+    } else {
+        eprintln!("a part of this test is left out: there is no C compiler");
+    }
+    programs
+}
+
+#[test]
+fn a_client_in_any_language_learns_at_once_that_its_backend_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = programs(folder.path());
+    let node = Node::start();
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let (v4, v6) = (format!("{}:8080", server.v4()), format!("[{}]:8080", server.v6()));
+    let _tcp = (server.netns.tcp_echo(&v4), server.netns.tcp_echo(&v6));
+    let _udp = (server.netns.udp_echo(&v4), server.netns.udp_echo(&v6));
+    let services = [
+        ("tcp4", "10.96.20.1:80", "tcp", &v4),
+        ("udp4", "10.96.20.1:80", "udp", &v4),
+        ("tcp6", "[fd00:96::20]:80", "tcp", &v6),
+        ("udp6", "[fd00:96::20]:80", "udp", &v6),
+    ];
+    for (name, vip, protocol, backend) in services {
+        node.service(name, vip, protocol, std::slice::from_ref(backend));
+    }
+    let mut applications = Vec::new();
+    for program in &programs {
+        let program: Vec<&str> = program.iter().map(String::as_str).collect();
+        for address in ["10.96.20.1", "::ffff:10.96.20.1", "fd00:96::20"] {
+            for protocol in ["tcp", "udp"] {
+                for mode in ["read", "poll", "send"] {
+                    let arguments = [protocol, address, "80", mode];
+                    let what = format!("{program:?} {arguments:?}");
+                    applications.push((what, Application::start(&client.netns, &program, &arguments)));
+                }
+            }
+        }
+    }
+
+    let mut destroyed = 0;
+    for (name, ..) in services {
+        let report: ReapReport = node.daemon.delete(&format!("/v1/services/{name}")).unwrap();
+        destroyed += report.sockets.iter().filter(|socket| socket.fate == Fate::Destroyed).count();
+    }
+
+    assert_eq!(destroyed, applications.len());
+    for (what, application) in &mut applications {
+        let end = application.line();
+        // A datagram that is on its way out when the socket loses its peer has nowhere to go.
+        let is_right =
+            end == "ECONNABORTED" || (what.contains("send") && matches!(&*end, "EDESTADDRREQ" | "EPIPE"));
+        assert!(is_right, "{what}: {end}");
+    }
+}
+
+#[test]
+fn a_client_that_connects_again_gets_a_living_backend() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start();
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let (dead, living) = (format!("{}:8080", server.v4()), format!("{}:9090", server.v4()));
+    let _servers = (server.netns.tcp_echo(&dead), server.netns.tcp_echo(&living));
+    for program in programs(folder.path()) {
+        node.service("web", "10.96.21.1:80", "tcp", std::slice::from_ref(&dead));
+        let program: Vec<&str> = program.iter().map(String::as_str).collect();
+        let arguments = ["tcp", "10.96.21.1", "80", "reconnect"];
+        let mut application = Application::start(&client.netns, &program, &arguments);
+        let body = serde_json::json!({ "address": living });
+        node.daemon.post::<netloom_api::types::Service>("/v1/services/web/backends", &body).unwrap();
+        let report: ReapReport = node.daemon.delete(&format!("/v1/services/web/backends/{dead}")).unwrap();
+        assert_eq!(report.sockets.len(), 1, "{report:?}");
+        assert_eq!(application.line(), "ECONNABORTED");
+        assert_eq!(application.line(), "answered", "{program:?}");
+        drop(application);
+        let _: ReapReport = node.daemon.delete("/v1/services/web").unwrap();
+    }
+}
+
+#[test]
+fn a_process_that_connected_before_the_agent_was_started_is_reaped() {
+    let folder = tempfile::tempdir().unwrap();
+    // Addresses that no other test has: marks are of the whole machine.
+    let netns = Netns::new("before");
+    let (dead, living) = ("127.91.0.1:8080", "127.91.0.2:8080");
+    let _servers =
+        (netns.tcp_echo(dead), netns.udp_echo(dead), netns.tcp_echo(living), netns.udp_echo(living));
+    let start = |address: &str| -> Vec<Application> {
+        let programs = programs(folder.path());
+        let protocols =
+            programs.iter().flat_map(|program| ["tcp", "udp"].map(|protocol| (program, protocol)));
+        protocols
+            .map(|(program, protocol)| {
+                let program: Vec<&str> = program.iter().map(String::as_str).collect();
+                Application::start(&netns, &program, &[protocol, address, "8080", "read"])
+            })
+            .collect()
+    };
+    let mut stale = start("127.91.0.1");
+    let mut spared = start("127.91.0.2");
+
+    let node = Node::configured("[sockets]\nback_fill = true\n");
+    node.service("tcp", "10.96.22.1:80", "tcp", &[dead.to_owned(), living.to_owned()]);
+    node.service("udp", "10.96.22.1:80", "udp", &[dead.to_owned(), living.to_owned()]);
+    for service in ["tcp", "udp"] {
+        let report: ReapReport =
+            node.daemon.delete(&format!("/v1/services/{service}/backends/{dead}")).unwrap();
+        assert_eq!(report.sockets.len(), stale.len() / 2, "{report:?}");
+    }
+
+    for application in &mut stale {
+        assert_eq!(application.line(), "ECONNABORTED");
+    }
+    for application in &mut spared {
+        assert!(application.child.try_wait().unwrap().is_none(), "the living backend's client goes on");
+    }
+}
