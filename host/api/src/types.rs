@@ -29,7 +29,8 @@
 //! | `POST /v1/services/{name}/backends` | [`BackendRequest`] | [`Service`] |
 //! | `DELETE /v1/services/{name}/backends/{address}` | | [`ReapReport`] |
 //! | `POST /v1/reap` | [`ReapRequest`] | [`ReapReport`] |
-//! | `GET /v1/sockets` | | `[SocketView]` |
+//! | `GET /v1/sockets?service=…&backend=…&endpoint=…&netns=…&protocol=…&state=…&min_age_ms=…` | | `[SocketView]` |
+//! | `POST /v1/sockets/destroy` | [`SocketDestroy`] | [`ReapReport`] |
 //! | `GET /v1/plugins` | | `[PluginView]` |
 //! | `POST /v1/plugins` | [`PluginLoad`] | [`PluginView`] |
 //! | `POST /v1/plugins/inspect` | [`PluginLoad`] | [`PluginInspection`] |
@@ -53,8 +54,8 @@ use netloom_core::model::{DeviceMode, MacAddress, NetkitPolicy, NetkitScrub};
 pub use netloom_core::grants::{Access, Grant, Grants};
 pub use netloom_core::model::{
     Attachment, AttachmentKind, AttachmentMode, BoundSocket, Capabilities, Chain, DestroyOutcome, Device,
-    Endpoint, EndpointSpec, Feature, HookPoint, Labels, Name, Owner, PairChange, Placement, ReapPlan,
-    Service,
+    Endpoint, EndpointSpec, Feature, HookPoint, Labels, Name, Owner, PairChange, Placement, Protocol,
+    ReapPlan, Service, SocketState,
 };
 use serde::{Deserialize, Serialize};
 
@@ -352,6 +353,56 @@ pub enum Fate {
     Failed(String),
 }
 
+/// Which bound sockets: all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SocketQuery {
+    /// Bound through this service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Name>,
+    /// Bound to this backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<SocketAddr>,
+    /// Of this endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Name>,
+    /// Of this network namespace: a path, or its cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// Of this protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// In this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<SocketState>,
+    /// Bound at least so long ago, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_age_ms: Option<u64>,
+}
+
+impl SocketQuery {
+    /// Whether it lets every bound socket through.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Sockets to destroy, whatever their backend.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SocketDestroy {
+    /// Which. Unconnected sockets never are, and the node's own only if `netns` names its namespace.
+    #[serde(default)]
+    pub filter: SocketQuery,
+    /// A filter that lets everything through is meant.
+    #[serde(default)]
+    pub all: bool,
+    /// Show what would be destroyed, and destroy nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
 /// A bound socket and whose it is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SocketView {
@@ -360,6 +411,9 @@ pub struct SocketView {
     pub socket: BoundSocket,
     /// The endpoint its namespace belongs to.
     pub endpoint: Option<Name>,
+    /// The name of the service it was bound through; none if it is gone, or the socket is from before netloomd.
+    #[serde(default)]
+    pub service_name: Option<Name>,
 }
 
 /// A plugin to load or look at.

@@ -18,7 +18,7 @@ pub(crate) use self::{
     device::{DeviceCommand, DeviceCreate, DeviceSet},
     endpoint::{EndpointAdd, EndpointCommand, EndpointSet},
     plugin::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs, ToolArgs},
-    service::{BackendCommand, ReapArgs, ServiceCommand, SocketsCommand},
+    service::{BackendCommand, ReapArgs, ServiceCommand, SocketArgs, SocketsCommand},
 };
 
 const AFTER_HELP: &str = "\
@@ -107,7 +107,7 @@ pub(crate) enum Command {
     /// Plugins decide which of them. Exits with 1 if a socket could not be destroyed, or if no plugin decided and
     /// so nothing was reaped.
     Reap(ReapArgs),
-    /// Show the sockets bound to backends, in every network namespace
+    /// Show and destroy the sockets bound to backends, in every network namespace
     #[command(visible_alias = "socket", args_conflicts_with_subcommands = true)]
     Sockets {
         #[command(subcommand)]

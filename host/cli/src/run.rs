@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use netloom_api::{
     Client, Paths,
-    types::{Decision, Doctor, SocketView, Status},
+    types::{Decision, Doctor, Status},
 };
 
 use crate::{
@@ -46,9 +46,7 @@ async fn ask(client: &Client, command: Command, output: &Output) -> Result<ExitC
         Command::Service(command) => return service::run(client, command, output).await,
         Command::Backend(command) => return service::backend(client, command, output).await,
         Command::Reap(args) => return service::reap(client, &args, output).await,
-        Command::Sockets { command: _ } => {
-            output.show(client.get::<Vec<SocketView>>("/v1/sockets").await?.as_slice())?;
-        }
+        Command::Sockets { command } => return service::sockets(client, command, output).await,
         Command::Plugin(command) => plugin::run(client, command, output).await?,
         Command::Explain { hook, last } => explain(client, hook.as_deref(), last, output).await?,
         Command::Doctor => return doctor(client, output).await,

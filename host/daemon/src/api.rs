@@ -14,7 +14,8 @@ use netloom_api::types::{
     AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendRequest, Chain, Decision, DeviceRequest,
     DeviceView, Doctor, Done, EndpointSpec, EndpointView, MigrateRequest, Name, NodeView, PairChange,
     PluginInspection, PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest,
-    Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, SocketView, Status, UpdateRequest,
+    Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, SocketDestroy, SocketQuery,
+    SocketView, Status, UpdateRequest,
 };
 use netloom_runtime::Recording;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -48,6 +49,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/services/{name}/backends/{address}", delete(remove_backend))
         .route("/v1/reap", post(reap))
         .route("/v1/sockets", get(sockets))
+        .route("/v1/sockets/destroy", post(destroy_sockets))
         .route("/v1/plugins", get(plugins).post(load_plugin))
         .route("/v1/plugins/inspect", post(inspect_plugin))
         .route("/v1/plugins/{name}", get(plugin).delete(unload_plugin))
@@ -218,8 +220,13 @@ async fn reap(State(node): Shared, body: Bytes) -> Answer<ReapReport> {
     to_the_end(async move { node.reap_request(request).await }).await
 }
 
-async fn sockets(State(node): Shared) -> Answer<Vec<SocketView>> {
-    Ok(Json(node.bound_sockets().await?))
+async fn sockets(State(node): Shared, query: Query<SocketQuery>) -> Answer<Vec<SocketView>> {
+    Ok(Json(node.bound_sockets(&query).await?))
+}
+
+async fn destroy_sockets(State(node): Shared, body: Bytes) -> Answer<ReapReport> {
+    let request = parse::<SocketDestroy>(&body)?;
+    to_the_end(async move { node.destroy_sockets(request).await }).await
 }
 
 async fn plugins(State(node): Shared) -> Answer<Vec<PluginView>> {

@@ -31,6 +31,7 @@ mod rebalance;
 mod reload;
 mod relocation;
 mod services;
+mod sockets;
 mod store;
 mod traffic;
 mod update;

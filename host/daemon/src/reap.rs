@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netloom_api::types::{Fate, ReapReport, ReapRequest, ReapedSocket, SocketView};
+use netloom_api::types::{Fate, ReapReport, ReapRequest, ReapedSocket};
 use netloom_core::model::{
     Backend, BoundSocket, DestroyOutcome, Endpoint, Name, NetnsCookie, Protocol, ReapAction, ReapEvent,
     ReapPlan, ReapReason, ServiceId, SocketFilter,
@@ -92,15 +92,6 @@ impl Node {
         self.reap(event, if request.dry_run { Mode::DryRun } else { Mode::Now }).await
     }
 
-    /// Every bound socket of the node.
-    pub(crate) async fn bound_sockets(&self) -> Result<Vec<SocketView>, Failure> {
-        // A destroyed socket keeps its binding until its application closes it.
-        let filter = SocketFilter { connected_only: true, ..SocketFilter::default() };
-        let sockets = self.find(filter).await?;
-        let names = self.endpoints_by_cookie()?;
-        Ok(sockets.into_iter().map(|socket| view(socket, &names)).collect())
-    }
-
     /// Reaps that an earlier daemon owed when it ended.
     pub(crate) async fn pay_reaps(self: &Arc<Self>) -> Result<usize, Failure> {
         let owed = self.store.all::<ReapEvent>()?;
@@ -160,6 +151,7 @@ impl Node {
         start: Instant,
     ) -> Result<ReapReport, Failure> {
         let names = self.endpoints_by_cookie()?;
+        let labels = self.labels()?;
         let scope = self.scope(event, plan)?;
         let finding = Instant::now();
         let found = self.find(plan.filter.clone()).await?;
@@ -187,7 +179,7 @@ impl Node {
             .into_iter()
             .zip(fates)
             .map(|(socket, fate)| ReapedSocket {
-                view: view(socket, &names),
+                view: labels.view(socket),
                 fate: fate.unwrap_or_else(|| Fate::Failed("no outcome was reported".into())),
             })
             .collect();
@@ -230,7 +222,11 @@ impl Node {
     }
 
     /// Destroys the sockets whose fate is open.
-    async fn destroy(&self, sockets: &[BoundSocket], fates: &mut [Option<Fate>]) -> Result<(), Failure> {
+    pub(crate) async fn destroy(
+        &self,
+        sockets: &[BoundSocket],
+        fates: &mut [Option<Fate>],
+    ) -> Result<(), Failure> {
         let doomed: Vec<BoundSocket> = sockets
             .iter()
             .zip(fates.iter())
@@ -300,12 +296,12 @@ impl Node {
         Ok(Scope { known, about, host: (!plan.filter.netns_cookies.contains(&host)).then_some(host) })
     }
 
-    fn endpoints_by_cookie(&self) -> Result<HashMap<NetnsCookie, Name>, StoreError> {
+    pub(crate) fn endpoints_by_cookie(&self) -> Result<HashMap<NetnsCookie, Name>, StoreError> {
         let endpoints = self.store.all::<Endpoint>()?;
         Ok(endpoints.into_iter().map(|(_, endpoint)| (endpoint.netns_cookie, endpoint.spec.name)).collect())
     }
 
-    fn record(&self, sockets: &[ReapedSocket], total: Duration, dry_run: bool) {
+    pub(crate) fn record(&self, sockets: &[ReapedSocket], total: Duration, dry_run: bool) {
         let mut counts: HashMap<&'static str, u64> = HashMap::new();
         for socket in sockets {
             let fate = fate_label(&socket.fate);
@@ -359,12 +355,7 @@ const fn fate_label(fate: &Fate) -> &'static str {
     }
 }
 
-fn view(socket: BoundSocket, names: &HashMap<NetnsCookie, Name>) -> SocketView {
-    let endpoint = names.get(&socket.netns_cookie).cloned();
-    SocketView { socket, endpoint }
-}
-
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -29,7 +29,6 @@ const MEMORY_OF_A_MILLION: u64 = 8 << 20;
 pub(crate) fn run(report: &mut Report, out: &Path) -> anyhow::Result<()> {
     judge::run(report)?;
     connect::run(report)?;
-    among(report, Protocol::Tcp, &[(10_000, "10k_tcp")])?;
     let mut sizes = vec![(10_000, "10k"), (100_000, "100k")];
     if available_memory() > MEMORY_OF_A_MILLION {
         sizes.push((1_000_000, "1m"));

@@ -1,7 +1,8 @@
 use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
-use netloom_core::model::Name;
+use netloom_api::types::SocketQuery;
+use netloom_core::model::{Name, Protocol, SocketState};
 
 pub(crate) use super::values::VirtualAddress;
 
@@ -87,9 +88,88 @@ pub(crate) struct ReapArgs {
 }
 
 /// `netloom sockets …`
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum SocketsCommand {
     /// List the bound sockets
-    #[command(visible_alias = "ls")]
-    List,
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Examples:
+  netloom sockets list --backend 10.0.0.2:8080
+  netloom sockets list --endpoint web --protocol udp --older-than 1h"
+    )]
+    List {
+        #[command(flatten)]
+        filter: SocketArgs,
+    },
+    /// Destroy bound sockets, without asking a plugin
+    ///
+    /// Unconnected sockets are never destroyed, and the node's own only if --netns names its namespace.
+    #[command(after_help = "\
+Examples:
+  netloom sockets destroy --endpoint web --service shop --dry-run
+  netloom sockets destroy --backend 10.0.0.2:8080 --older-than 10m")]
+    Destroy {
+        #[command(flatten)]
+        filter: SocketArgs,
+        /// Show what would be destroyed, and destroy nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Without a filter: yes, all of them
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which sockets: all that is given must hold.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SocketArgs {
+    /// Bound through this service
+    #[arg(long, value_name = "NAME")]
+    service: Option<Name>,
+    /// Bound to this backend
+    #[arg(long, value_name = "IP:PORT")]
+    backend: Option<SocketAddr>,
+    /// Of this endpoint
+    #[arg(long, value_name = "NAME")]
+    endpoint: Option<Name>,
+    /// Of this network namespace: a path, a name of /run/netns, or its cookie
+    #[arg(long, value_name = "NETNS")]
+    netns: Option<String>,
+    /// tcp or udp
+    #[arg(long, value_name = "PROTO")]
+    protocol: Option<Protocol>,
+    /// In this state, such as established or close-wait
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    state: Option<SocketState>,
+    /// Bound at least so long ago, such as 90s or 1h
+    #[arg(long, value_name = "TIME")]
+    older_than: Option<humantime::Duration>,
+}
+
+impl SocketArgs {
+    /// As the API takes it.
+    pub(crate) fn query(&self) -> SocketQuery {
+        let named = |text: &String| {
+            let is_name = text.parse::<u64>().is_err() && !text.contains('/');
+            if is_name { format!("/run/netns/{text}") } else { text.clone() }
+        };
+        SocketQuery {
+            service: self.service.clone(),
+            backend: self.backend,
+            endpoint: self.endpoint.clone(),
+            netns: self.netns.as_ref().map(named),
+            protocol: self.protocol,
+            state: self.state,
+            min_age_ms: self.older_than.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+fn state(text: &str) -> Result<SocketState, String> {
+    SocketState::ALL.into_iter().find(|state| state.to_string() == text).ok_or_else(|| {
+        let connected = SocketState::ALL.into_iter().filter(|state| state.is_connected());
+        let names: Vec<String> = connected.map(|state| state.to_string()).collect();
+        format!("use one of {}", names.join(", "))
+    })
 }

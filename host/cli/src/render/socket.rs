@@ -16,6 +16,7 @@ impl Render for [SocketView] {
             wide,
             &[
                 Column::new("ENDPOINT", |s| or_none(s.endpoint.as_ref())),
+                Column::new("SERVICE", |s| or_none(s.service_name.as_ref())),
                 Column::new("PROTOCOL", |s| s.socket.protocol.to_string()),
                 Column::new("STATE", |s| s.socket.state.to_string()),
                 Column::new("LOCAL", |s| s.socket.local.to_string()),

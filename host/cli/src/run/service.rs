@@ -2,12 +2,12 @@ use std::process::ExitCode;
 
 use netloom_api::{
     Client,
-    types::{BackendRequest, Fate, ReapReport, ReapRequest, Service},
+    types::{BackendRequest, Fate, ReapReport, ReapRequest, Service, SocketDestroy, SocketQuery, SocketView},
 };
 use netloom_core::model::{Backend, Name};
 
 use crate::{
-    args::{BackendCommand, ReapArgs, ServiceCommand},
+    args::{BackendCommand, ReapArgs, ServiceCommand, SocketArgs, SocketsCommand},
     failure::Failure,
     output::Output,
     route::encoded,
@@ -67,6 +67,39 @@ pub(super) async fn reap(client: &Client, args: &ReapArgs, output: &Output) -> R
     let code = reaped(&report, output)?;
     // Asked for a reap and for nothing else, having reaped nothing is a failure.
     Ok(if report.decided_by.is_none() { ExitCode::FAILURE } else { code })
+}
+
+pub(super) async fn sockets(
+    client: &Client,
+    command: Option<SocketsCommand>,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    match command.unwrap_or_else(|| SocketsCommand::List { filter: SocketArgs::default() }) {
+        SocketsCommand::List { filter } => {
+            let sockets: Vec<SocketView> = client.get(&route(&filter.query())).await?;
+            output.show(sockets.as_slice())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        SocketsCommand::Destroy { filter, dry_run, yes } => {
+            let request = SocketDestroy { filter: filter.query(), all: yes, dry_run };
+            reaped(&client.post("/v1/sockets/destroy", &request).await?, output)
+        }
+    }
+}
+
+fn route(query: &SocketQuery) -> String {
+    let conditions = [
+        ("service", query.service.as_ref().map(encoded)),
+        ("backend", query.backend.map(encoded)),
+        ("endpoint", query.endpoint.as_ref().map(encoded)),
+        ("netns", query.netns.as_ref().map(encoded)),
+        ("protocol", query.protocol.map(encoded)),
+        ("state", query.state.map(encoded)),
+        ("min_age_ms", query.min_age_ms.map(encoded)),
+    ];
+    let given: Vec<String> =
+        conditions.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?))).collect();
+    if given.is_empty() { "/v1/sockets".to_owned() } else { format!("/v1/sockets?{}", given.join("&")) }
 }
 
 /// Shows what a reap did. Sockets it could not destroy are a failure.

@@ -316,6 +316,7 @@ pub(crate) fn socket(cookie: u64) -> SocketView {
             bytes_received: 12,
         },
         endpoint: Some(name("web")),
+        service_name: Some(name("shop")),
     }
 }
 

@@ -18,8 +18,10 @@ pub enum SocketState {
     /// SYN received.
     SynRecv = 3,
     /// Closed here, the peer has not acknowledged.
+    #[serde(rename = "fin-wait-1")]
     FinWait1 = 4,
     /// Closed here, the peer has not closed.
+    #[serde(rename = "fin-wait-2")]
     FinWait2 = 5,
     /// Closed on both sides, waiting.
     TimeWait = 6,

@@ -1,13 +1,12 @@
 //! Processes that hold sockets: one may have 20,000 files on a common machine, and the bench wants a million.
 //!
-//! A holder reads commands, a line each, and answers each with a line: `tcp PATH VIP COUNT` and `udp PATH VIP COUNT`
-//! connect so many sockets in the namespace at a path; `drop` closes the sockets of the last command.
+//! A holder reads commands, a line each, and answers each with a line: `udp PATH VIP COUNT` connects so many sockets in
+//! the namespace at a path; `drop` closes the sockets of the last command.
 
 use std::{
-    collections::HashMap,
     fs::File,
     io::{BufRead as _, BufReader, Write as _, stdin, stdout},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     os::fd::OwnedFd,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -21,14 +20,13 @@ use rustix::{
 /// Sockets of one holder.
 pub(crate) const MAX: usize = 18_000;
 
-/// The port at which each namespace's TCP backends listen, whatever their address.
+/// The port of every backend. Nobody listens there: UDP does not ask.
 pub(crate) const PORT: u16 = 7000;
 
 /// The holder's side.
 pub(crate) fn main() -> anyhow::Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
-    let mut listeners: HashMap<String, TcpListener> = HashMap::new();
     let mut held: Vec<Vec<OwnedFd>> = Vec::new();
     for line in stdin().lines() {
         let line = line?;
@@ -37,19 +35,9 @@ pub(crate) fn main() -> anyhow::Result<()> {
                 held.pop();
                 Ok(())
             }
-            [protocol, path, vip, count] => {
+            ["udp", path, vip, count] => {
                 enter(path)?;
-                let (vip, count) = (vip.parse::<SocketAddr>()?, count.parse::<usize>()?);
-                let opened = match *protocol {
-                    "udp" => udp(vip, count),
-                    _ => {
-                        if !listeners.contains_key(*path) {
-                            listeners.insert((*path).to_owned(), TcpListener::bind(("0.0.0.0", PORT))?);
-                        }
-                        listeners.get(*path).context("it listens").and_then(|at| tcp(at, vip, count))
-                    }
-                };
-                opened.map(|opened| held.push(opened))
+                udp(vip.parse()?, count.parse()?).map(|opened| held.push(opened))
             }
             _ => bail!("not a command: {line:?}"),
         };
@@ -75,15 +63,6 @@ fn udp(vip: SocketAddr, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
         Ok(socket.into())
     };
     (0..count).map(connect).collect()
-}
-
-fn tcp(listener: &TcpListener, vip: SocketAddr, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
-    let mut held = Vec::with_capacity(2 * count);
-    for _ in 0..count {
-        held.push(TcpStream::connect(vip)?.into());
-        held.push(listener.accept()?.0.into());
-    }
-    Ok(held)
 }
 
 /// The bench's side: a holder that ends with this value.

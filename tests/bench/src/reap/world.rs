@@ -76,11 +76,10 @@ impl World {
     /// Opens sockets until there are so many, spread evenly over namespaces and living backends.
     pub(crate) fn fill(&mut self, count: usize) -> anyhow::Result<()> {
         let step = 100.min(count / NAMESPACES).max(1);
-        let files = if self.protocol == Protocol::Tcp { 2 } else { 1 };
         let mut room = 0;
         let mut turn = 0;
         while self.held < count {
-            if room < step * files {
+            if room < step {
                 self.holders.push(Holder::start(&self.cgroup)?);
                 room = MAX;
             }
@@ -89,7 +88,7 @@ impl World {
             let vip = living_vip((turn / NAMESPACES + turn) % LIVING);
             let holder = self.holders.last_mut().context("there is a holder")?;
             holder.command(&format!("{} {} {vip} {step}", self.protocol, path.display()))?;
-            room -= step * files;
+            room -= step;
             self.held += step;
             turn += 1;
         }

@@ -135,6 +135,53 @@ fn without_a_way_to_destroy_stale_sockets_are_reported_and_doctor_says_so() {
 }
 
 #[test]
+fn sockets_are_listed_and_destroyed_by_filters_and_never_all_by_accident() {
+    let node = Node::start();
+    let (one, two, server) = (node.endpoint("one"), node.endpoint("two"), node.endpoint("server"));
+    let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
+    let backend = echo.address().to_string();
+    node.service("blue", "10.96.9.1:80", "tcp", std::slice::from_ref(&backend));
+    node.service("green", "10.96.9.2:80", "tcp", std::slice::from_ref(&backend));
+    let stale = one.netns.blocked_reader("10.96.9.1:80".parse().unwrap());
+    let mut green = one.netns.connect_tcp("10.96.9.2:80".parse().unwrap());
+    let mut other = two.netns.connect_tcp("10.96.9.1:80".parse().unwrap());
+    let list = |query: &str| -> Vec<SocketView> { node.daemon.get(&format!("/v1/sockets{query}")).unwrap() };
+    assert_eq!(list("").len(), 3);
+    for (query, count) in [
+        ("?service=blue", 2),
+        ("?service=blue&endpoint=one", 1),
+        ("?endpoint=two", 1),
+        ("?protocol=udp", 0),
+        ("?state=established", 3),
+        ("?state=fin-wait-1", 0),
+        ("?min_age_ms=3600000", 0),
+    ] {
+        assert_eq!(list(query).len(), count, "{query}");
+    }
+    assert_eq!(list(&format!("?backend={backend}")).len(), 3);
+    let cookie = list("?endpoint=two")[0].socket.netns_cookie;
+    assert_eq!(list(&format!("?netns={cookie}")).len(), 1);
+    assert_eq!(refusal(node.daemon.get::<Vec<SocketView>>("/v1/sockets?service=nosuch")).0, 404);
+
+    let all = json!({ "filter": {} });
+    let (_, error, hint) = refusal(node.daemon.post::<ReapReport>("/v1/sockets/destroy", &all));
+    assert!(error.contains("every bound socket") && hint.contains("--yes"), "{error} {hint}");
+    let mut request = json!({ "filter": { "service": "blue", "endpoint": "one" }, "dry_run": true });
+    let dry: ReapReport = node.daemon.post("/v1/sockets/destroy", &request).unwrap();
+    assert_eq!((dry.sockets.len(), &dry.sockets[0].fate), (1, &Fate::WouldDestroy));
+    request["dry_run"] = json!(false);
+    let report: ReapReport = node.daemon.post("/v1/sockets/destroy", &request).unwrap();
+    assert_eq!((report.sockets.len(), &report.sockets[0].fate), (1, &Fate::Destroyed), "{report:?}");
+    assert_eq!(stale.error_within(SOON).kind(), ErrorKind::ConnectionAborted);
+    assert_eq!(green.exchange("green"), "green");
+    assert_eq!(other.exchange("other"), "other");
+
+    let everything = node.daemon.netloom(&["sockets", "destroy", "--yes"]);
+    assert!(everything.ok(), "{everything:?}");
+    assert!(list("").is_empty());
+}
+
+#[test]
 fn services_that_cannot_be_are_refused() {
     let node = Node::start();
     node.service("web", "10.96.5.1:80", "tcp", &["10.0.0.1:8080".into()]);
