@@ -44,6 +44,7 @@
 //! | `GET /v1/recordings` | | the last decisions as `netloom plugin replay` takes them |
 //! | `GET /v1/decisions` | | `[Decision]`, newest last |
 //! | `GET /v1/audit` | | `[AuditEntry]`, newest last |
+//! | `GET /v1/events` | | `[Event]`, newest last |
 //! | `GET /metrics` | | OpenMetrics text |
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
@@ -783,6 +784,69 @@ pub struct PeerView {
     pub netns_paths: Vec<PathBuf>,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
+}
+
+/// Something that happened on the node without a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts up from 1 since the daemon's start.
+    pub sequence: u64,
+    /// Milliseconds since the epoch.
+    pub time_ms: u64,
+    /// What kind.
+    pub kind: EventKind,
+    /// On what: a hook.
+    pub subject: String,
+    /// What happened.
+    pub message: String,
+}
+
+/// Kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// A program of another tool came to a chain of ours.
+    ForeignAttached,
+    /// One went.
+    ForeignDetached,
+    /// Others change a chain all the time.
+    Churn,
+    /// A program or filter came that no packet reaches.
+    Shadowed,
+    /// Somebody else detached a program of ours.
+    Detached,
+    /// Our programs were brought back into their order.
+    OrderRestored,
+    /// A device went, and with it a program of ours.
+    DeviceGone,
+    /// A device was moved to another namespace or renamed.
+    DeviceMoved,
+    /// A network namespace went.
+    NamespaceGone,
+}
+
+impl EventKind {
+    /// The name, as in CLI, API and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ForeignAttached => "foreign-attached",
+            Self::ForeignDetached => "foreign-detached",
+            Self::Churn => "churn",
+            Self::Shadowed => "shadowed",
+            Self::Detached => "detached",
+            Self::OrderRestored => "order-restored",
+            Self::DeviceGone => "device-gone",
+            Self::DeviceMoved => "device-moved",
+            Self::NamespaceGone => "namespace-gone",
+        }
+    }
+
+    /// Whether somebody should look at it.
+    #[must_use]
+    pub const fn is_trouble(self) -> bool {
+        !matches!(self, Self::ForeignAttached | Self::ForeignDetached | Self::OrderRestored)
+    }
 }
 
 /// The node's health.

@@ -126,6 +126,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         last: Option<usize>,
     },
+    /// Show what happened on the node without a request: programs of others, devices that went, and the like
+    #[command(after_help = "Examples:\n  netloom events --last 20\n  netloom events --kind shadowed")]
+    Events {
+        /// Only events of this kind, such as foreign-attached or churn
+        #[arg(long, value_name = "KIND")]
+        kind: Option<String>,
+        /// Only the newest N events
+        #[arg(long, value_name = "N")]
+        last: Option<usize>,
+    },
     /// Check what this node's kernel can do and what is wrong on it
     ///
     /// Exits with 1 if a finding is an error.

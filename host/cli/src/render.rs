@@ -6,6 +6,7 @@ mod decision;
 mod device;
 mod doctor;
 mod endpoint;
+mod event;
 mod plugin;
 mod reap;
 mod service;

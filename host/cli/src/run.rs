@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use netloom_api::{
     Client, Paths,
-    types::{Decision, Doctor, Status},
+    types::{Decision, Doctor, Event, Status},
 };
 
 use crate::{
@@ -49,6 +49,7 @@ async fn ask(client: &Client, command: Command, output: &Output) -> Result<ExitC
         Command::Sockets { command } => return service::sockets(client, command, output).await,
         Command::Plugin(command) => plugin::run(client, command, output).await?,
         Command::Explain { hook, last } => explain(client, hook.as_deref(), last, output).await?,
+        Command::Events { kind, last } => events(client, kind.as_deref(), last, output).await?,
         Command::Doctor => return doctor(client, output).await,
         Command::Metrics => output.text(&client.text("/metrics").await?)?,
         Command::Completions { shell } => return completions(shell, output),
@@ -67,6 +68,19 @@ async fn explain(
     let older = decisions.len().saturating_sub(last.unwrap_or(usize::MAX));
     decisions.drain(..older);
     output.show(decisions.as_slice())
+}
+
+async fn events(
+    client: &Client,
+    kind: Option<&str>,
+    last: Option<usize>,
+    output: &Output,
+) -> Result<(), Failure> {
+    let mut events: Vec<Event> = client.get("/v1/events").await?;
+    events.retain(|event| kind.is_none_or(|kind| event.kind.as_str() == kind));
+    let older = events.len().saturating_sub(last.unwrap_or(usize::MAX));
+    events.drain(..older);
+    output.show(events.as_slice())
 }
 
 async fn doctor(client: &Client, output: &Output) -> Result<ExitCode, Failure> {

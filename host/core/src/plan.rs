@@ -277,6 +277,21 @@ impl Op {
         Self::Detach { id: attachment.id.clone(), target: Target::of(attachment) }
     }
 
+    /// The device whose chains it changes.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            Self::Attach { target, .. }
+            | Self::Detach { target, .. }
+            | Self::Update { target, .. }
+            | Self::Restore { target, .. } => Some(&target.device),
+            Self::Relocate { way, .. } => Some(&way.to.device),
+            Self::DeleteDevice { name, .. } => Some(name),
+            Self::Refresh { endpoint, .. } => Some(&endpoint.host_interface),
+            _ => None,
+        }
+    }
+
     /// The steps that undo this one, whether it was carried out, half carried out, or never begun.
     #[must_use]
     pub fn undo(&self) -> Option<Self> {

@@ -7,7 +7,7 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 
 use netloom_api::types::Adoption;
 use netloom_core::{
-    model::{Attachment, Endpoint, IfIndex, Owner},
+    model::{Attachment, Endpoint, IfIndex, Owner, ProgramSource},
     plan::{Op, Plan},
 };
 use netloom_kernel::{
@@ -135,15 +135,20 @@ impl Node {
         Found::InPlace
     }
 
-    async fn reattach(&self, attachment: &Attachment) -> Result<Attachment, Failure> {
+    pub(crate) async fn reattach(&self, attachment: &Attachment) -> Result<Attachment, Failure> {
         let pin = naming::pin(&self.paths.bpffs, &attachment.id);
+        // What has lost its place may still hold its program, with what it has in its maps.
+        let present = Program::from_id(attachment.program).ok().filter(|program| {
+            program.tag() == attachment.candidate.tag
+                && matches!(attachment.source, ProgramSource::Object { .. })
+        });
         if pin.exists() {
             links::unpin(&pin)?;
         }
         let Op::Detach { id, target } = Op::detach(attachment) else {
             return Err(Failure::conflict("its record is bad"));
         };
-        let mut progress = Progress::default();
+        let mut progress = Progress::with(present);
         if let Some(endpoint) = &attachment.endpoint {
             progress.endpoint = self.store.get::<Endpoint>(endpoint.as_str())?;
         }

@@ -12,7 +12,7 @@ use axum::{
 };
 use netloom_api::types::{
     AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendRequest, Chain, Decision, DeviceRequest,
-    DeviceView, Doctor, Done, EndpointSpec, EndpointView, MigrateRequest, Name, NodeView, PairChange,
+    DeviceView, Doctor, Done, EndpointSpec, EndpointView, Event, MigrateRequest, Name, NodeView, PairChange,
     PluginInspection, PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest,
     Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, SocketDestroy, SocketQuery,
     SocketView, Status, UpdateRequest,
@@ -60,6 +60,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/recordings", get(recordings))
         .route("/v1/decisions", get(decisions))
         .route("/v1/audit", get(audit))
+        .route("/v1/events", get(events))
         .route("/metrics", get(metrics))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -285,6 +286,10 @@ async fn decisions(State(node): Shared) -> Json<Vec<Decision>> {
 
 async fn audit(State(node): Shared) -> Json<Vec<AuditEntry>> {
     Json(node.audit_trail.all())
+}
+
+async fn events(State(node): Shared) -> Json<Vec<Event>> {
+    Json(node.events.all())
 }
 
 async fn metrics(State(node): Shared) -> Result<impl IntoResponse, Failure> {

@@ -185,7 +185,7 @@ impl Node {
         if hook.netns == self.netns.id() {
             return Ok(self.netns.clone());
         }
-        let record = self.attachments()?.into_iter().find(|record| record.hook == *hook);
+        let record = self.attachments()?.into_iter().find(|record| record.hook.netns == hook.netns);
         let path = record.and_then(|record| record.netns);
         let path = path.ok_or_else(|| Failure::not_found(format!("nothing of ours is at {hook}")))?;
         Ok(Netns::open(&path)?)

@@ -75,6 +75,8 @@ pub(crate) struct Attachments {
     pub(crate) default_placement: DefaultPlacement,
     /// How often a decision is made anew when the chain changed meanwhile.
     pub(crate) attempts: u32,
+    /// Milliseconds between two looks at the chains for changes by others; 0 for none.
+    pub(crate) watch_ms: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -172,7 +174,12 @@ impl Default for Endpoints {
 
 impl Default for Attachments {
     fn default() -> Self {
-        Self { mode: AttachmentMode::Auto, default_placement: DefaultPlacement::default(), attempts: 8 }
+        Self {
+            mode: AttachmentMode::Auto,
+            default_placement: DefaultPlacement::default(),
+            attempts: 8,
+            watch_ms: 500,
+        }
     }
 }
 

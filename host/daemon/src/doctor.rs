@@ -1,9 +1,9 @@
 //! What is wrong on the node, and the way out.
 
 use netloom_api::types::{Attachment, Doctor, Endpoint, Finding, Owner};
-use netloom_core::model::{ChainEntry, Feature, HookPoint};
+use netloom_core::model::{ChainEntry, Feature, Hook, HookPoint};
 use netloom_kernel::{
-    links::{self, Link},
+    links::{self, Link, Shadow},
     netns::Netns,
     sockets::{Destroyer, Finder},
 };
@@ -22,6 +22,15 @@ impl Node {
         for (_, attachment) in self.store.all::<Attachment>()? {
             findings.extend(self.attachment_findings(&attachment));
         }
+        findings.extend(self.shadow_findings().await?);
+        findings.extend(self.watch.churning().into_iter().map(|hook| {
+            finding(
+                "warning",
+                &hook.to_string(),
+                "others change this chain all the time",
+                "see `netloom events --kind churn`, and stop one of the tools that fight over it",
+            )
+        }));
         findings.extend(self.adoption().dropped.into_iter().map(|dropped| {
             finding("note", "start", dropped, "nothing: it was cleaned up when netloomd started")
         }));
@@ -148,6 +157,48 @@ impl Node {
         self.shadowed(attachment).into_iter().collect()
     }
 
+    /// Programs and filters that no packet reaches, on any device of the node and wherever we have attachments.
+    async fn shadow_findings(&self) -> Result<Vec<Finding>, Failure> {
+        let points =
+            [HookPoint::TcxIngress, HookPoint::TcxEgress, HookPoint::NetkitPrimary, HookPoint::NetkitPeer];
+        let mut hooks: Vec<Hook> = Vec::new();
+        for device in self.devices.list().await? {
+            hooks.extend(points.map(|point| Hook {
+                netns: self.netns.id(),
+                device: device.name.clone(),
+                ifindex: device.ifindex,
+                point,
+            }));
+        }
+        for attachment in self.attachments()? {
+            let point = attachment.hook.point.on(false).unwrap_or(attachment.hook.point);
+            let hook = Hook { point, ..attachment.hook };
+            if !hooks.contains(&hook) {
+                hooks.push(hook);
+            }
+        }
+        let mut findings = Vec::new();
+        for hook in hooks {
+            // A device may go at any time, and one that is gone hides nothing.
+            let Ok(netns) = self.netns_of(&hook) else { continue };
+            let Ok(shadows) = links::shadows(&hook, &netns) else { continue };
+            for shadow in shadows {
+                let Shadow { what, by, at, certain, hook } = shadow;
+                let (severity, message) = if certain {
+                    ("warning", format!("no packet reaches {what}: {by} at {at} always decides"))
+                } else {
+                    let message = format!(
+                        "{what} only sees packets that {by} at {at} leaves to it, and whether it leaves any cannot be told"
+                    );
+                    ("note", message)
+                };
+                let hint = "attach it with `netloom attach` in front, or detach it if it is not needed";
+                findings.push(finding(severity, &hook.to_string(), message, hint));
+            }
+        }
+        Ok(findings)
+    }
+
     /// The datapath sends packets for another endpoint straight to its device: programs behind it on the hook, and
     /// legacy filters behind a tcx datapath, never see them.
     fn shadowed(&self, attachment: &Attachment) -> Option<Finding> {
@@ -168,7 +219,7 @@ impl Node {
             _ => None,
         };
         if let Some(point) = legacy {
-            let hook = netloom_core::model::Hook { point, ..attachment.hook.clone() };
+            let hook = Hook { point, ..attachment.hook.clone() };
             if let Ok(chain) = links::query(&hook, &netns) {
                 hidden.extend(chain.entries.into_iter().map(|entry| entry.name));
             }

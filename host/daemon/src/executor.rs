@@ -45,6 +45,15 @@ pub(crate) struct Progress {
     together: Vec<String>,
     /// The place of the program that is being attached, where it is decided already.
     fixed: Option<FixedPlace>,
+    /// A program that is in the kernel already, instead of one that is loaded.
+    present: Option<Program>,
+}
+
+impl Progress {
+    /// To attach a program that is in the kernel already, if there is one.
+    pub(crate) fn with(present: Option<Program>) -> Self {
+        Self { present, ..Self::default() }
+    }
 }
 
 /// A program in its chain.
@@ -178,6 +187,9 @@ impl Node {
 
     pub(crate) async fn apply(&self, op: &Op, progress: &mut Progress) -> Result<(), Failure> {
         tracing::debug!(?op, "step");
+        if let Some(device) = op.device() {
+            self.watch.expect(device);
+        }
         match op {
             Op::CreatePair { netns, pair } => {
                 let made = self.devices.create_pair(pair, &Netns::open(netns)?).await;
@@ -358,6 +370,9 @@ impl Node {
         target: &Target,
         progress: &mut Progress,
     ) -> Result<Program, Failure> {
+        if let Some(present) = progress.present.take() {
+            return Ok(present);
+        }
         if let ProgramSource::Object { path, program, globals, shared_maps } = source {
             let pin_maps = Some(self.map_folder(id, owner, *shared_maps));
             let options = LoadOptions { program: program.clone(), pin_maps, globals: globals.clone() };

@@ -12,6 +12,7 @@ mod decisions;
 mod devices;
 mod doctor;
 mod endpoints;
+mod events;
 mod executor;
 mod failure;
 mod kept;
@@ -36,6 +37,7 @@ mod store;
 mod traffic;
 mod update;
 mod uplinks;
+mod watch;
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 

@@ -34,6 +34,11 @@ pub(crate) struct OfOperation {
     pub(crate) outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfKind {
+    pub(crate) kind: &'static str,
+}
+
 /// Every metric of the daemon.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -45,6 +50,8 @@ pub(crate) struct Metrics {
     pub(crate) stale_retries: Counter,
     pub(crate) undone_plans: Counter,
     pub(crate) moves: Counter,
+    pub(crate) events: Family<OfKind, Counter>,
+    pub(crate) shadowed: Gauge,
     pub(crate) objects: Family<OfWhat, Gauge>,
 }
 
@@ -59,6 +66,8 @@ impl Metrics {
         let stale_retries = Counter::default();
         let undone_plans = Counter::default();
         let moves = Counter::default();
+        let events = Family::default();
+        let shadowed = Gauge::default();
         let objects = Family::default();
         registry.register("decisions", "Policy decisions, by hook and by who decided", decisions.clone());
         registry.register("plugin_failures", "Traps, timeouts and bad answers", plugin_failures.clone());
@@ -93,6 +102,8 @@ impl Metrics {
             "Programs taken to another place of a chain or another kind of hook",
             moves.clone(),
         );
+        registry.register("events", "What happened on the node without a request, by kind", events.clone());
+        registry.register("shadowed", "Programs and filters that no packet reaches", shadowed.clone());
         registry.register("objects", "Endpoints, attachments, services and plugins", objects.clone());
         Self {
             registry,
@@ -104,6 +115,8 @@ impl Metrics {
             stale_retries,
             undone_plans,
             moves,
+            events,
+            shadowed,
             objects,
         }
     }

@@ -27,7 +27,7 @@ impl Node {
         request: MigrateRequest,
     ) -> Result<Vec<Attachment>, Failure> {
         let attachment = self.attachment(id)?;
-        let guard = self.locks.netns(attachment.hook.netns).await;
+        let guards = self.hook_locks(&attachment.hook).await?;
         let mut moved = Vec::new();
         for attachment in self.together_with(&attachment)? {
             moved.push(self.migrate_locked(&attachment, request.to).await?);
@@ -37,7 +37,7 @@ impl Node {
         if let Some(endpoint) = attachment.endpoint.as_ref().filter(|_| is_datapath(&attachment)) {
             self.note_kind(endpoint)?;
         }
-        drop(guard);
+        drop(guards);
         moved.iter().map(|id| self.attachment(id)).collect()
     }
 
@@ -74,7 +74,7 @@ impl Node {
     }
 
     async fn follow(&self, attachment: &Attachment, wish: AttachmentMode) -> Result<(), Failure> {
-        let _guard = self.locks.netns(attachment.hook.netns).await;
+        let _guards = self.hook_locks(&attachment.hook).await?;
         let attachment = self.attachment(&attachment.id)?;
         if attachment.mode.is_some() {
             return Ok(());

@@ -25,8 +25,9 @@ use netloom_runtime::{HostConfig, Limits, Metric, Operations, PluginHost, Plugin
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
-    back_fill::BackFill, config::Config, failure::Failure, kept::Kept, kv::PluginData, locks::Locks,
-    metrics::Metrics, operator::Operator, policy::Policy, store::Store, uplinks::Uplinks,
+    back_fill::BackFill, config::Config, events::Events, failure::Failure, kept::Kept, kv::PluginData,
+    locks::Locks, metrics::Metrics, operator::Operator, policy::Policy, store::Store, uplinks::Uplinks,
+    watch::Watch,
 };
 
 pub(crate) struct Node {
@@ -51,6 +52,8 @@ pub(crate) struct Node {
     operator: Arc<Operator>,
     /// Where the versions that are tried out came from.
     pub(crate) trial_load: AsyncMutex<HashMap<Name, PluginLoad>>,
+    pub(crate) events: Events,
+    pub(crate) watch: Watch,
     pub(crate) crash_after: Option<AtomicUsize>,
     /// Where socket-LB attaches.
     cgroup: Result<PathBuf, Arc<MountError>>,
@@ -122,6 +125,8 @@ impl Node {
             audit_trail: Kept::default(),
             operator,
             trial_load: AsyncMutex::default(),
+            events: Events::default(),
+            watch: Watch::default(),
             crash_after: crash_after()?,
             cgroup: cgroup.map_err(Arc::new),
             uplinks: Uplinks::default(),
@@ -148,6 +153,7 @@ impl Node {
         }
         tokio::spawn(Arc::clone(self).watch_uplinks());
         *self.adoption.lock().unwrap_or_else(PoisonError::into_inner) = adoption;
+        tokio::spawn(Arc::clone(self).watch());
         let node = Arc::clone(self);
         // Packets flow meanwhile, and a node full of endpoints takes a while: nobody has to wait for it.
         tokio::spawn(async move {

@@ -1,12 +1,13 @@
 //! Bringing our own entries of a chain into the order that policy wants, with the fewest moves.
 
-use netloom_api::types::{Attachment, Chain, RebalanceRequest, Rebalanced};
+use netloom_api::types::{Attachment, Chain, Endpoint, RebalanceRequest, Rebalanced};
 use netloom_core::{
     model::{EntryId, Hook},
     moves::{self, Beside, Neighbour},
     plan::{Relocation, Target},
 };
 use netloom_kernel::links;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::{failure::Failure, node::Node};
 
@@ -30,11 +31,29 @@ impl Node {
 
     /// Brings one chain into order.
     pub(crate) async fn rebalance_hook(&self, hook: &Hook, dry_run: bool) -> Result<Rebalanced, Failure> {
-        let _guard = self.locks.netns(hook.netns).await;
+        let _guards = self.hook_locks(hook).await?;
         self.rebalance_locked(hook, dry_run).await
     }
 
-    /// The same for who has the namespace's lock.
+    /// The locks that whoever changes programs of ours on a hook must have: the endpoint's whose device it is, so
+    /// that it is not deleted meanwhile, then the hook's namespace.
+    pub(crate) async fn hook_locks(&self, hook: &Hook) -> Result<Vec<OwnedMutexGuard<()>>, Failure> {
+        let on_hook = |endpoint: &Endpoint| {
+            hook.netns == self.netns.id()
+                && endpoint.host_interface == hook.device
+                && endpoint.netns != hook.netns
+        };
+        let endpoints = self.store.all::<Endpoint>()?;
+        let endpoint = endpoints.into_iter().map(|(_, endpoint)| endpoint).find(on_hook);
+        let mut guards = Vec::new();
+        if let Some(endpoint) = endpoint {
+            guards.push(self.locks.netns(endpoint.netns).await);
+        }
+        guards.push(self.locks.netns(hook.netns).await);
+        Ok(guards)
+    }
+
+    /// The same for who has the hook's locks.
     pub(crate) async fn rebalance_locked(&self, hook: &Hook, dry_run: bool) -> Result<Rebalanced, Failure> {
         let mut rebalanced =
             Rebalanced { chain: self.present(hook).await?, moved: Vec::new(), decided_by: None };

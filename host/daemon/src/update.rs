@@ -25,7 +25,7 @@ impl Node {
             return Err(Failure::invalid(anyhow::anyhow!("{} is not an absolute path", path.display())));
         }
         let hook = self.attachment(id)?.hook;
-        let _guard = self.locks.netns(hook.netns).await;
+        let _guards = self.hook_locks(&hook).await?;
         let attachment = self.attachment(id)?;
         let ProgramSource::Object { shared_maps, .. } = attachment.source else {
             return Err(Failure::conflict(format!(

@@ -5,6 +5,7 @@
 //! it does not know) is read back and reported as [`DeviceError::Ignored`].
 
 mod address;
+mod changes;
 mod device;
 mod endpoint;
 mod error;
@@ -25,6 +26,7 @@ use rtnetlink::{LinkMessageBuilder, LinkNetkit, LinkUnspec};
 use tokio::{runtime::Handle, task::AbortHandle};
 
 pub use self::{
+    changes::Changes,
     device::NetkitDetails,
     endpoint::{Connected, GATEWAY_V4, GATEWAY_V6},
     error::{DeviceError, NetlinkError},

@@ -7,11 +7,15 @@
 //! - `error`: what can go wrong, and the way out
 //! - `gates`: moving a program without a packet missing it or meeting it twice
 //! - `probe`: what this kernel can do
+//! - `shadow`: programs that no packet reaches
+//! - `verdict`: what a program answers, as far as its instructions tell
 
 mod error;
 mod gates;
 mod link;
 mod probe;
+mod shadow;
+mod verdict;
 
 use std::{io, os::fd::AsFd};
 
@@ -27,6 +31,8 @@ pub use self::{
     gates::{GATE_PREFIX, GateError, Gates, TURN, repin, wait_for_packets},
     link::{Link, LinkInfo, unpin},
     probe::{probe_cgroup_order, probe_legacy_tc, probe_netkit_links, probe_tcx},
+    shadow::{Shadow, shadows},
+    verdict::{Verdict, verdict},
 };
 
 /// A program of ours on a hook.
@@ -108,6 +114,21 @@ pub fn query(hook: &Hook, netns: &Netns) -> Result<Chain, LinkError> {
         }
     }
     Err(LinkError::Stale { hook: hook.clone() })
+}
+
+/// The revisions of chains, all of them in one namespace: a cheap way to see that nothing has changed. None for a
+/// chain that cannot be read, because its device is gone or was moved, and for those of legacy tc, which have none.
+///
+/// # Errors
+/// [`LinkError::Netns`] if the namespace cannot be entered.
+pub fn revisions(netns: &Netns, hooks: &[Hook]) -> Result<Vec<Option<Revision>>, LinkError> {
+    Ok(netns.run(|| {
+        let revision = |hook: &Hook| {
+            let (revision, _) = bpf::prog_query_revision(hook.ifindex.0, attach_type(hook.point)?).ok()?;
+            Some(Revision(revision))
+        };
+        hooks.iter().map(revision).collect()
+    })?)
 }
 
 /// Attaches a program in a chain as it was when the snapshot was taken.

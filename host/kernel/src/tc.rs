@@ -41,6 +41,25 @@ pub(crate) fn query(hook: &Hook, netns: &Netns) -> Result<Chain, LinkError> {
     Ok(chain(hook, &filters))
 }
 
+/// A filter of any kind, as it stands in the way of packets.
+#[derive(Clone, Debug)]
+pub(crate) struct AnyFilter {
+    /// Its kind and priority, or its program.
+    pub(crate) name: String,
+    /// Its BPF program.
+    pub(crate) program: Option<ProgramId>,
+    /// Whether that program's answer is the verdict.
+    pub(crate) direct_action: bool,
+    /// Without a program: whether it decides on every packet.
+    pub(crate) ends_for_all: bool,
+}
+
+/// Every filter of a hook, those without a BPF program included. None where there is no qdisc for them.
+pub(crate) fn filters(hook: &Hook, netns: &Netns) -> Result<Vec<AnyFilter>, LinkError> {
+    let filters = netns.run(|| Tc::open(hook)?.filters())??;
+    Ok(filters.into_iter().map(Filter::into_any).collect())
+}
+
 /// Adds a filter at a place, and the qdisc if it is missing.
 pub(crate) fn attach(
     snapshot: &Chain,

@@ -6,8 +6,8 @@ use netlink_packet_route::{
 };
 use netloom_core::model::{Hook, HookPoint, ProgramId};
 
-use super::socket::Answer;
-use crate::programs::Program;
+use super::{AnyFilter, socket::Answer};
+use crate::{links, programs::Program};
 
 use std::os::fd::AsRawFd;
 
@@ -30,6 +30,9 @@ pub(super) struct Filter {
     protocol: u16,
     /// None for filters of other kinds.
     pub(super) program: Option<FilterProgram>,
+    direct_action: bool,
+    /// A filter of another kind that decides on every packet it is asked about.
+    decides: bool,
 }
 
 /// The BPF program of a filter.
@@ -44,6 +47,25 @@ impl Filter {
     /// Whether a filter of ours can share its priority: the kernel wants one kind and protocol for a priority.
     pub(super) fn takes_ours(&self) -> bool {
         self.kind == "bpf" && self.protocol == ALL_PROTOCOLS
+    }
+
+    /// What it is to packets.
+    pub(super) fn into_any(self) -> AnyFilter {
+        let name = match &self.program {
+            Some(program) => {
+                // A filter is named by who made it, after a file as often as not.
+                let name =
+                    links::name_and_tag(program.id).map_or_else(|_| program.name.clone(), |(name, _)| name);
+                format!("filter of program {name} (id {}, priority {})", program.id, self.priority)
+            }
+            None => format!("{} filter of priority {}", self.kind, self.priority),
+        };
+        AnyFilter {
+            name,
+            program: self.program.map(|program| program.id),
+            direct_action: self.direct_action && self.protocol == ALL_PROTOCOLS,
+            ends_for_all: self.decides && self.protocol == ALL_PROTOCOLS,
+        }
     }
 }
 
@@ -120,8 +142,11 @@ pub(super) fn filter(answer: &Answer, hook: &Hook) -> Option<Filter> {
         return None;
     }
     let (priority, protocol) = ((header.info >> 16) as u16, (header.info & 0xffff) as u16);
-    let program = (kind == "bpf").then(|| program(&options)).flatten();
-    Some(Filter { priority, handle, kind, protocol, program })
+    let is_bpf = kind == "bpf";
+    let program = is_bpf.then(|| program(&options)).flatten();
+    let direct_action = is_bpf && direct_action(&options);
+    let decides = kind == "matchall" && matchall_decides(&options);
+    Some(Filter { priority, handle, kind, protocol, program, direct_action, decides })
 }
 
 pub(super) fn qdisc(answer: &Answer, hook: &Hook) -> Option<Qdisc> {
@@ -175,6 +200,42 @@ fn program(options: &[u8]) -> Option<FilterProgram> {
         }
     }
     Some(FilterProgram { id: id?, name: program_name, tag: program_tag })
+}
+
+/// `TCA_BPF_FLAGS` with `TCA_BPF_FLAG_ACT_DIRECT`.
+fn direct_action(options: &[u8]) -> bool {
+    const FLAGS: u16 = 8;
+    const ACT_DIRECT: u32 = 1;
+    let flags =
+        attribute(options, FLAGS).and_then(|value| value.as_slice().try_into().ok()).map(u32::from_ne_bytes);
+    flags.is_some_and(|flags| flags & ACT_DIRECT != 0)
+}
+
+/// Whether the first action of a filter that matches everything is a verdict. Without an action it accepts.
+fn matchall_decides(options: &[u8]) -> bool {
+    const MATCHALL_ACT: u16 = 2;
+    const ACT_KIND: u16 = 1;
+    const ACT_OPTIONS: u16 = 2;
+    const GACT_PARMS: u16 = 2;
+    /// OK, SHOT, STOLEN, REDIRECT and TRAP.
+    const FINAL: [i32; 5] = [0, 2, 4, 7, 8];
+    let Some(actions) = attribute(options, MATCHALL_ACT) else { return true };
+    let Some(first) = NlasIterator::new(actions.as_slice()).flatten().next() else { return true };
+    let action = first.value();
+    let kind = attribute(action, ACT_KIND).map(|kind| String::from_utf8_lossy(&kind).into_owned());
+    let parameters = attribute(action, ACT_OPTIONS).and_then(|options| attribute(&options, GACT_PARMS));
+    // `struct tc_gact`: index, capabilities, action.
+    let verdict = parameters.and_then(|parameters| parameters.get(8..12)?.try_into().ok());
+    kind.is_some_and(|kind| kind.trim_end_matches('\0') == "gact")
+        && verdict.is_some_and(|verdict| FINAL.contains(&i32::from_ne_bytes(verdict)))
+}
+
+/// The value of an attribute among others. The nesting flag is not part of its kind.
+fn attribute(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
+    const KIND_MASK: u16 = 0x3fff;
+    let found =
+        NlasIterator::new(attributes).flatten().find(|attribute| attribute.kind() & KIND_MASK == kind)?;
+    Some(found.value().to_vec())
 }
 
 fn clsact(hook: &Hook) -> TcMessage {

@@ -118,6 +118,31 @@ pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     })
 }
 
+/// A program's instructions as the verifier left them, each a `struct bpf_insn`; none where the kernel does not
+/// show them to the caller.
+///
+/// # Errors
+/// EBADF: not a program.
+pub fn program_instructions(program: BorrowedFd<'_>) -> io::Result<Vec<u64>> {
+    let mut info = attr::RawProgramInfo::default();
+    describe(program, &mut info)?;
+    let mut instructions = vec![0_u64; info.translated_len as usize / size_of::<u64>()];
+    if instructions.is_empty() {
+        return Ok(instructions);
+    }
+    let mut info = attr::RawProgramInfo {
+        translated_len: info.translated_len,
+        translated: instructions.as_mut_ptr() as u64,
+        ..attr::RawProgramInfo::default()
+    };
+    describe(program, &mut info)?;
+    // The kernel clears the address where it gives no instructions away.
+    if info.translated == 0 {
+        instructions.clear();
+    }
+    Ok(instructions)
+}
+
 /// Describes a link.
 ///
 /// # Errors

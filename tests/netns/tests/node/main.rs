@@ -16,3 +16,4 @@ mod reaping;
 mod refusals;
 mod reloading;
 mod restarts;
+mod watching;

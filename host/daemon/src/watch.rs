@@ -1,0 +1,381 @@
+//! Watching the chains our programs are on: others may change them at any time.
+//!
+//! The kernel announces changes of devices and legacy filters, but none of tcx and netkit chains: of those the
+//! revision is looked at now and then, which costs microseconds a chain. What others have there is never touched;
+//! what is ours and was lost is attached anew, and brought back into its order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use netloom_api::types::{Attachment, Chain, EventKind, Owner};
+use netloom_core::model::{Hook, NetnsId, Revision};
+use netloom_kernel::{
+    devices::{Changes, Devices},
+    links::{self, Link, LinkError, Shadow},
+    netns::{self, Netns},
+};
+
+use crate::{failure::Failure, naming, node::Node};
+
+/// So many changes by others in [`CHURN_WINDOW`] are two tools fighting.
+const CHURN: u64 = 40;
+/// So few and it is over.
+const CALM: u64 = 5;
+const CHURN_WINDOW: Duration = Duration::from_secs(10);
+/// Legacy filters of other namespaces have neither revision nor announcement here: they are read every so many looks.
+const LEGACY_EVERY: u64 = 10;
+
+/// What was seen of the chains so far.
+#[derive(Default)]
+pub(crate) struct Watch(Mutex<HashMap<Hook, Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    /// None after a change of our own: the next look begins anew.
+    revision: Option<Revision>,
+    /// The programs of others: their ids, and the links'.
+    foreign: BTreeMap<(u32, Option<u32>), String>,
+    /// Our own, in their order.
+    ours: Vec<String>,
+    /// When others changed it, and how often.
+    changes: VecDeque<(Instant, u64)>,
+    churning: bool,
+    shadows: BTreeSet<String>,
+}
+
+impl Watch {
+    fn seen(&self) -> MutexGuard<'_, HashMap<Hook, Seen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that we change the chains of a device ourselves.
+    pub(crate) fn expect(&self, device: &str) {
+        for (_, seen) in self.seen().iter_mut().filter(|(hook, _)| hook.device == device) {
+            seen.revision = None;
+        }
+    }
+
+    /// The chains that two tools fight over.
+    pub(crate) fn churning(&self) -> Vec<Hook> {
+        self.seen().iter().filter(|(_, seen)| seen.churning).map(|(hook, _)| hook.clone()).collect()
+    }
+
+    fn shadowed(&self) -> usize {
+        self.seen().values().map(|seen| seen.shadows.len()).sum()
+    }
+}
+
+/// Where a program of ours is, which is not where its record says.
+enum Whereabouts {
+    InPlace,
+    /// Somebody took it out of its chain.
+    Detached,
+    /// Its device went; one of the same name may have come.
+    DeviceGone,
+    NamespaceGone,
+    /// Its device is elsewhere, with the program.
+    Moved(Hook, Option<PathBuf>),
+}
+
+impl Node {
+    /// Watches for as long as the daemon runs.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let period = Duration::from_millis(self.config.attachments.watch_ms);
+        if period.is_zero() {
+            return;
+        }
+        let mut changes = Changes::listen(&self.netns)
+            .inspect_err(|error| tracing::warn!(%error, "the kernel's announcements are not heard"))
+            .ok();
+        let mut round = 0;
+        loop {
+            let announced = match &mut changes {
+                None => {
+                    tokio::time::sleep(period).await;
+                    false
+                }
+                Some(listening) => tokio::select! {
+                    () = tokio::time::sleep(period) => false,
+                    there_are_more = listening.next() => {
+                        if !there_are_more {
+                            changes = None;
+                        }
+                        true
+                    }
+                },
+            };
+            if let Err(failure) = self.look_around(announced, round).await {
+                tracing::warn!(%failure, "the chains cannot be watched");
+            }
+            round += 1;
+        }
+    }
+
+    async fn look_around(&self, announced: bool, round: u64) -> Result<(), Failure> {
+        let mut namespaces: HashMap<NetnsId, (Option<PathBuf>, Vec<Hook>)> = HashMap::new();
+        for attachment in self.attachments()? {
+            let (_, hooks) =
+                namespaces.entry(attachment.hook.netns).or_insert_with(|| (attachment.netns.clone(), vec![]));
+            if !hooks.contains(&attachment.hook) {
+                hooks.push(attachment.hook);
+            }
+        }
+        self.watch
+            .seen()
+            .retain(|hook, _| namespaces.get(&hook.netns).is_some_and(|(_, hooks)| hooks.contains(hook)));
+        for (id, (path, hooks)) in namespaces {
+            let own = id == self.netns.id();
+            let netns = match &path {
+                Some(path) if !own => Netns::open(path).ok().filter(|netns| netns.id() == id),
+                _ => Some(self.netns.clone()),
+            };
+            let revisions = match &netns {
+                Some(netns) => links::revisions(netns, &hooks)?,
+                None => vec![None; hooks.len()],
+            };
+            for (hook, revision) in hooks.into_iter().zip(revisions) {
+                let changed = if hook.point.is_legacy() {
+                    (own && announced) || round.is_multiple_of(LEGACY_EVERY)
+                } else {
+                    let known = self.watch.seen().get(&hook).and_then(|seen| seen.revision);
+                    (own && announced) || revision.is_none() || known != revision
+                };
+                if changed && let Err(failure) = self.look_at(&hook).await {
+                    tracing::warn!(%hook, %failure, "a chain cannot be watched");
+                }
+            }
+        }
+        self.metrics.shadowed.set(i64::try_from(self.watch.shadowed()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Looks at one chain: what others changed, and whether ours are in place and in order.
+    async fn look_at(&self, hook: &Hook) -> Result<(), Failure> {
+        let _guards = self.hook_locks(hook).await?;
+        let mut lost = false;
+        for attachment in self.attachments()?.into_iter().filter(|attachment| attachment.hook == *hook) {
+            lost |= self.take_care(&attachment).await?;
+        }
+        let Ok(netns) = self.netns_of(hook) else { return Ok(()) };
+        let chain = match links::query(hook, &netns) {
+            Ok(chain) => self.annotated(chain)?,
+            Err(LinkError::DeviceGone { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let disordered = self.note_changes(hook, &chain) || lost;
+        if disordered {
+            let rebalanced = self.rebalance_locked(hook, false).await?;
+            if !rebalanced.moved.is_empty() {
+                let message = format!("brought back into order: {}", rebalanced.moved.join(", "));
+                self.event(EventKind::OrderRestored, hook, message);
+            }
+            let chain = self.present(hook).await?;
+            self.note_changes(hook, &chain);
+        }
+        self.look_for_shadows(hook, &netns)
+    }
+
+    /// What is new in a chain since the last look. Whether our own programs changed their order.
+    fn note_changes(&self, hook: &Hook, chain: &Chain) -> bool {
+        let foreign: BTreeMap<_, _> = chain
+            .entries
+            .iter()
+            .filter(|entry| entry.attachment.is_none())
+            .map(|entry| ((entry.program.0, entry.link.map(|link| link.0)), entry.name.clone()))
+            .collect();
+        let ours: Vec<String> = chain.entries.iter().filter_map(|entry| entry.attachment.clone()).collect();
+        let mut events = Vec::new();
+        let mut all = self.watch.seen();
+        let first = !all.contains_key(hook);
+        let seen = all.entry(hook.clone()).or_default();
+        // Of two tools that fight, each blow would hide all other events.
+        if !first {
+            let named = |id: &(u32, Option<u32>), name: &String| format!("program {name} (id {})", id.0);
+            for (id, name) in foreign.iter().filter(|(id, _)| !seen.foreign.contains_key(id)) {
+                events.push((EventKind::ForeignAttached, format!("{} came", named(id, name))));
+            }
+            for (id, name) in seen.foreign.iter().filter(|(id, _)| !foreign.contains_key(id)) {
+                events.push((EventKind::ForeignDetached, format!("{} went", named(id, name))));
+            }
+        }
+        // What comes and goes between two looks shows in the revision alone, if none of the changes was ours.
+        let steps = seen.revision.map_or(0, |last| chain.revision.0.saturating_sub(last.0));
+        let steps = steps.max(events.len() as u64);
+        if steps > 0 {
+            seen.changes.push_back((Instant::now(), steps));
+        }
+        while seen.changes.front().is_some_and(|(when, _)| when.elapsed() > CHURN_WINDOW) {
+            seen.changes.pop_front();
+        }
+        let churn = seen.changes.iter().map(|(_, steps)| steps).sum::<u64>();
+        if seen.churning {
+            // Of two tools that fight, each blow would hide all other events.
+            events.clear();
+        }
+        if churn >= CHURN && !seen.churning {
+            let seconds = CHURN_WINDOW.as_secs();
+            let message =
+                format!("others changed it {churn} times within {seconds} s: do two tools fight over it?");
+            events.push((EventKind::Churn, message));
+        }
+        seen.churning = churn >= if seen.churning { CALM } else { CHURN };
+        let mut before = seen.ours.clone();
+        before.retain(|id| ours.contains(id));
+        let mut now = ours.clone();
+        now.retain(|id| before.contains(id));
+        let disordered = before != now;
+        seen.foreign = foreign;
+        seen.ours = ours;
+        seen.revision = Some(chain.revision);
+        drop(all);
+        for (kind, message) in events {
+            self.event(kind, hook, message);
+        }
+        disordered
+    }
+
+    fn look_for_shadows(&self, hook: &Hook, netns: &Netns) -> Result<(), Failure> {
+        let found: BTreeMap<String, Shadow> = match links::shadows(hook, netns) {
+            Ok(shadows) => {
+                shadows.into_iter().filter(|shadow| shadow.certain).map(|s| (s.what.clone(), s)).collect()
+            }
+            Err(LinkError::DeviceGone { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let fresh: Vec<Shadow> = {
+            let mut all = self.watch.seen();
+            let Some(seen) = all.get_mut(hook) else { return Ok(()) };
+            let fresh = found.iter().filter(|(what, _)| !seen.shadows.contains(*what));
+            let fresh = fresh.map(|(_, shadow)| shadow.clone()).collect();
+            seen.shadows = found.into_keys().collect();
+            fresh
+        };
+        for shadow in fresh {
+            let message =
+                format!("no packet reaches {}: {} at {} always decides", shadow.what, shadow.by, shadow.at);
+            self.event(EventKind::Shadowed, &shadow.hook, message);
+        }
+        Ok(())
+    }
+
+    /// Attaches anew what others detached, follows a device that was moved, and drops what has no device any more.
+    /// Whether something was attached anew.
+    async fn take_care(&self, attachment: &Attachment) -> Result<bool, Failure> {
+        let id = &attachment.id;
+        let (kind, what) = match self.whereabouts(attachment).await? {
+            Whereabouts::InPlace => return Ok(false),
+            Whereabouts::Moved(hook, netns) => {
+                let message = format!("{id} moved with its device to {hook}, and goes on there");
+                let moved = Attachment { hook, netns, ..attachment.clone() };
+                self.store.commit(|changes| changes.put(id, &moved))?;
+                self.event(EventKind::DeviceMoved, &attachment.hook, message);
+                return Ok(false);
+            }
+            Whereabouts::Detached => (EventKind::Detached, "somebody else detached it"),
+            Whereabouts::DeviceGone => (EventKind::DeviceGone, "its device is gone"),
+            Whereabouts::NamespaceGone => (EventKind::NamespaceGone, "its network namespace is gone"),
+        };
+        let datapath = attachment.candidate.owner.as_str() == Owner::DATAPATH;
+        match self.reattach(attachment).await {
+            Ok(anew) => {
+                self.store.commit(|changes| changes.put(id, &anew))?;
+                self.event(kind, &attachment.hook, format!("{id}: {what}; attached anew"));
+                return Ok(true);
+            }
+            // The endpoint is there until somebody deletes it, and its datapath's record with it.
+            Err(_) if datapath => {
+                let seen = self.watch.seen().insert(attachment.hook.clone(), Seen::default());
+                if seen.is_none_or(|seen| seen.revision.is_some() || !seen.ours.is_empty()) {
+                    self.event(kind, &attachment.hook, format!("{id}: {what}; delete the endpoint"));
+                }
+            }
+            Err(failure) => {
+                links::unpin(&naming::pin(&self.paths.bpffs, id))?;
+                self.forget_replaced(id)?;
+                self.store.commit(|changes| changes.remove::<Attachment>(id))?;
+                self.remove_unused_maps()?;
+                self.event(kind, &attachment.hook, format!("{id}: {what}; dropped ({failure})"));
+            }
+        }
+        Ok(false)
+    }
+
+    async fn whereabouts(&self, attachment: &Attachment) -> Result<Whereabouts, Failure> {
+        let hook = &attachment.hook;
+        let netns = match &attachment.netns {
+            None => Some(self.netns.clone()),
+            Some(path) => Netns::open(path).ok(),
+        };
+        let netns = netns.filter(|netns| netns.id() == hook.netns);
+        let device = match &netns {
+            Some(netns) => Devices::open(netns)?.by_index(hook.ifindex).await?,
+            None => None,
+        };
+        let gone = if netns.is_some() { Whereabouts::DeviceGone } else { Whereabouts::NamespaceGone };
+        let pin = naming::pin(&self.paths.bpffs, &attachment.id);
+        if hook.point.is_legacy() {
+            let (Some(netns), Some(device)) = (netns, device) else { return Ok(gone) };
+            let chain = self.annotated(links::query(hook, &netns)?)?;
+            let there = chain.entries.iter().any(|entry| entry.attachment.as_deref() == Some(&attachment.id));
+            let there = there && pin.exists();
+            return Ok(match (there, device.name == hook.device) {
+                (false, _) => Whereabouts::Detached,
+                (true, true) => Whereabouts::InPlace,
+                (true, false) => renamed(attachment, device.name),
+            });
+        }
+        let alive = match Link::open_pinned(&pin) {
+            Ok(link) => link.info()?.ifindex.is_some(),
+            Err(LinkError::NoPin { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(match (device, alive) {
+            (Some(_), false) => Whereabouts::Detached,
+            (Some(device), true) if device.name == hook.device => Whereabouts::InPlace,
+            (Some(device), true) if self.runs_here(attachment, netns.as_ref()) => {
+                renamed(attachment, device.name)
+            }
+            (_, true) => self.search(attachment).await?.unwrap_or(Whereabouts::InPlace),
+            (None, false) => gone,
+        })
+    }
+
+    fn runs_here(&self, attachment: &Attachment, netns: Option<&Netns>) -> bool {
+        let chain = netns.and_then(|netns| links::query(&attachment.hook, netns).ok());
+        chain.is_some_and(|chain| chain.entries.iter().any(|entry| entry.link == attachment.link))
+    }
+
+    /// The namespace that a device was moved to, with the program on it.
+    async fn search(&self, attachment: &Attachment) -> Result<Option<Whereabouts>, Failure> {
+        let Some(index) = Link::open_pinned(&naming::pin(&self.paths.bpffs, &attachment.id))?.info()?.ifindex
+        else {
+            return Ok(None);
+        };
+        for found in tokio::task::spawn_blocking(netns::all).await?? {
+            let hook = Hook { netns: found.netns.id(), ifindex: index, ..attachment.hook.clone() };
+            let here = links::query(&hook, &found.netns)
+                .is_ok_and(|chain| chain.entries.iter().any(|entry| entry.link == attachment.link));
+            let path = found.names.first().cloned();
+            let own = found.netns.id() == self.netns.id();
+            if here && (own || path.is_some()) {
+                let device = Devices::open(&found.netns)?.by_index(index).await?;
+                let device = device.map_or_else(|| hook.device.clone(), |device| device.name);
+                let netns = if own { None } else { path };
+                return Ok(Some(Whereabouts::Moved(Hook { device, ..hook }, netns)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn event(&self, kind: EventKind, hook: &Hook, message: String) {
+        self.events.add(&self.metrics, kind, hook.to_string(), message);
+    }
+}
+
+fn renamed(attachment: &Attachment, device: String) -> Whereabouts {
+    Whereabouts::Moved(Hook { device, ..attachment.hook.clone() }, attachment.netns.clone())
+}

@@ -1,0 +1,336 @@
+//! Others change the chains our programs are on, and the devices under them.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use netloom_api::types::{Chain, Doctor, Done, Event, EventKind};
+use netloom_core::model::Feature;
+use netloom_sys::bpf::{self, AttachType, Position, Relative};
+use netloom_test_support::{Netns, require};
+use serde_json::json;
+
+use netloom_netns_tests::{Node, ObjectFile};
+
+/// A node with a device `d0` to the namespace `peer`.
+fn node() -> (Node, Netns) {
+    let node = Node::configured("[attachments]\nwatch_ms = 50\n");
+    let peer = Netns::new("peer");
+    node.netns.link("10.9.0.1/24").named("d0").to(&peer, "10.9.0.2/24");
+    (node, peer)
+}
+
+fn attach(node: &Node, object: &[u8], owner: &str, more: serde_json::Value) -> String {
+    let object = ObjectFile::of(object);
+    let mut request = json!({ "device": "d0", "object": object.path(), "owner": owner });
+    request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    node.attach(request).unwrap().attachment.id
+}
+
+fn events(node: &Node) -> Vec<Event> {
+    node.daemon.get("/v1/events").unwrap()
+}
+
+/// Waits for an event of a kind that says this.
+fn wait_for(node: &Node, kind: EventKind, word: &str) -> Event {
+    let started = Instant::now();
+    loop {
+        let all = events(node);
+        if let Some(event) = all.iter().find(|event| event.kind == kind && event.message.contains(word)) {
+            return event.clone();
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "no {} with {word:?}: {all:?}", kind.as_str());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ours(chain: &Chain) -> Vec<&str> {
+    chain.entries.iter().filter_map(|entry| entry.owner.as_ref()).map(|owner| owner.as_str()).collect()
+}
+
+fn ifindex(netns: &Netns, device: &str) -> u32 {
+    let shown = netns.ip(&["-o", "link", "show", device]);
+    shown.split(':').next().and_then(|index| index.trim().parse().ok()).expect("ip shows an index first")
+}
+
+#[test]
+fn a_filter_planted_with_plain_tc_behind_a_verdict_is_found() {
+    if !require(Feature::Tcx) || !require(Feature::LegacyTc) {
+        return;
+    }
+    let (node, _peer) = node();
+    attach(&node, netloom_test_programs::PASS, "firewall", json!({}));
+    let observer = ObjectFile::of(netloom_test_programs::OBSERVER);
+    let path = observer.path();
+    node.netns.tc(&["qdisc", "add", "dev", "d0", "clsact"]);
+    let at = ["filter", "add", "dev", "d0", "ingress", "prio", "9", "handle", "1"];
+    let filter = ["bpf", "direct-action", "object-file", path.to_str().unwrap(), "section", "tc"];
+    node.netns.tc(&[at.as_slice(), &filter].concat());
+
+    let event = wait_for(&node, EventKind::Shadowed, "observer");
+    assert!(event.message.contains("program pass") && event.subject.contains("d0"), "{event:?}");
+    let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
+    let finding = doctor.findings.iter().find(|finding| finding.message.contains("observer"));
+    let finding = finding.unwrap_or_else(|| panic!("{:?}", doctor.findings));
+    assert_eq!(finding.severity, "warning");
+    assert!(
+        finding.message.contains("no packet reaches") && finding.subject.contains("tc-ingress"),
+        "{finding:?}"
+    );
+    let started = Instant::now();
+    while !node.daemon.netloom(&["metrics"]).expect_ok().contains("netloom_shadowed 1") {
+        assert!(started.elapsed() < Duration::from_secs(10), "the metric follows");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let shown = node.daemon.netloom(&["events", "--kind", "shadowed"]).expect_ok();
+    assert!(shown.contains("observer"), "{shown}");
+}
+
+#[test]
+fn legacy_filters_behind_one_that_takes_everything_are_found_and_others_are_not() {
+    if !require(Feature::LegacyTc) {
+        return;
+    }
+    let (node, _peer) = node();
+    let add = |side: &str, words: &[&str]| {
+        node.netns.command(&[&["tc", "filter", "add", "dev", "d0", side], words].concat())
+    };
+    let objects = [netloom_test_programs::OBSERVER, netloom_test_programs::PASS].map(ObjectFile::of);
+    let bpf = |priority: &str, object: &ObjectFile, section: &str| {
+        let path = object.path();
+        let path = path.to_str().unwrap();
+        let words = ["prio", priority, "bpf", "direct-action", "object-file", path, "section", section];
+        let _ = add("ingress", &words).expect_ok();
+    };
+    node.netns.tc(&["qdisc", "add", "dev", "d0", "clsact"]);
+    bpf("11", &objects[0], "tc");
+    bpf("12", &objects[1], "tcx/ingress");
+    bpf("13", &objects[0], "tc");
+    let shadowed = || -> Vec<String> {
+        let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
+        let messages = doctor.findings.into_iter().map(|finding| finding.message);
+        messages.filter(|message| message.contains("no packet reaches")).collect()
+    };
+    let found = shadowed();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("observer") && found[0].contains("priority 13"), "{found:?}");
+    assert!(found[0].contains("pass") && found[0].contains("priority 12"), "{found:?}");
+
+    // Filters of other kinds, on kernels that have one.
+    if !add("egress", &["prio", "1", "matchall", "action", "continue"]).ok() {
+        return;
+    }
+    let _ = add("egress", &["prio", "2", "protocol", "ip", "matchall", "action", "pass"]).expect_ok();
+    let _ = add("egress", &["prio", "3", "matchall", "action", "pass"]).expect_ok();
+    assert_eq!(
+        shadowed().len(),
+        1,
+        "one goes on, one is not for all packets, and nothing is behind the third"
+    );
+    let _ = add("egress", &["prio", "4", "matchall", "action", "drop"]).expect_ok();
+    let found = shadowed();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.iter().any(|each| each.contains("priority 4") && each.contains("priority 3")), "{found:?}");
+}
+
+#[test]
+fn a_program_that_another_tool_detaches_is_attached_anew_in_its_place() {
+    if !require(Feature::Tcx) {
+        return;
+    }
+    let (node, _peer) = node();
+    for (owner, priority) in [("first", 1), ("second", 2), ("third", 3)] {
+        attach(&node, netloom_test_programs::OBSERVER, owner, json!({ "priority": priority }));
+    }
+    let victim = node.chains("d0")[0].entries[1].link.unwrap();
+    let link = bpf::link_by_id(victim.0).unwrap();
+    bpf::link_detach(link.as_fd()).unwrap();
+    wait_for(&node, EventKind::Detached, "second");
+    let chains = node.chains("d0");
+    assert_eq!(ours(&chains[0]), ["first", "second", "third"]);
+    assert_ne!(chains[0].entries[1].link, Some(victim));
+}
+
+#[test]
+fn what_was_on_a_device_that_is_deleted_is_dropped_and_nothing_leaks() {
+    for mode in ["tcx", "tc"] {
+        if !require(if mode == "tcx" { Feature::Tcx } else { Feature::LegacyTc }) {
+            continue;
+        }
+        let (node, _peer) = node();
+        let id = attach(
+            &node,
+            netloom_test_programs::TWINS,
+            "gone",
+            json!({ "mode": mode, "all_programs": true }),
+        );
+        node.netns.ip(&["link", "delete", "d0"]);
+        wait_for(&node, EventKind::DeviceGone, &id);
+        wait_for(&node, EventKind::DeviceGone, "gone-2");
+        assert!(node.status().attachments.is_empty(), "{mode}");
+        assert_eq!(node.traces(), Vec::<String>::new(), "{mode}");
+        assert!(!node.daemon.paths().bpffs.join("shared/gone").exists(), "{mode}");
+    }
+}
+
+#[test]
+fn a_program_goes_with_its_device_to_another_namespace() {
+    if !require(Feature::Tcx) {
+        return;
+    }
+    let (node, _peer) = node();
+    let other = Netns::new("other");
+    let id = attach(&node, netloom_test_programs::OBSERVER, "flows", json!({}));
+    let link = node.status().attachments[0].link;
+    node.netns.ip(&["link", "set", "d0", "netns", other.name()]);
+    wait_for(&node, EventKind::DeviceMoved, &id);
+    let attachment = node.status().attachments.remove(0);
+    assert_eq!(attachment.netns, Some(other.path()));
+    assert_eq!(attachment.link, link, "it was never detached");
+    let chains: Vec<Chain> =
+        node.daemon.get(&format!("/v1/chains?device=d0&netns={}", other.path().display())).unwrap();
+    assert_eq!(ours(&chains[0]), ["flows"]);
+    // And once more by another name.
+    other.ip(&["link", "set", "d0", "name", "d7"]);
+    other.ip(&["link", "set", "d7", "netns", node.netns.name()]);
+    wait_for(&node, EventKind::DeviceMoved, "d7");
+    assert_eq!(node.status().attachments[0].netns, None);
+    let _: Done = node.daemon.delete(&format!("/v1/attachments/{id}")).unwrap();
+    assert!(node.chains("d7").is_empty());
+}
+
+#[test]
+fn what_was_in_a_namespace_that_is_deleted_is_dropped() {
+    if !require(Feature::Tcx) {
+        return;
+    }
+    let (node, _peer) = node();
+    let other = Netns::new("other");
+    let object = ObjectFile::of(netloom_test_programs::OBSERVER);
+    let request = json!({ "device": "lo", "netns": other.path(), "object": object.path(), "owner": "flows" });
+    let id = node.attach(request).unwrap().attachment.id;
+    drop(other);
+    let started = Instant::now();
+    while !node.status().attachments.is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", events(&node));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(
+        events(&node)
+            .iter()
+            .any(|event| event.kind == EventKind::NamespaceGone && event.message.contains(&id))
+    );
+    assert_eq!(node.traces(), Vec::<String>::new());
+}
+
+/// A tool that attaches and detaches at random positions, without links, as fast as it can.
+struct Vandal {
+    stop: AtomicBool,
+    ifindex: u32,
+}
+
+impl Vandal {
+    /// Works until it is told to stop; afterwards its last programs are attached.
+    fn work(&self, programs: &[OwnedFd]) -> (u64, Vec<u32>) {
+        let point = AttachType::TCX_INGRESS;
+        let id = |program: &OwnedFd| bpf::program_info(program.as_fd()).unwrap().id;
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = move |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random % u64::try_from(below).unwrap()).unwrap()
+        };
+        let mut attached: Vec<usize> = Vec::new();
+        let mut changes = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let which = next(programs.len());
+            let program = programs[which].as_fd();
+            if let Some(at) = attached.iter().position(|other| *other == which) {
+                bpf::prog_detach(program, self.ifindex, point, None)
+                    .expect("its own program is where it put it");
+                attached.remove(at);
+            } else {
+                let entries = bpf::prog_query(self.ifindex, point).unwrap().entries;
+                let anchor = (!entries.is_empty())
+                    .then(|| entries[next(entries.len())])
+                    .map(|entry| entry.link.map_or(Relative::ProgramId(entry.program), Relative::LinkId));
+                let position = match (next(4), anchor) {
+                    (0, _) | (_, None) => Position::Head,
+                    (1, _) => Position::Tail,
+                    (2, Some(anchor)) => Position::Before(anchor),
+                    (_, Some(anchor)) => Position::After(anchor),
+                };
+                // The anchor may be gone by now.
+                if bpf::prog_attach(program, self.ifindex, point, position, None, None).is_ok() {
+                    attached.push(which);
+                }
+            }
+            changes += 1;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut left: Vec<u32> = attached.into_iter().map(|which| id(&programs[which])).collect();
+        left.sort_unstable();
+        (changes, left)
+    }
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_tool_that_attaches_and_detaches_all_the_time_neither_disturbs_our_order_nor_loses_its_own() {
+    if !require(Feature::Tcx) {
+        return;
+    }
+    let (node, _peer) = node();
+    for (owner, priority) in [("a", 1), ("c", 3), ("e", 5)] {
+        attach(&node, netloom_test_programs::OBSERVER, owner, json!({ "priority": priority }));
+    }
+    let programs: Vec<OwnedFd> =
+        (0..8).map(|number| bpf::load_next(&format!("vandal{number}")).unwrap()).collect();
+    let vandal = Vandal { stop: AtomicBool::new(false), ifindex: ifindex(&node.netns, "d0") };
+    let (changes, left) = std::thread::scope(|scope| {
+        let work = scope.spawn(|| node.netns.run(|| vandal.work(&programs)));
+        // Also when an assertion fails: the scope waits for it.
+        let stop = StopOnDrop(&vandal.stop);
+        let stopped = Instant::now() + Duration::from_secs(30);
+        let mut wanted = vec!["a", "c", "e"];
+        while Instant::now() < stopped {
+            let id = attach(&node, netloom_test_programs::OBSERVER, "b", json!({ "priority": 2 }));
+            wanted.insert(1, "b");
+            for _ in 0..10 {
+                assert_eq!(ours(&node.chains("d0")[0]), wanted);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _: Done = node.daemon.delete(&format!("/v1/attachments/{id}")).unwrap();
+            wanted.remove(1);
+            assert_eq!(ours(&node.chains("d0")[0]), wanted);
+        }
+        wait_for(&node, EventKind::Churn, "fight");
+        drop(stop);
+        work.join().unwrap()
+    });
+    assert!(changes > 100, "{changes} changes");
+    let chain = node.chains("d0").remove(0);
+    assert_eq!(ours(&chain), ["a", "c", "e"]);
+    let mut foreign: Vec<u32> =
+        chain.entries.iter().filter(|entry| entry.owner.is_none()).map(|entry| entry.program.0).collect();
+    foreign.sort_unstable();
+    assert_eq!(foreign, left, "its programs are those it attached last");
+    let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
+    assert!(
+        doctor.findings.iter().any(|finding| finding.message.contains("all the time")),
+        "{:?}",
+        doctor.findings
+    );
+    assert!(events(&node).iter().any(|event| event.kind == EventKind::ForeignAttached));
+    assert!(events(&node).iter().any(|event| event.kind == EventKind::ForeignDetached));
+}
