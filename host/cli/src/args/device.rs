@@ -2,11 +2,11 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 use ipnet::IpNet;
-use netloom_core::model::{DeviceMode, MacAddress, NetkitPolicy, NetkitScrub};
+use netloom_core::model::{DeviceMode, MacAddress, NetkitScrub};
 
 use super::{
     endpoint::PairArgs,
-    values::{device_mode, netns, policy, scrub},
+    values::{device_mode, netns, scrub},
 };
 
 /// `netloom device …`
@@ -70,15 +70,8 @@ pub(crate) struct DeviceCreate {
     /// The hardware address of the other end; none in netkit's L3 mode
     #[arg(long, value_name = "MAC")]
     pub(crate) peer_mac: Option<MacAddress>,
-    /// The largest packet, in bytes [default: endpoints.mtu of the configuration]
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) mtu: Option<u32>,
-    /// netkit: what becomes of a packet to the other end that no program decided on [default: forward]
-    #[arg(long, value_name = "POLICY", value_parser = policy())]
-    pub(crate) policy: Option<NetkitPolicy>,
-    /// netkit: what becomes of a packet from the other end that no program decided on [default: forward]
-    #[arg(long, value_name = "POLICY", value_parser = policy())]
-    pub(crate) peer_policy: Option<NetkitPolicy>,
+    #[command(flatten)]
+    pub(crate) pair: PairArgs,
     /// netkit: whether mark and priority are cleared towards the other end (Linux 6.13)
     #[arg(long, value_name = "SCRUB", value_parser = scrub())]
     pub(crate) scrub: Option<NetkitScrub>,
@@ -91,18 +84,6 @@ pub(crate) struct DeviceCreate {
     /// netkit: bytes kept free behind packets (Linux 6.14)
     #[arg(long, value_name = "BYTES")]
     pub(crate) tailroom: Option<u16>,
-    /// The largest packet that segmentation offload makes; above 65536, of IPv6 alone (BIG TCP)
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) gso_max_size: Option<u32>,
-    /// The largest packet that received ones are gathered into; above 65536, of IPv6 alone
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) gro_max_size: Option<u32>,
-    /// As --gso-max-size, of IPv4 (Linux 6.3)
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) gso_ipv4_max_size: Option<u32>,
-    /// As --gro-max-size, of IPv4 (Linux 6.3)
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) gro_ipv4_max_size: Option<u32>,
     /// Transmit queues of each end
     #[arg(long, value_name = "N")]
     pub(crate) tx_queues: Option<u32>,

@@ -49,10 +49,10 @@ pub(crate) struct EndpointSet {
     pub(crate) change: PairArgs,
 }
 
-/// What can be changed of a pair.
+/// What can be chosen for a pair when it is made, and changed later.
 #[derive(Debug, Args)]
 pub(crate) struct PairArgs {
-    /// The largest packet, in bytes
+    /// The largest packet, in bytes [default of a new pair: endpoints.mtu of the configuration]
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<u32>,
     /// The largest packet that segmentation offload makes; above 65536, of IPv6 alone (BIG TCP)
@@ -67,10 +67,12 @@ pub(crate) struct PairArgs {
     /// As --gro-max-size, of IPv4 [default: up to 65536, the same]
     #[arg(long, value_name = "BYTES")]
     pub(crate) gro_ipv4_max_size: Option<u32>,
-    /// netkit: what becomes of a packet to the endpoint that no program decided on
+    /// netkit: what becomes of a packet to the other end that no program decided on [default of a new pair:
+    /// forward]
     #[arg(long, value_name = "POLICY", value_parser = policy())]
     pub(crate) policy: Option<NetkitPolicy>,
-    /// netkit: what becomes of a packet from the endpoint that no program decided on
+    /// netkit: what becomes of a packet from the other end that no program decided on [default of a new
+    /// pair: forward]
     #[arg(long, value_name = "POLICY", value_parser = policy())]
     pub(crate) peer_policy: Option<NetkitPolicy>,
 }
