@@ -439,7 +439,7 @@ mod tests {
     use super::*;
     use crate::model::{
         AttachmentKind, DeviceMode, EndpointMode, EndpointSpec, Hook, IfIndex, Labels, LinkId, NetkitPolicy,
-        NetnsCookie, NetnsId, Owner, ProgramId, Segmentation,
+        NetnsCookie, NetnsId, ProgramId, Segmentation,
     };
 
     fn endpoint() -> Endpoint {
@@ -516,14 +516,7 @@ mod tests {
     }
 
     fn candidate() -> Candidate {
-        Candidate {
-            owner: Owner::datapath(),
-            name: "nl_from_endpoint".into(),
-            tag: String::new(),
-            priority: 0,
-            labels: Labels::new(),
-            required: true,
-        }
+        Candidate::datapath(true)
     }
 
     fn attach(id: &str) -> Op {

@@ -7,7 +7,7 @@ use netloom_api::types::{Done, EndpointView};
 use netloom_core::{
     model::{
         Attachment, AttachmentKind, Candidate, DeviceMode, Endpoint, EndpointMode, EndpointSpec, HookPoint,
-        IfIndex, Labels, Name, Owner, PairChange, PairSpec, ProgramSource,
+        IfIndex, Name, PairChange, PairSpec, ProgramSource,
     },
     plan::{Op, PairEnds, Plan, Target},
 };
@@ -289,15 +289,7 @@ impl Node {
                     point,
                     endpoint: Some(endpoint.spec.name.clone()),
                 },
-                candidate: Candidate {
-                    owner: Owner::datapath(),
-                    // Known once the program is loaded.
-                    name: String::new(),
-                    tag: String::new(),
-                    priority: 0,
-                    labels: Labels::new(),
-                    required: true,
-                },
+                candidate: Candidate::datapath(true),
                 fixed: None,
                 program,
                 mode: None,

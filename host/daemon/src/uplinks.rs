@@ -8,7 +8,7 @@ use std::{
 
 use netloom_api::types::Outside;
 use netloom_core::{
-    model::{Attachment, Candidate, Device, IfIndex, Labels, Owner, ProgramSource},
+    model::{Attachment, Candidate, Device, IfIndex, ProgramSource},
     plan::{Op, Plan, Target},
 };
 use netloom_kernel::netfilter;
@@ -136,14 +136,7 @@ impl Node {
         let op = Op::Attach {
             id: id.clone(),
             target: Target { netns: None, device: device.name.clone(), point, endpoint: None },
-            candidate: Candidate {
-                owner: Owner::datapath(),
-                name: String::new(),
-                tag: String::new(),
-                priority: 0,
-                labels: Labels::new(),
-                required: false,
-            },
+            candidate: Candidate::datapath(false),
             program: ProgramSource::FromUplink,
             mode: None,
             fixed: None,

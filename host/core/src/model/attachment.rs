@@ -138,6 +138,21 @@ pub struct Candidate {
     pub required: bool,
 }
 
+impl Candidate {
+    /// A program of the node's datapath. Its name and tag are known once it is loaded.
+    #[must_use]
+    pub fn datapath(required: bool) -> Self {
+        Self {
+            owner: Owner::datapath(),
+            name: String::new(),
+            tag: String::new(),
+            priority: 0,
+            labels: Labels::new(),
+            required,
+        }
+    }
+}
+
 /// Where a program comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
