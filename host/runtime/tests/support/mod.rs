@@ -98,7 +98,7 @@ impl Guest {
             export("lifecycle", &[("init", "(param i32 i32)", init), ("health", "", health)]);
         }
         if let Some((plan, judge, packed)) = &self.socket_reap {
-            let plan_params = "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)";
+            let plan_params = "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)";
             let judge_params = "(param $reason i32) (param i32 i32) (param $sockets i32) (param $count i32)";
             export(
                 "socket-reap",
