@@ -129,7 +129,9 @@ impl Machine<'_> {
             command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-smp", "1"]);
             command.args(["-cpu", "max,-erms,-fsrm,-smap"]);
         } else {
-            command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", &self.cpus.to_string()]);
+            // One thread for all CPUs: with one each, a CPU may go on with code that another has patched, and
+            // the kernel, which patches its hooks whenever the first program comes or the last goes, dies of it.
+            command.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", &self.cpus.to_string()]);
         }
         command.args(["-m", &format!("{}M", self.memory)]);
         command.arg("-kernel").arg(self.vmlinuz);
