@@ -6,9 +6,12 @@ mod outcome;
 mod tier;
 mod virtual_machine;
 
-use std::process::{Command, ExitCode};
+use std::{
+    process::{Command, ExitCode},
+    thread,
+};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use outcome::{Outcome, Progress};
 use tier::Tier;
@@ -42,10 +45,13 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let tiers = if args.tier.is_empty() { Tier::ALL.to_vec() } else { args.tier.clone() };
     setup::ensure(&[Need::Bpf, Need::Guest])?;
     let suite = Suite { args, built: build::tests(&args.package)? };
+    let selected = Tier::ALL.into_iter().filter(|tier| tiers.contains(tier));
+    let (machines, here): (Vec<_>, Vec<_>) = selected.partition(|tier| tier.kernel().is_some());
     let mut outcomes = Vec::new();
-    for tier in Tier::ALL.into_iter().filter(|tier| tiers.contains(tier)) {
-        outcomes.push(suite.run(tier)?);
+    for tier in here {
+        outcomes.push(suite.run(tier, prepare(tier))?);
     }
+    outcomes.extend(suite.run_side_by_side(&machines)?);
     let sum = outcome::summarize(&outcomes);
     Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -56,10 +62,24 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    fn run(&self, tier: Tier) -> Result<Outcome> {
+    /// A machine keeps one CPU of ours busy, so that two take as long as the slower of them.
+    fn run_side_by_side(&self, tiers: &[Tier]) -> Result<Vec<Outcome>> {
+        // One after the other: both install packages.
+        let ready: Vec<_> = tiers.iter().map(|tier| (*tier, prepare(*tier))).collect();
+        thread::scope(|scope| {
+            let start = |(tier, ready)| scope.spawn(move || self.run(tier, ready));
+            let running: Vec<_> = ready.into_iter().map(start).collect();
+            running
+                .into_iter()
+                .map(|tier| tier.join().map_err(|_| anyhow!("the thread of a machine panicked"))?)
+                .collect()
+        })
+    }
+
+    fn run(&self, tier: Tier, ready: Result<()>) -> Result<Outcome> {
         let selected: Vec<&Program> =
             self.built.tests.iter().filter(|program| tier.runs(program, &workspace::root())).collect();
-        if let Err(reason) = prepare(tier) {
+        if let Err(reason) = ready {
             return Ok(outcome::cannot_run(tier, format!("{reason:#}"), workspace::is_ci()));
         }
         let mut progress = Progress::begin(tier);

@@ -19,6 +19,8 @@ pub(crate) struct Outcome {
 
 /// A tier under way.
 pub(crate) struct Progress {
+    /// In front of each line, where other tiers run beside.
+    label: String,
     counts: Counts,
     started: Instant,
 }
@@ -27,7 +29,8 @@ impl Progress {
     /// Nothing has run yet.
     pub(crate) fn begin(tier: Tier) -> Self {
         println!("\n── {tier}");
-        Self { counts: Counts::default(), started: Instant::now() }
+        let label = if tier.kernel().is_some() { format!("{tier:<8}") } else { String::new() };
+        Self { label, counts: Counts::default(), started: Instant::now() }
     }
 
     /// A program of tests has ended: whether as it should. Its output is shown if not.
@@ -43,14 +46,17 @@ impl Progress {
         let skipped =
             if counts.skipped > 0 { format!(", {} skipped", counts.skipped) } else { String::new() };
         let failed = if counts.failed > 0 { format!(", {} FAILED", counts.failed) } else { String::new() };
-        println!("   {name:<44} {:>4} passed{failed}{skipped}", counts.passed);
+        let label = &self.label;
+        let mut text = format!("   {label}{name:<44} {:>4} passed{failed}{skipped}\n", counts.passed);
         for skip in &report.skips {
-            println!("     skipped: {skip}");
+            text.push_str(&format!("     skipped: {skip}\n"));
         }
         if counts.failed > 0 {
             let why = ended.as_ref().err().map_or("", String::as_str);
-            println!("{}\n{name}: {why}", output.trim_end());
+            text.push_str(&format!("{}\n{name}: {why}\n", output.trim_end()));
         }
+        // In one go: another tier may write as well.
+        print!("{text}");
         self.counts += counts;
     }
 
