@@ -13,6 +13,8 @@ mount -t tmpfs tmpfs /run
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tracefs tracefs /sys/kernel/tracing
+# Attaching programs and changing maps of maps waits for grace periods, which are long in an idle emulated machine.
+echo 1 > /sys/kernel/rcu_expedited
 mount -t debugfs debugfs /sys/kernel/debug
 mkdir -p /run/netns
 ln -s /proc/self/fd /dev/fd
