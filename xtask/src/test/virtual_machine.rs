@@ -15,7 +15,7 @@ use crate::{
 const END: &str = "\u{1}end ";
 
 /// How long one program of tests may take: emulated, on a busy machine.
-const PATIENCE_SECONDS: u32 = 600;
+const PATIENCE_SECONDS: u32 = 1800;
 
 /// What is run.
 pub(crate) struct Job<'a> {
@@ -43,7 +43,7 @@ pub(crate) fn run(kernel: Kernel, job: &Job<'_>, progress: &mut Progress) -> Res
     machine.copies.extend(job.tests.iter().copied().chain(own).map(|program| same_path(&program.executable)));
 
     let mut reader = Reader { tests: job.tests, done: 0, pending: Vec::new(), output: String::new() };
-    let options = Options { memory: 4096, timeout: Duration::from_secs(2400), ..Options::default() };
+    let options = Options { memory: 4096, timeout: Duration::from_secs(3600), ..Options::default() };
     let ended = vm::run(kernel, &machine, &options, |output| match output {
         Output::Stdout(bytes) => reader.take(&bytes, progress),
         Output::Stderr(bytes) => reader.output.push_str(&String::from_utf8_lossy(&bytes)),
