@@ -6,7 +6,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     thread::sleep,
@@ -79,10 +79,23 @@ fn allow_open_files(count: u64) {
     setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum }).unwrap();
 }
 
+/// A process that ended leaves its control group a moment later.
+fn remove_when_empty(cgroup: &Path) -> std::io::Result<()> {
+    for _ in 0..500 {
+        match fs::remove_dir(cgroup) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                sleep(Duration::from_millis(10));
+            }
+            ended => return ended,
+        }
+    }
+    fs::remove_dir(cgroup)
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         let moved = fs::write(self.before.join("cgroup.procs"), "0");
-        let removed = fs::remove_dir(&self.cgroup);
+        let removed = remove_when_empty(&self.cgroup);
         let unpinned = fs::remove_dir_all(&self.pins);
         if !std::thread::panicking() {
             moved.and(removed).and(unpinned).expect("nothing of the test is left behind");
