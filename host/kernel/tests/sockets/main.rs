@@ -545,49 +545,6 @@ fn the_kernel_of_this_machine_has_the_first_finder() {
     assert_eq!(Sockets::open(&world.pins).unwrap().finder(), Finder::SkStorage);
 }
 
-/// Not a test of behaviour: `cargo test --test sockets -- --ignored --nocapture measure`.
-#[test]
-#[ignore = "a measurement"]
-fn measure_fifty_stale_among_ten_thousand_udp_sockets_in_twenty_namespaces() {
-    let Some(mut world) = world() else { return };
-    world.serve(DEAD_VIP, Protocol::Udp, DEAD);
-    for n in 0..100 {
-        world.serve(&format!("10.98.0.{n}:80"), Protocol::Udp, &format!("127.2.0.{}:7000", n + 1));
-    }
-    let rooms: Vec<Room> = (0..20).map(|_| Room::new()).collect();
-    let _others: Vec<UdpSocket> = rooms
-        .iter()
-        .flat_map(|room| {
-            room.run(|| {
-                (0..500)
-                    .map(|n| {
-                        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-                        socket.connect(format!("10.98.0.{}:80", n % 100)).unwrap();
-                        socket
-                    })
-                    .collect::<Vec<_>>()
-            })
-        })
-        .collect();
-    for finder in Finder::ALL {
-        let sockets = world.sockets(finder);
-        for round in 0..5 {
-            let _stale: Vec<UdpSocket> = (0..50).map(|n| rooms[n % 20].udp(DEAD_VIP)).collect();
-            let start = Instant::now();
-            let found = sockets.find(&bound_to(&[DEAD])).unwrap();
-            let finding = start.elapsed();
-            assert_eq!(found.len(), 50);
-            let start = Instant::now();
-            let outcomes = sockets.destroy(&found).unwrap();
-            let destroying = start.elapsed();
-            assert!(all_destroyed(&outcomes));
-            println!(
-                "{finder}, round {round}: found in {finding:?}, destroyed and verified in {destroying:?}"
-            );
-        }
-    }
-}
-
 const _: () = {
     const fn is_shared_between_threads<T: Send + Sync>() {}
     is_shared_between_threads::<Sockets>();
