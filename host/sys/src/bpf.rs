@@ -183,17 +183,10 @@ pub fn prog_query(ifindex: u32, attach_type: AttachType) -> io::Result<Query> {
     let mut programs = [0u32; CAPACITY];
     let mut links = [0u32; CAPACITY];
     let mut query = attr::ProgQuery {
-        ifindex,
-        attach_type: attach_type.0,
-        query_flags: 0,
-        attach_flags: 0,
         program_ids: address_mut(&mut programs),
         count: CAPACITY as u32,
-        reserved: 0,
-        program_attach_flags: 0,
         link_ids: address_mut(&mut links),
-        link_attach_flags: 0,
-        revision: 0,
+        ..bare_query(ifindex, attach_type)
     };
     call(&mut query)?;
     let entries = programs
@@ -210,8 +203,15 @@ pub fn prog_query(ifindex: u32, attach_type: AttachType) -> io::Result<Query> {
 /// # Errors
 /// As [`prog_query`].
 pub fn prog_query_revision(ifindex: u32, attach_type: AttachType) -> io::Result<(u64, u32)> {
-    let mut query = attr::ProgQuery {
-        ifindex,
+    let mut query = bare_query(ifindex, attach_type);
+    call(&mut query)?;
+    Ok((query.revision, query.count))
+}
+
+/// A query without buffers: the kernel tells the count and the revision.
+fn bare_query(target: u32, attach_type: AttachType) -> attr::ProgQuery {
+    attr::ProgQuery {
+        ifindex: target,
         attach_type: attach_type.0,
         query_flags: 0,
         attach_flags: 0,
@@ -222,9 +222,7 @@ pub fn prog_query_revision(ifindex: u32, attach_type: AttachType) -> io::Result<
         link_ids: 0,
         link_attach_flags: 0,
         revision: 0,
-    };
-    call(&mut query)?;
-    Ok((query.revision, query.count))
+    }
 }
 
 /// Attaches a program to a device without a link: it stays until it is detached. With `replace`, in the place of
@@ -284,20 +282,8 @@ pub fn prog_detach(
 /// EINVAL: a kernel without this attach type. EBADF: not a cgroup2 directory.
 pub fn cgroup_query(cgroup: BorrowedFd<'_>, attach_type: AttachType) -> io::Result<u32> {
     // No buffers: kernels before 6.6 refuse the one for link ids, and the count is given without any.
-    let mut query = attr::ProgQuery {
-        // The kernel keeps an index or, for cgroups, an fd in this place.
-        ifindex: raw(cgroup),
-        attach_type: attach_type.0,
-        query_flags: 0,
-        attach_flags: 0,
-        program_ids: 0,
-        count: 0,
-        reserved: 0,
-        program_attach_flags: 0,
-        link_ids: 0,
-        link_attach_flags: 0,
-        revision: 0,
-    };
+    // The kernel keeps an index or, for cgroups, an fd in this place.
+    let mut query = bare_query(raw(cgroup), attach_type);
     call(&mut query)?;
     Ok(query.count)
 }

@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 use netloom_core::model::{
     AttachmentKind, Capabilities, DeviceMode, Feature, Hook, HookPoint, Name, NetkitPolicy, PairSpec,
-    Placement, Protocol, Segmentation, Service, ServiceId,
+    Placement, Protocol, Service, ServiceId,
 };
 use netloom_kernel::{
     datapath::{Datapath, EndpointConfig, EndpointCounters, MapSizes},
@@ -214,23 +214,5 @@ impl Drop for Node {
 }
 
 fn pair(mode: DeviceMode, host_name: String, addresses: Vec<IpNet>) -> PairSpec {
-    PairSpec {
-        mode,
-        host_name,
-        peer_name: "eth0".to_owned(),
-        host_mac: None,
-        peer_mac: None,
-        addresses,
-        mtu: 1500,
-        primary_policy: NetkitPolicy::Forward,
-        peer_policy: NetkitPolicy::Blackhole,
-        scrub: None,
-        peer_scrub: None,
-        headroom: None,
-        tailroom: None,
-        segmentation: Segmentation::default(),
-        tx_queues: None,
-        rx_queues: None,
-        alias: String::new(),
-    }
+    PairSpec { addresses, peer_policy: NetkitPolicy::Blackhole, ..PairSpec::plain(mode, host_name, "eth0") }
 }

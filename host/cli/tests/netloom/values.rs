@@ -11,8 +11,8 @@ use netloom_api::types::{
 };
 use netloom_core::model::{
     Candidate, ChainEntry, DeviceMode, DeviceStats, EndpointMode, Hook, IfIndex, LinkId, MacAddress,
-    NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol, Revision,
-    Segmentation, ServiceId, SocketCookie, SocketState, Support,
+    NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol, Revision, ServiceId,
+    SocketCookie, SocketState, Support,
 };
 
 pub(crate) fn name(text: &str) -> Name {
@@ -44,7 +44,7 @@ pub(crate) fn endpoint() -> EndpointView {
             id: 7,
             netns: netns(4_026_532_201),
             netns_cookie: NetnsCookie(4097),
-            mode: mode(DeviceMode::Netkit, AttachmentKind::Netkit),
+            mode: EndpointMode::plain(DeviceMode::Netkit, AttachmentKind::Netkit),
             addresses: vec![IpNet::from(address), "fd00::2/128".parse().unwrap()],
             host_interface: "nl7".to_owned(),
             host_ifindex: IfIndex(12),
@@ -128,7 +128,7 @@ pub(crate) fn lost_endpoint() -> EndpointView {
     view.endpoint.spec.virtual_machine = true;
     view.endpoint.spec.runtime_class = Some("kata".to_owned());
     view.endpoint.spec.labels.clear();
-    view.endpoint.mode = mode(DeviceMode::Veth, AttachmentKind::Tcx);
+    view.endpoint.mode = EndpointMode::plain(DeviceMode::Veth, AttachmentKind::Tcx);
     view.endpoint.mac = Some(MacAddress([2, 0, 0, 0, 0, 1]));
     view.endpoint.host_mac = Some(MacAddress([2, 0, 0, 0, 0, 2]));
     view.endpoint.host_interface = "nl8".to_owned();
@@ -136,21 +136,6 @@ pub(crate) fn lost_endpoint() -> EndpointView {
     view.counters = EndpointCounters::default();
     view.endpoint.decided_by = "built-in".to_owned();
     view
-}
-
-fn mode(device: DeviceMode, attachment: AttachmentKind) -> EndpointMode {
-    EndpointMode {
-        device,
-        attachment,
-        primary_policy: NetkitPolicy::Forward,
-        peer_policy: NetkitPolicy::Blackhole,
-        scrub: None,
-        peer_scrub: None,
-        headroom: None,
-        tailroom: None,
-        mtu: 1500,
-        segmentation: Segmentation::default(),
-    }
 }
 
 fn device(name: &str, mode: DeviceMode) -> Device {

@@ -67,6 +67,24 @@ pub struct EndpointMode {
 }
 
 impl EndpointMode {
+    /// A mode without wishes: MTU 1500, packets to the endpoint forwarded and those from it dropped unless a program
+    /// decides, all else as the kernel has it.
+    #[must_use]
+    pub fn plain(device: DeviceMode, attachment: AttachmentKind) -> Self {
+        Self {
+            device,
+            attachment,
+            primary_policy: NetkitPolicy::Forward,
+            peer_policy: NetkitPolicy::Blackhole,
+            scrub: None,
+            peer_scrub: None,
+            headroom: None,
+            tailroom: None,
+            mtu: 1_500,
+            segmentation: Segmentation::default(),
+        }
+    }
+
     /// Takes a change of the pair over.
     pub fn apply(&mut self, change: &PairChange) {
         self.mtu = change.mtu.unwrap_or(self.mtu);
