@@ -17,9 +17,7 @@ use axum::{
 use netloom_api::types::{
     AttachmentKind, Device, Done, Endpoint, EndpointCounters, EndpointSpec, EndpointView, ErrorBody,
 };
-use netloom_core::model::{
-    DeviceMode, EndpointMode, IfIndex, MacAddress, NetkitPolicy, NetnsCookie, NetnsId, Segmentation,
-};
+use netloom_core::model::{DeviceMode, EndpointMode, IfIndex, MacAddress, NetnsCookie, NetnsId};
 
 type Shared = Arc<Mutex<Node>>;
 
