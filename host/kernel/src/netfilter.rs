@@ -3,6 +3,7 @@
 
 use std::{fs, io};
 
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use crate::netns::Netns;
@@ -31,9 +32,10 @@ fn legacy_table() -> Option<Forwarding> {
 }
 
 // include/uapi/linux/netfilter/nf_tables.h and nfnetlink.h
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFT_MSG_NEWCHAIN: u16 = 3;
-const NFT_MSG_GETCHAIN: u16 = 4;
+/// `NFNL_SUBSYS_NFTABLES`, and in it `NFT_MSG_NEWCHAIN`.
+const NEW_CHAIN: u16 = 10 << 8 | 3;
+/// `NFT_MSG_GETCHAIN`.
+const GET_CHAIN: u16 = 10 << 8 | 4;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
@@ -42,8 +44,6 @@ const NFTA_HOOK_HOOKNUM: u16 = 1;
 const FORWARDED: [u32; 3] = [0, 2, 4];
 /// `NFPROTO_INET`, `NFPROTO_IPV4`, `NFPROTO_IPV6`.
 const FAMILIES: [u8; 3] = [1, 2, 10];
-
-const HEADER: usize = 16;
 
 fn nftables() -> io::Result<Option<Forwarding>> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
@@ -54,68 +54,48 @@ fn nftables() -> io::Result<Option<Forwarding>> {
     loop {
         let (bytes, _) = socket.recv_from_full()?;
         let mut rest = bytes.as_slice();
-        while let Some((kind, payload, next)) = message(rest) {
-            match i32::from(kind) {
-                libc::NLMSG_DONE => return Ok(found),
-                // EOPNOTSUPP, EINVAL: a kernel without nftables has no chains.
-                libc::NLMSG_ERROR => return Ok(found),
-                _ if kind == NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN => {
-                    found = found.or_else(|| chain(payload));
-                }
+        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
+            match message.message_type() {
+                // An error: a kernel without nftables has no chains.
+                NLMSG_DONE | NLMSG_ERROR => return Ok(found),
+                NEW_CHAIN => found = found.or_else(|| chain(message.payload())),
                 _ => {}
             }
-            rest = next;
+            rest = rest.get(message.length().next_multiple_of(4) as usize..).unwrap_or_default();
         }
     }
 }
 
 /// A dump of every chain of every family.
 fn request() -> Vec<u8> {
-    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-    let mut bytes = Vec::new();
-    bytes.extend(20_u32.to_ne_bytes());
-    bytes.extend((NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN).to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend([0; 8]);
-    // struct nfgenmsg: NFPROTO_UNSPEC, version 0, no resource
-    bytes.extend([0; 4]);
+    // The header, and a struct nfgenmsg: NFPROTO_UNSPEC, version 0, no resource.
+    let mut bytes = vec![0; 20];
+    let mut message = NetlinkBuffer::new(&mut bytes);
+    message.set_length(20);
+    message.set_message_type(GET_CHAIN);
+    message.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
     bytes
-}
-
-/// The kind and the payload of a netlink message, and what follows it.
-fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    let payload = bytes.get(HEADER..length)?;
-    Some((kind, payload, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
 fn chain(payload: &[u8]) -> Option<Forwarding> {
     let family = *payload.first()?;
     let attributes = payload.get(4..)?;
     let hook = attribute(attributes, NFTA_CHAIN_HOOK)?;
-    let number = u32::from_be_bytes(attribute(hook, NFTA_HOOK_HOOKNUM)?.try_into().ok()?);
+    let number = u32::from_be_bytes(attribute(&hook, NFTA_HOOK_HOOKNUM)?.try_into().ok()?);
     if !FAMILIES.contains(&family) || !FORWARDED.contains(&number) {
         return None;
     }
     let text = |kind| {
         let bytes = attribute(attributes, kind).unwrap_or_default();
-        String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
     };
     Some(Forwarding(format!("the nftables chain {} {}", text(NFTA_CHAIN_TABLE), text(NFTA_CHAIN_NAME))))
 }
 
 /// The value of the first attribute of this kind.
-fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let length = usize::from(u16::from_ne_bytes(attributes.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?);
-        // Without NLA_F_NESTED and NLA_F_NET_BYTEORDER.
-        if kind & 0x3fff == wanted {
-            return attributes.get(4..length);
-        }
-        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
-    }
+fn attribute(attributes: &[u8], wanted: u16) -> Option<Vec<u8>> {
+    let mut attributes = NlasIterator::new(attributes).filter_map(Result::ok);
+    attributes.find(|attribute| attribute.kind() == wanted).map(|attribute| attribute.value().to_vec())
 }
 
 #[cfg(test)]
@@ -150,8 +130,7 @@ mod tests {
     fn bytes_of_any_length_are_taken() {
         let whole = payload(2, 4);
         for length in 0..whole.len() {
-            assert!(length == whole.len() || chain(&whole[..length]).is_none());
-            assert!(message(&whole[..length]).is_none(), "its length is more than there is");
+            assert_eq!(chain(&whole[..length]), None);
         }
     }
 }
