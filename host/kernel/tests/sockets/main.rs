@@ -16,7 +16,7 @@ use std::{
     io::{ErrorKind, Read},
     net::{SocketAddr, TcpStream, UdpSocket},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use netloom_core::model::{DestroyOutcome, Protocol, ServiceId, SocketFilter, SocketState};
