@@ -81,6 +81,18 @@ enum Whereabouts {
     Moved(Hook, Option<PathBuf>),
 }
 
+impl Whereabouts {
+    /// How a loss is reported; none if nothing was lost.
+    fn loss(&self) -> Option<(EventKind, &'static str)> {
+        match self {
+            Self::InPlace | Self::Moved(..) => None,
+            Self::Detached => Some((EventKind::Detached, "somebody else detached it")),
+            Self::DeviceGone => Some((EventKind::DeviceGone, "its device is gone")),
+            Self::NamespaceGone => Some((EventKind::NamespaceGone, "its network namespace is gone")),
+        }
+    }
+}
+
 impl Node {
     /// Watches for as long as the daemon runs.
     pub(crate) async fn watch(self: Arc<Self>) {
@@ -266,40 +278,37 @@ impl Node {
     /// Whether something was attached anew.
     async fn take_care(&self, attachment: &Attachment) -> Result<bool, Failure> {
         let id = &attachment.id;
-        let (kind, what) = match self.whereabouts(attachment).await? {
-            Whereabouts::InPlace => return Ok(false),
-            Whereabouts::Moved(hook, netns) => {
-                let message = format!("{id} moved with its device to {hook}, and goes on there");
-                let moved = Attachment { hook, netns, ..attachment.clone() };
-                self.store.commit(|changes| changes.put(id, &moved))?;
-                self.event(EventKind::DeviceMoved, &attachment.hook, message);
-                return Ok(false);
-            }
-            Whereabouts::Detached => (EventKind::Detached, "somebody else detached it"),
-            Whereabouts::DeviceGone => (EventKind::DeviceGone, "its device is gone"),
-            Whereabouts::NamespaceGone => (EventKind::NamespaceGone, "its network namespace is gone"),
-        };
-        let datapath = attachment.candidate.owner.as_str() == Owner::DATAPATH;
-        match self.reattach(attachment).await {
+        let found = self.whereabouts(attachment).await?;
+        if let Whereabouts::Moved(hook, netns) = found {
+            let message = format!("{id} moved with its device to {hook}, and goes on there");
+            let moved = Attachment { hook, netns, ..attachment.clone() };
+            self.store.commit(|changes| changes.put(id, &moved))?;
+            self.event(EventKind::DeviceMoved, &attachment.hook, message);
+            return Ok(false);
+        }
+        let Some((kind, what)) = found.loss() else { return Ok(false) };
+        let failure = match self.reattach(attachment).await {
             Ok(anew) => {
                 self.store.commit(|changes| changes.put(id, &anew))?;
                 self.event(kind, &attachment.hook, format!("{id}: {what}; attached anew"));
                 return Ok(true);
             }
+            Err(failure) => failure,
+        };
+        // A device that goes loses its programs before its name: only now is it plain what happened.
+        let (kind, what) = self.whereabouts(attachment).await?.loss().unwrap_or((kind, what));
+        if attachment.candidate.owner.as_str() == Owner::DATAPATH {
             // The endpoint is there until somebody deletes it, and its datapath's record with it.
-            Err(_) if datapath => {
-                let seen = self.watch.seen().insert(attachment.hook.clone(), Seen::default());
-                if seen.is_none_or(|seen| seen.revision.is_some() || !seen.ours.is_empty()) {
-                    self.event(kind, &attachment.hook, format!("{id}: {what}; delete the endpoint"));
-                }
+            let seen = self.watch.seen().insert(attachment.hook.clone(), Seen::default());
+            if seen.is_none_or(|seen| seen.revision.is_some() || !seen.ours.is_empty()) {
+                self.event(kind, &attachment.hook, format!("{id}: {what}; delete the endpoint"));
             }
-            Err(failure) => {
-                links::unpin(&naming::pin(&self.paths.bpffs, id))?;
-                self.forget_replaced(id)?;
-                self.store.commit(|changes| changes.remove::<Attachment>(id))?;
-                self.remove_unused_maps()?;
-                self.event(kind, &attachment.hook, format!("{id}: {what}; dropped ({failure})"));
-            }
+        } else {
+            links::unpin(&naming::pin(&self.paths.bpffs, id))?;
+            self.forget_replaced(id)?;
+            self.store.commit(|changes| changes.remove::<Attachment>(id))?;
+            self.remove_unused_maps()?;
+            self.event(kind, &attachment.hook, format!("{id}: {what}; dropped ({failure})"));
         }
         Ok(false)
     }
