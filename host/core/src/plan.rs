@@ -439,7 +439,7 @@ mod tests {
     use super::*;
     use crate::model::{
         AttachmentKind, DeviceMode, EndpointMode, EndpointSpec, Hook, IfIndex, Labels, LinkId, NetkitPolicy,
-        NetnsCookie, NetnsId, ProgramId, Segmentation,
+        NetnsCookie, NetnsId, ProgramId,
     };
 
     fn endpoint() -> Endpoint {
