@@ -73,7 +73,8 @@ pub(crate) struct Attachments {
     pub(crate) mode: AttachmentMode,
     /// Where a program goes when no plugin decides.
     pub(crate) default_placement: DefaultPlacement,
-    /// How often a decision is made anew when the chain changed meanwhile.
+    /// How often a decision is made anew when the chain changed meanwhile, at most. It takes a fraction of a
+    /// millisecond: so many outlast a process that does nothing but attach and detach.
     pub(crate) attempts: u32,
     /// Milliseconds between two looks at the chains for changes by others; 0 for none.
     pub(crate) watch_ms: u64,
@@ -177,7 +178,7 @@ impl Default for Attachments {
         Self {
             mode: AttachmentMode::Auto,
             default_placement: DefaultPlacement::default(),
-            attempts: 8,
+            attempts: 64,
             watch_ms: 500,
         }
     }

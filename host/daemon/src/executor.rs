@@ -332,6 +332,12 @@ impl Node {
                     attempts -= 1;
                     self.metrics.stale_retries.inc();
                 }
+                Err(error @ LinkError::Stale { .. }) => {
+                    return Err(Failure::refused(error).hint(
+                        "another process changes this chain all the time (`netloom events` shows what comes and \
+                         goes): stop it, or raise attachments.attempts",
+                    ));
+                }
                 Err(error) => return Err(Failure::refused(error)),
             }
         }

@@ -13,6 +13,8 @@ use crate::{failure::Failure, node::Node};
 
 /// A move needs a place for the program to go to, and one for the turn.
 const PLACES: usize = 2;
+/// How often an order is asked for that others, or an inconstant plugin, undo.
+const LOOKS: u32 = 8;
 
 impl Node {
     /// Brings the chains of a device into order.
@@ -58,7 +60,7 @@ impl Node {
         let mut rebalanced =
             Rebalanced { chain: self.present(hook).await?, moved: Vec::new(), decided_by: None };
         // A chain that others change meanwhile may need a second look.
-        for _ in 0..self.config.attachments.attempts {
+        for _ in 0..LOOKS {
             let chain = rebalanced.chain.clone();
             let Some(decided) = self.policy.rebalance(self, &chain).await? else { break };
             rebalanced.decided_by = Some(decided.decided_by);
