@@ -3,25 +3,18 @@
 //! A plan is in the store from before its first step until the commit of what it made. So a daemon that was
 //! killed finds it, and undoes or finishes it with the same code.
 
+mod programs;
+
 use netloom_core::{
-    model::{
-        Attachment, AttachmentKind, Candidate, Chain, Endpoint, Hook, HookPoint, Owner, Placement, ProgramId,
-        ProgramSource,
-    },
-    plan::{FixedPlace, Op, Plan, Recovery, Target},
-    validate,
+    model::{Attachment, Endpoint},
+    plan::{FixedPlace, Op, Plan, Recovery},
 };
-use netloom_kernel::{
-    datapath::{EndpointConfig, EndpointPrograms},
-    devices::{Devices, Pair},
-    links::{self, Attached, Link, LinkError},
-    netns::Netns,
-    programs::{self, LoadOptions, Program},
-};
+use netloom_kernel::{datapath::EndpointConfig, devices::Pair, netns::Netns, programs::Program};
+
+pub(crate) use self::programs::{kind, read_object};
 
 use crate::{
     failure::Failure,
-    naming,
     node::Node,
     store::{Changes, StoreError, number_key},
 };
@@ -54,14 +47,6 @@ impl Progress {
     pub(crate) fn with(present: Option<Program>) -> Self {
         Self { present, ..Self::default() }
     }
-}
-
-/// A program in its chain.
-struct Placed {
-    attached: Attached,
-    decided_by: String,
-    /// The attachment whose place it took, and the program that was there.
-    replaced: Option<(String, ProgramId)>,
 }
 
 impl Node {
@@ -251,250 +236,6 @@ impl Node {
         Ok(())
     }
 
-    pub(crate) async fn attach_program(
-        &self,
-        id: &str,
-        target: &Target,
-        candidate: &Candidate,
-        source: &ProgramSource,
-        progress: &mut Progress,
-    ) -> Result<Attachment, Failure> {
-        let (hook, netns) = self.hook(target).await?;
-        let program = self.program(id, &candidate.owner, source, target, progress)?;
-        let candidate =
-            Candidate { name: program.name().to_owned(), tag: program.tag().to_owned(), ..candidate.clone() };
-        let pin = naming::pin(&self.paths.bpffs, id);
-        make_parent(&pin)?;
-        if hook.point.is_legacy() {
-            // A filter has no pin; its program's pin is how a later daemon tells it from others.
-            program.pin(&pin)?;
-        }
-        let attached = match progress.fixed.take() {
-            None => self.place_and_attach(&hook, &netns, &program, &candidate).await,
-            Some(fixed) => self.attach_at(&hook, &netns, &program, &candidate, &fixed),
-        };
-        let placed = match attached {
-            Ok(placed) => placed,
-            Err(failure) => {
-                links::unpin(&pin).ok();
-                return Err(failure);
-            }
-        };
-        let link = match &placed.attached {
-            Attached::Link(link) => {
-                if let Err(error) = link.pin(&pin) {
-                    match &placed.replaced {
-                        // The link is another attachment's too: it gets its program back.
-                        Some((_, old)) => link.update(&Program::from_id(*old)?, program.id())?,
-                        None => link.detach()?,
-                    }
-                    return Err(error.into());
-                }
-                Some(link.id())
-            }
-            Attached::Filter { .. } => None,
-        };
-        progress.replaced.extend(placed.replaced.map(|(id, _)| id));
-        Ok(Attachment {
-            id: id.to_owned(),
-            kind: kind(hook.point),
-            mode: None,
-            netns: target.netns.clone(),
-            hook,
-            candidate,
-            program: program.id(),
-            link,
-            filter: placed.attached.filter(),
-            endpoint: target.endpoint.clone(),
-            decided_by: placed.decided_by,
-            source: source.clone(),
-        })
-    }
-
-    /// Policy decides on a snapshot; if the chain changed meanwhile, on a new one.
-    async fn place_and_attach(
-        &self,
-        hook: &Hook,
-        netns: &Netns,
-        program: &Program,
-        candidate: &Candidate,
-    ) -> Result<Placed, Failure> {
-        let mut attempts = self.config.attachments.attempts;
-        loop {
-            let chain = self.annotated(links::query(hook, netns)?)?;
-            let decided = self.policy.place(self, &chain, candidate).await?;
-            match links::attach(&chain, netns, program, decided.answer) {
-                Ok(attached) => {
-                    let replaced = replaced(&chain, decided.answer);
-                    return Ok(Placed { attached, decided_by: decided.decided_by, replaced });
-                }
-                Err(LinkError::Stale { .. } | LinkError::AnchorGone { .. }) if attempts > 1 => {
-                    attempts -= 1;
-                    self.metrics.stale_retries.inc();
-                }
-                Err(error @ LinkError::Stale { .. }) => {
-                    return Err(Failure::refused(error).hint(
-                        "another process changes this chain all the time (`netloom events` shows what comes and \
-                         goes): stop it, or raise attachments.attempts",
-                    ));
-                }
-                Err(error) => return Err(Failure::refused(error)),
-            }
-        }
-    }
-
-    /// The place was decided on one snapshot: on any other it means nothing.
-    fn attach_at(
-        &self,
-        hook: &Hook,
-        netns: &Netns,
-        program: &Program,
-        candidate: &Candidate,
-        fixed: &FixedPlace,
-    ) -> Result<Placed, Failure> {
-        let chain = self.annotated(links::query(hook, netns)?)?;
-        if chain.revision != fixed.revision {
-            return Err(Failure::refused(LinkError::Stale { hook: hook.clone() }));
-        }
-        let placement =
-            validate::placement(&chain, candidate, fixed.placement.into()).map_err(Failure::invalid)?;
-        let attached = links::attach(&chain, netns, program, placement).map_err(Failure::refused)?;
-        Ok(Placed { attached, decided_by: fixed.by.to_string(), replaced: replaced(&chain, placement) })
-    }
-
-    /// Removes the pins of an attachment that another took the place of: the link is now the other's.
-    pub(crate) fn forget_replaced(&self, id: &str) -> Result<(), Failure> {
-        links::unpin(&naming::pin(&self.paths.bpffs, id))?;
-        remove_folder(&naming::map_folder(&self.paths.bpffs, id))
-    }
-
-    fn program(
-        &self,
-        id: &str,
-        owner: &Owner,
-        source: &ProgramSource,
-        target: &Target,
-        progress: &mut Progress,
-    ) -> Result<Program, Failure> {
-        if let Some(present) = progress.present.take() {
-            return Ok(present);
-        }
-        if let ProgramSource::Object { path, program, globals, shared_maps } = source {
-            let pin_maps = Some(self.map_folder(id, owner, *shared_maps));
-            let options = LoadOptions { program: program.clone(), pin_maps, globals: globals.clone() };
-            return match program.as_ref().filter(|_| progress.together.len() > 1) {
-                Some(name) => loaded_together(path, name, &options, progress),
-                None => programs::load_file(path, &options).map_err(Failure::refused),
-            };
-        }
-        if *source == ProgramSource::FromUplink {
-            return Ok(self.datapath.uplink_program()?);
-        }
-        // An endpoint's two programs are loaded together; its second attachment finds its own.
-        let (from, to) = match progress.programs.take() {
-            Some(loaded) => loaded,
-            None => {
-                let endpoint = progress.endpoint.as_ref().ok_or_else(|| {
-                    Failure::conflict(format!("{} is not known to the datapath", target.device))
-                })?;
-                let EndpointPrograms { from_endpoint, to_endpoint } =
-                    self.datapath.endpoint_programs(&EndpointConfig::from(endpoint))?;
-                (Some(from_endpoint), Some(to_endpoint))
-            }
-        };
-        let (program, left) = match source {
-            ProgramSource::ToEndpoint => (to, (from, None)),
-            _ => (from, (None, to)),
-        };
-        progress.programs = Some(left);
-        program.ok_or_else(|| Failure::conflict(format!("{} has this program already", target.device)))
-    }
-
-    /// Where the maps are that an object wants pinned by name: its own, or all its owner's.
-    pub(crate) fn map_folder(&self, id: &str, owner: &Owner, shared: bool) -> std::path::PathBuf {
-        if shared {
-            naming::shared_map_folder(&self.paths.bpffs, owner)
-        } else {
-            naming::map_folder(&self.paths.bpffs, id)
-        }
-    }
-
-    /// A hook by its target, with the namespace to reach it through.
-    pub(crate) async fn hook(&self, target: &Target) -> Result<(Hook, Netns), Failure> {
-        let missing = || {
-            let netns =
-                target.netns.as_ref().map_or_else(String::new, |path| format!(" in {}", path.display()));
-            Failure::not_found(format!("there is no device {}{netns}", target.device)).hint("see `ip link`")
-        };
-        let (netns, device) = match &target.netns {
-            None => (self.netns.clone(), self.devices.get(&target.device).await?),
-            Some(path) => {
-                let netns = Netns::open(path).map_err(Failure::invalid)?;
-                let device = Devices::open(&netns)?.get(&target.device).await?;
-                (netns, device)
-            }
-        };
-        let device = device.ok_or_else(missing)?;
-        let hook =
-            Hook { netns: netns.id(), device: device.name, ifindex: device.ifindex, point: target.point };
-        Ok((hook, netns))
-    }
-
-    /// Detaches what is pinned under an attachment's name, and nothing else. What is gone already is no error.
-    async fn detach_program(&self, id: &str, target: &Target) -> Result<(), Failure> {
-        let pin = naming::pin(&self.paths.bpffs, id);
-        if pin.exists() {
-            if target.point.is_legacy() {
-                self.detach_filter(&Program::open_pinned(&pin)?, target).await?;
-            } else {
-                Link::open_pinned(&pin)?.detach()?;
-            }
-            links::unpin(&pin)?;
-        }
-        if let Some(folder) = pin.parent().filter(|_| id.contains(':')) {
-            // The endpoint's folder goes with its last pin.
-            std::fs::remove_dir(folder).ok();
-        }
-        remove_folder(&naming::map_folder(&self.paths.bpffs, id))
-    }
-
-    async fn detach_filter(&self, program: &Program, target: &Target) -> Result<(), Failure> {
-        let Ok((hook, netns)) = self.hook(target).await else {
-            // The device is gone, and its filters with it.
-            return Ok(());
-        };
-        let chain = links::query(&hook, &netns)?;
-        for entry in chain.entries.iter().filter(|entry| entry.program == program.id()) {
-            if let Some((priority, handle)) = entry.filter {
-                Attached::Filter { priority, handle }.detach(&hook, &netns, program.id())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A chain as the kernel has it, with what the records say of our own entries.
-    pub(crate) fn annotated(&self, mut chain: Chain) -> Result<Chain, StoreError> {
-        let records = self.store.all::<Attachment>()?;
-        for entry in &mut chain.entries {
-            let ours = records.iter().find(|(_, record)| match (record.link, entry.link) {
-                (Some(link), Some(present)) => link == present,
-                // While it is moved, a gate stands in for it.
-                (None, None) => {
-                    let runs = record.program == entry.program || entry.name.starts_with(links::GATE_PREFIX);
-                    record.filter == entry.filter && runs
-                }
-                _ => false,
-            });
-            if let Some((id, record)) = ours {
-                entry.attachment = Some(id.clone());
-                entry.owner = Some(record.candidate.owner.clone());
-                entry.priority = Some(record.candidate.priority);
-                entry.labels = record.candidate.labels.clone();
-            }
-        }
-        Ok(chain)
-    }
-
     /// For tests of recovery: `NETLOOM_CRASH_AFTER=n` ends the process, as SIGKILL would, after n steps.
     pub(crate) fn crash_point(&self) {
         if let Some(steps) = &self.crash_after
@@ -505,46 +246,6 @@ impl Node {
     }
 }
 
-/// A program of an object whose others are attached by the same plan: they share its maps.
-fn loaded_together(
-    path: &std::path::Path,
-    name: &str,
-    options: &LoadOptions,
-    progress: &mut Progress,
-) -> Result<Program, Failure> {
-    if progress.loaded.is_empty() {
-        let bytes = read_object(path)?;
-        let object = path.display().to_string();
-        let loaded = programs::load_several(&object, &bytes, &progress.together, options);
-        progress.loaded = loaded.map_err(Failure::refused)?.programs;
-    }
-    let at = progress.loaded.iter().position(|(other, _)| other == name);
-    let at = at.ok_or_else(|| Failure::conflict(format!("{name} was not loaded with the others")))?;
-    Ok(progress.loaded.swap_remove(at).1)
-}
-
-pub(crate) fn read_object(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|source| {
-        Failure::refused(anyhow::anyhow!("the object {} cannot be read: {source}", path.display()))
-            .hint("netloomd reads it: check that it is there for netloomd, too")
-    })
-}
-
-/// The attachment whose place a placement takes, and its program.
-fn replaced(chain: &Chain, placement: Placement) -> Option<(String, ProgramId)> {
-    let Placement::Replace(id) = placement else { return None };
-    let entry = chain.entry(id)?;
-    Some((entry.attachment.clone()?, entry.program))
-}
-
-pub(crate) fn kind(point: HookPoint) -> AttachmentKind {
-    match point {
-        HookPoint::NetkitPrimary | HookPoint::NetkitPeer => AttachmentKind::Netkit,
-        HookPoint::TcxIngress | HookPoint::TcxEgress => AttachmentKind::Tcx,
-        HookPoint::TcIngress | HookPoint::TcEgress => AttachmentKind::Tc,
-    }
-}
-
 pub(crate) fn remove_folder(folder: &std::path::Path) -> Result<(), Failure> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -552,11 +253,4 @@ pub(crate) fn remove_folder(folder: &std::path::Path) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-fn make_parent(pin: &std::path::Path) -> Result<(), Failure> {
-    let Some(folder) = pin.parent() else { return Ok(()) };
-    std::fs::create_dir_all(folder).map_err(|error| {
-        anyhow::anyhow!("the folder {} cannot be made in bpffs: {error}", folder.display()).into()
-    })
 }
