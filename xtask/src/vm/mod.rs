@@ -35,8 +35,8 @@ pub(crate) struct Args {
     /// The machine's memory in MiB
     #[arg(long, default_value_t = 2048)]
     memory: u32,
-    /// The machine's CPUs
-    #[arg(long, default_value_t = 2)]
+    /// The machine's CPUs; they take turns on one of ours
+    #[arg(long, default_value_t = 1)]
     cpus: u32,
     /// Brings a file or folder into the machine, to the same path or to another one (SOURCE:TARGET); programs
     /// bring their libraries. A COMMAND that is a path of this machine is brought in without it
@@ -75,7 +75,7 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { memory: 2048, cpus: 2, icount: false, timeout: Duration::from_secs(300), out: None }
+        Self { memory: 2048, cpus: 1, icount: false, timeout: Duration::from_secs(300), out: None }
     }
 }
 
