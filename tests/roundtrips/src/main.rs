@@ -98,12 +98,13 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let _inside = runtime.enter();
     let wanted = |name: String| measure.path.is_empty() || measure.path.contains(&name);
     thread::sleep(Duration::from_secs(measure.settle));
+    let capabilities = runtime.block_on(netloom_kernel::capabilities::probe());
     for round in 0..measure.rounds {
-        for setup in Setup::all(&runtime.block_on(netloom_kernel::capabilities::probe())) {
+        for setup in Setup::all(&capabilities) {
             if !wanted(setup.name()) {
                 continue;
             }
-            let path = setup.build(&runtime);
+            let path = setup.build(&runtime, &capabilities);
             for traffic in Traffic::ALL {
                 if measure.traffic.is_empty() || measure.traffic.contains(&traffic) {
                     one(&measure, &setup, &path, traffic, round)?;

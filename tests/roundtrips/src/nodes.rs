@@ -7,9 +7,12 @@ use std::{
 };
 
 use ipnet::IpNet;
-use netloom_core::model::{
-    AttachmentKind, Capabilities, DeviceMode, Feature, Hook, HookPoint, Name, NetkitPolicy, PairSpec,
-    Placement, Protocol, Service, ServiceId,
+use netloom_core::{
+    model::{
+        AttachmentKind, AttachmentMode, Capabilities, DeviceMode, Feature, Hook, HookPoint, Name,
+        NetkitPolicy, PairSpec, Placement, Protocol, Service, ServiceId,
+    },
+    validate::best_attachment,
 };
 use netloom_kernel::{
     datapath::{Datapath, EndpointConfig, EndpointCounters, MapSizes},
@@ -30,15 +33,17 @@ pub struct Node {
     links: Vec<Attached>,
     pins: PathBuf,
     next: u32,
+    capabilities: Capabilities,
 }
 
 impl Node {
-    /// A node without endpoints.
+    /// A node without endpoints. Programs are attached as netloomd does it where nobody says how: to legacy tc where
+    /// the kernel has no tcx.
     ///
     /// # Panics
     /// Without a bpf filesystem, or the rights to make maps and namespaces.
     #[must_use]
-    pub fn new(role: &str) -> Self {
+    pub fn new(role: &str, capabilities: &Capabilities) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let root = PathBuf::from("/sys/fs/bpf");
         mounts::ensure_bpffs(&root).expect("a bpf filesystem");
@@ -47,7 +52,8 @@ impl Node {
         let datapath = Datapath::open(&pins, MapSizes::default()).expect("the maps can be made");
         let netns = Netns::new(role);
         let devices = Devices::open(netns.handle()).expect("the namespace is there");
-        Self { netns, datapath, devices, links: Vec::new(), pins, next: 1 }
+        let capabilities = capabilities.clone();
+        Self { netns, datapath, devices, links: Vec::new(), pins, next: 1, capabilities }
     }
 
     /// An endpoint with these addresses.
@@ -64,7 +70,7 @@ impl Node {
         runtime
             .block_on(self.devices.connect_endpoint(&pair, netns.handle(), &prefixes))
             .expect("an endpoint can be wired");
-        let attachment = if mode.is_netkit() { AttachmentKind::Netkit } else { AttachmentKind::Tcx };
+        let attachment = self.attachment(mode);
         let config = EndpointConfig {
             id,
             mode,
@@ -77,11 +83,7 @@ impl Node {
         };
         self.datapath.set_endpoint(&config).expect("a map has room");
         let programs = self.datapath.endpoint_programs(&config).expect("the programs load");
-        let [from, to] = if mode.is_netkit() {
-            [HookPoint::NetkitPeer, HookPoint::NetkitPrimary]
-        } else {
-            [HookPoint::TcxIngress, HookPoint::TcxEgress]
-        };
+        let [from, to] = hook_points(attachment);
         self.attach(&pair, from, &programs.from_endpoint);
         self.attach(&pair, to, &programs.to_endpoint);
         Endpoint { netns, mode, id, addresses: addresses.to_vec(), device: pair.host.name }
@@ -102,6 +104,10 @@ impl Node {
     /// If a map cannot be written.
     pub fn withdraw(&self, endpoint: &Endpoint) {
         self.datapath.remove_endpoint(endpoint.id, &endpoint.addresses).expect("a map can be written");
+    }
+
+    fn attachment(&self, mode: DeviceMode) -> AttachmentKind {
+        best_attachment(mode, &self.capabilities, AttachmentMode::Auto)
     }
 
     fn attach(&mut self, pair: &Pair, point: HookPoint, program: &Program) {
@@ -127,7 +133,7 @@ impl Node {
             netns: self.netns.handle().id(),
             device: device.name,
             ifindex: device.ifindex,
-            point: HookPoint::TcxIngress,
+            point: hook_points(self.attachment(DeviceMode::Veth))[0],
         };
         let program = self.datapath.uplink_program().expect("the program loads");
         let chain = links::query(&hook, self.netns.handle()).expect("a chain can be read");
@@ -150,6 +156,15 @@ impl Node {
             backends: vec![backend],
         };
         self.datapath.set_service(ServiceId(1), &service).expect("a service can be made");
+    }
+}
+
+/// From a device, and to it.
+const fn hook_points(attachment: AttachmentKind) -> [HookPoint; 2] {
+    match attachment {
+        AttachmentKind::Netkit => [HookPoint::NetkitPeer, HookPoint::NetkitPrimary],
+        AttachmentKind::Tcx => [HookPoint::TcxIngress, HookPoint::TcxEgress],
+        AttachmentKind::Tc => [HookPoint::TcIngress, HookPoint::TcEgress],
     }
 }
 

@@ -88,7 +88,7 @@ impl Setup {
     }
 
     /// Makes it.
-    pub(crate) fn build(self, runtime: &Runtime) -> Path {
+    pub(crate) fn build(self, runtime: &Runtime, capabilities: &Capabilities) -> Path {
         match self {
             Self::Loopback => Path::within(Netns::new("host"), IpAddr::from([127, 0, 0, 1])),
             Self::Hosts => {
@@ -97,13 +97,13 @@ impl Setup {
                 Path::between(near, far, FAR_HOST, ())
             }
             Self::Endpoints(Kind::Netloom(mode), Where::SameNode) => {
-                let mut node = Node::new("node");
+                let mut node = Node::new("node", capabilities);
                 let client = node.endpoint(runtime, mode, &[CLIENT]).netns;
                 let server = node.endpoint(runtime, mode, &[SERVER]).netns;
                 Path::between(client, server, SERVER, node)
             }
             Self::Endpoints(Kind::Netloom(mode), Where::Wire) => {
-                let (mut near, mut far) = (Node::new("near"), Node::new("far"));
+                let (mut near, mut far) = (Node::new("near", capabilities), Node::new("far", capabilities));
                 wire(&near.netns, &far.netns);
                 let client = near.endpoint(runtime, mode, &[CLIENT]).netns;
                 let server = far.endpoint(runtime, mode, &[FAR_SERVER]).netns;
@@ -127,7 +127,7 @@ impl Setup {
                 Path::between(client, server, FAR_SERVER, (near, far))
             }
             Self::Service(mode) => {
-                let mut node = Node::new("node");
+                let mut node = Node::new("node", capabilities);
                 let client = node.endpoint(runtime, mode, &[CLIENT]).netns;
                 let server = node.endpoint(runtime, mode, &[SERVER]).netns;
                 let vip = VIP.parse().expect("an address");

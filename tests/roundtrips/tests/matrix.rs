@@ -37,9 +37,10 @@ fn addresses(node: u8, number: u8) -> [IpAddr; 2] {
 impl World {
     fn new(runtime: &Runtime) -> Self {
         let _inside = runtime.enter();
-        let (mut near, mut far) = (Node::new("near"), Node::new("far"));
+        let capabilities = runtime.block_on(netloom_kernel::capabilities::probe());
+        let (mut near, mut far) = (Node::new("near", &capabilities), Node::new("far", &capabilities));
         wire(&near.netns, &far.netns);
-        let modes = modes(&runtime.block_on(netloom_kernel::capabilities::probe()));
+        let modes = modes(&capabilities);
         let all = |node: &mut Node, net, first| -> Vec<Endpoint> {
             let numbered = modes.iter().zip(first..);
             numbered.map(|(mode, number)| node.endpoint(runtime, *mode, &addresses(net, number))).collect()
