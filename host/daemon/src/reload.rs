@@ -290,7 +290,12 @@ impl Node {
                 let Some(node) = node.upgrade() else { return };
                 for (name, path) in node.watched() {
                     let Some(now) = FileState::of(&path) else { continue };
-                    if *loaded.entry(name.clone()).or_insert_with(|| now.clone()) == now {
+                    if loaded.get(&name) == Some(&now) {
+                        continue;
+                    }
+                    // Seen for the first time, it may have changed since it was loaded, also before a restart.
+                    if !loaded.contains_key(&name) && node.serves_file(&name, &path).await {
+                        loaded.insert(name, now);
                         continue;
                     }
                     // A file that is still being written changes again: it is read once it stays as it is.
@@ -302,6 +307,13 @@ impl Node {
                 }
             }
         });
+    }
+
+    /// Whether the serving version is what the file holds.
+    async fn serves_file(&self, name: &Name, path: &Path) -> bool {
+        let Some(plugin) = self.policy.registry.get(name) else { return false };
+        let held = read_component(path).await.map(|component| netloom_runtime::hex_digest(&component));
+        held.is_ok_and(|digest| digest == **plugin.digest())
     }
 
     async fn follow_file(&self, name: &Name) {

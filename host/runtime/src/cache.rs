@@ -153,7 +153,8 @@ fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
 }
 
 /// The SHA-256 of some bytes, hexadecimal.
-pub(crate) fn hex_digest(bytes: &[u8]) -> String {
+#[must_use]
+pub fn hex_digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

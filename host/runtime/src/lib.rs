@@ -53,6 +53,7 @@ mod supervision;
 mod trace;
 mod trial;
 
+pub use cache::hex_digest;
 pub use error::{CacheError, CallError, Failure, HostError, LoadError, Refusal};
 pub use hook::Hook;
 pub use host::{HostConfig, LoadRequest, PluginHost};

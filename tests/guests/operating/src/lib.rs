@@ -71,7 +71,7 @@ impl Operating {
     /// As a plugin should, it tries again where the host says so: somebody else is changing the namespace. While the
     /// host itself waits for the plugin, that would not help.
     fn act(&self, step: &Step) -> Outcome {
-        let tries = if self.0.in_place { 0 } else { 200 };
+        let tries = if self.0.in_place { 0 } else { 2_000 };
         for _ in 0..tries {
             match act(step) {
                 Err(Error::Exhausted(why)) if why.contains("try again later") => {}

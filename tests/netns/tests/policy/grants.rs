@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use netloom_netns_tests::{Endpoint, Node, ObjectFile, refusal};
 
+use crate::{patient_limits, patient_node};
+
 /// A node with an operating plugin, which carries out the steps of its configuration when a reap is asked about.
 struct Operated {
     node: Node,
@@ -16,15 +18,14 @@ impl Operated {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("operating.wasm"), netloom_test_components::OPERATING).unwrap();
-        let node = Node::start();
+        let node = patient_node();
         node.service("probe", "10.96.99.1:1", "tcp", &["10.99.0.1:1".to_owned()]);
         Self { node, folder }
     }
 
     fn load(&self, grants: Value, config: Value) -> Result<PluginView, netloom_api::ClientError> {
         let path = self.folder.path().join("operating.wasm");
-        // Debug builds on a busy machine: the deadline is not what is tested here.
-        let limits = json!({ "deadline_ms": 5_000 });
+        let limits = patient_limits();
         let body = json!({ "name": "operating", "path": path, "grants": grants, "config": config, "limits": limits });
         self.node.daemon.post("/v1/plugins", &body)
     }
@@ -39,8 +40,11 @@ impl Operated {
         told.split(" | ").map(str::to_owned).collect()
     }
 
+    /// What it did, without what it was told to try again later: the daemon itself may be at work in the namespace.
     fn audit(&self) -> Vec<AuditEntry> {
-        self.node.daemon.get("/v1/audit").unwrap()
+        let mut trail: Vec<AuditEntry> = self.node.daemon.get("/v1/audit").unwrap();
+        trail.retain(|entry| !entry.error.as_ref().is_some_and(|why| why.contains("try again later")));
+        trail
     }
 
     fn own_inode(&self) -> u64 {
@@ -135,7 +139,7 @@ fn devices_are_seen_and_changed_within_the_grant_and_no_further() {
         ("devices.remove", "failed"),
     ];
     assert_eq!(trail, wanted.map(|(operation, outcome)| (operation.to_owned(), outcome.to_owned())));
-    let shown = it.node.daemon.netloom(&["plugin", "audit", "operating", "--last", "4"]).expect_ok();
+    let shown = it.node.daemon.netloom(&["plugin", "audit", "operating"]).expect_ok();
     assert!(shown.contains("devices.open") && shown.contains("denied"), "{shown}");
     let metrics = it.node.daemon.netloom(&["metrics"]).expect_ok();
     assert!(

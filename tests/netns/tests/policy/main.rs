@@ -6,3 +6,17 @@
 mod grants;
 mod plugins;
 mod reloading;
+
+use netloom_netns_tests::Node;
+use serde_json::{Value, json};
+
+/// A node on which plugins have as long as they need: their deadlines are not what is tested, and the machine may be
+/// busy with other things.
+fn patient_node() -> Node {
+    Node::configured("[plugins]\ndeadline_ms = 60000\n")
+}
+
+/// Limits of a plugin that has as long as it needs.
+fn patient_limits() -> Value {
+    json!({ "deadline_ms": 60_000, "init_deadline_ms": 60_000 })
+}

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use netloom_netns_tests::{Endpoint, Node, ObjectFile, refusal};
 
+use crate::{patient_limits, patient_node};
+
 /// A file of a folder of its own.
 struct Component {
     folder: tempfile::TempDir,
@@ -34,10 +36,10 @@ fn attach(node: &Node, to: &Endpoint, owner: &str) -> AttachAnswer {
 
 #[test]
 fn a_plugin_loaded_at_run_time_decides_first_survives_a_restart_and_can_be_unloaded() {
-    let mut node = Node::start();
+    let mut node = patient_node();
     let web = node.endpoint("web");
     let component = Component::of("policy.wasm", netloom_test_components::CUSTOM_POLICY);
-    let body = json!({ "name": "policy", "path": component.path(), "config": { "first": "acme/firewall" } });
+    let body = json!({ "name": "policy", "path": component.path(), "config": { "first": "acme/firewall" }, "limits": patient_limits() });
     assert_eq!(load(&node, body).unwrap().state, "active");
     drop(component);
     assert_eq!(attach(&node, &web, "acme/firewall").decided_by, "policy");
@@ -57,7 +59,7 @@ fn a_plugin_loaded_at_run_time_decides_first_survives_a_restart_and_can_be_unloa
 
 #[test]
 fn what_is_no_plugin_is_refused_in_words_and_the_others_go_on() {
-    let node = Node::start();
+    let node = patient_node();
     let whole = netloom_test_components::CUSTOM_POLICY;
     for (name, bytes, word) in [
         ("truncated.wasm", &whole[..whole.len() / 2], "truncated"),
@@ -85,12 +87,13 @@ fn what_is_no_plugin_is_refused_in_words_and_the_others_go_on() {
 
 #[test]
 fn a_plugin_that_traps_is_passed_over_quarantined_and_explained() {
-    let node = Node::start();
+    let node = patient_node();
     let web = node.endpoint("web");
     let component = Component::of("bad.wasm", netloom_test_components::MISBEHAVING);
     for what in ["trap", "loop", "memory-bomb", "recurse", "unknown-entry"] {
-        let body =
-            json!({ "name": "bad", "path": component.path(), "config": { "in": "place", "do": what } });
+        let config = json!({ "in": "place", "do": what });
+        let limits = json!({ "deadline_ms": 100, "init_deadline_ms": 60_000 });
+        let body = json!({ "name": "bad", "path": component.path(), "config": config, "limits": limits });
         load(&node, body).unwrap();
         assert_eq!(attach(&node, &web, "acme/firewall").decided_by, "attach-order", "{what}");
         let view: PluginView = node.daemon.get("/v1/plugins/bad").unwrap();
@@ -112,7 +115,7 @@ fn a_plugin_that_traps_is_passed_over_quarantined_and_explained() {
         if view.state == "quarantined" {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(60), "{view:?}");
+        assert!(start.elapsed() < Duration::from_secs(240), "{view:?}");
         std::thread::sleep(Duration::from_millis(200));
     }
     let doctor = node.daemon.netloom(&["doctor"]);
@@ -121,7 +124,7 @@ fn a_plugin_that_traps_is_passed_over_quarantined_and_explained() {
 
 #[test]
 fn a_component_can_be_inspected_without_loading_it() {
-    let node = Node::start();
+    let node = patient_node();
     let component = Component::of("policy.wasm", netloom_test_components::CUSTOM_POLICY);
     let seen: PluginInspection =
         node.daemon.post("/v1/plugins/inspect", &json!({ "path": component.path() })).unwrap();

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use netloom_netns_tests::{Node, ObjectFile, refusal};
 
+use crate::{patient_limits, patient_node};
+
 /// A file that becomes one component after another.
 struct File(tempfile::TempDir);
 
@@ -38,7 +40,9 @@ fn other_version(component: &[u8]) -> Vec<u8> {
 
 fn load(node: &Node, file: &File, watch: bool) -> PluginView {
     let config = json!({ "first": "acme/firewall" });
-    let body = json!({ "name": "policy", "path": file.path(), "config": config, "watch": watch });
+    let limits = patient_limits();
+    let body =
+        json!({ "name": "policy", "path": file.path(), "config": config, "watch": watch, "limits": limits });
     node.daemon.post("/v1/plugins", &body).unwrap()
 }
 
@@ -50,9 +54,17 @@ fn serving(node: &Node) -> String {
     node.daemon.get::<PluginView>("/v1/plugins/policy").unwrap().digest
 }
 
+fn until(complaint: &str, holds: impl Fn() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < patience, "{complaint}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn a_new_version_is_compared_on_the_node_as_it_is_and_taken_back_to_the_old_one() {
-    let mut node = Node::start();
+    let mut node = patient_node();
     let web = node.endpoint("web");
     let object = ObjectFile::of(netloom_test_programs::PASS);
     let file = File::of(netloom_test_components::CUSTOM_POLICY);
@@ -98,7 +110,7 @@ fn a_new_version_is_compared_on_the_node_as_it_is_and_taken_back_to_the_old_one(
 
 #[test]
 fn a_version_is_tried_out_as_a_shadow_and_promoted() {
-    let node = Node::start();
+    let node = patient_node();
     let web = node.endpoint("web");
     let object = ObjectFile::of(netloom_test_programs::PASS);
     let file = File::of(netloom_test_components::CUSTOM_POLICY);
@@ -109,17 +121,10 @@ fn a_version_is_tried_out_as_a_shadow_and_promoted() {
     node.attach(json!({ "device": web.device(), "object": object.path(), "owner": "acme/firewall" }))
         .unwrap();
     assert_eq!(serving(&node), first);
-    let patience = Instant::now() + Duration::from_secs(20);
-    loop {
-        let view: PluginView = node.daemon.get("/v1/plugins/policy").unwrap();
-        let trial = view.trial.unwrap();
-        if trial.asked > 0 {
-            assert_eq!((trial.mode.as_str(), trial.differed, trial.failed), ("shadow", 0, 0));
-            break;
-        }
-        assert!(Instant::now() < patience, "the shadow was never asked");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let trial = || node.daemon.get::<PluginView>("/v1/plugins/policy").unwrap().trial.unwrap();
+    until("the shadow was never asked", || trial().asked > 0);
+    let trial = trial();
+    assert_eq!((trial.mode.as_str(), trial.differed, trial.failed), ("shadow", 0, 0));
     let promoted: PluginView = node.daemon.post("/v1/plugins/policy/trial", &()).unwrap();
     assert_eq!((promoted.digest, promoted.trial), (report.digest, None));
     let (status, _, _) = refusal(node.daemon.delete::<PluginView>("/v1/plugins/policy/trial"));
@@ -130,25 +135,30 @@ fn a_version_is_tried_out_as_a_shadow_and_promoted() {
 
 #[test]
 fn a_file_that_changes_is_followed_and_one_that_is_no_plugin_is_not() {
-    let node = Node::start();
+    let node = patient_node();
     let file = File::of(netloom_test_components::CUSTOM_POLICY);
     let first = load(&node, &file, true).digest;
-    // The daemon has to have seen the file as it was.
-    std::thread::sleep(Duration::from_millis(1_500));
     file.write(b"no plugin at all");
-    std::thread::sleep(Duration::from_millis(2_500));
+    until("the change was not seen", || node.daemon.log().contains("its file changed and was not loaded"));
     assert_eq!(serving(&node), first);
     file.write(&other_version(netloom_test_components::CUSTOM_POLICY));
-    let patience = Instant::now() + Duration::from_secs(30);
-    while serving(&node) == first {
-        assert!(Instant::now() < patience, "the change was not followed");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    until("the change was not followed", || serving(&node) != first);
+}
+
+#[test]
+fn a_file_that_changed_while_the_daemon_was_down_is_followed() {
+    let mut node = patient_node();
+    let file = File::of(netloom_test_components::CUSTOM_POLICY);
+    let first = load(&node, &file, true).digest;
+    node.daemon.stop();
+    file.write(&other_version(netloom_test_components::CUSTOM_POLICY));
+    node.daemon.restart();
+    until("the change was not followed", || serving(&node) != first);
 }
 
 #[test]
 fn a_daemon_killed_while_it_reloads_starts_with_a_whole_version() {
-    let mut node = Node::start();
+    let mut node = patient_node();
     let file = File::of(netloom_test_components::CUSTOM_POLICY);
     let first = load(&node, &file, false).digest;
     let second = other_version(netloom_test_components::CUSTOM_POLICY);
@@ -184,7 +194,7 @@ fn a_daemon_killed_while_it_reloads_starts_with_a_whole_version() {
 
 #[test]
 fn decisions_are_recorded_with_all_they_were_made_on() {
-    let node = Node::start();
+    let node = patient_node();
     node.endpoint("web");
     let text = node.daemon.netloom(&["plugin", "record", "--name", "datapath-mode"]).expect_ok();
     let recordings: Vec<netloom_runtime::Recording> = serde_json::from_str(&text).unwrap();
