@@ -79,6 +79,11 @@ impl Failure {
         Self::new(status, error)
     }
 
+    /// The same for another one who waited for it.
+    pub(crate) fn repeated(&self) -> Self {
+        Self { status: self.status, cause: anyhow::anyhow!("{self}"), hint: self.hint.clone() }
+    }
+
     /// What to do about it.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -23,6 +23,11 @@ pub(crate) struct OfFate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfPhase {
+    pub(crate) phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OfWhat {
     pub(crate) what: &'static str,
 }
@@ -46,7 +51,10 @@ pub(crate) struct Metrics {
     pub(crate) plugin_failures: Family<OfPlugin, Counter>,
     pub(crate) plugin_operations: Family<OfOperation, Counter>,
     pub(crate) reaped_sockets: Family<OfFate, Counter>,
+    pub(crate) judged_sockets: Counter,
+    pub(crate) reap_changes: Counter,
     pub(crate) reap_seconds: Histogram,
+    pub(crate) reap_phase_seconds: Family<OfPhase, Histogram, fn() -> Histogram>,
     pub(crate) stale_retries: Counter,
     pub(crate) undone_plans: Counter,
     pub(crate) moves: Counter,
@@ -62,7 +70,10 @@ impl Metrics {
         let plugin_failures = Family::default();
         let plugin_operations = Family::default();
         let reaped_sockets = Family::default();
-        let reap_seconds = Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0]);
+        let judged_sockets = Counter::default();
+        let reap_changes = Counter::default();
+        let reap_seconds = durations();
+        let reap_phase_seconds = Family::new_with_constructor(durations as fn() -> Histogram);
         let stale_retries = Counter::default();
         let undone_plans = Counter::default();
         let moves = Counter::default();
@@ -81,11 +92,27 @@ impl Metrics {
             "Sockets found by reaps, by what became of them",
             reaped_sockets.clone(),
         );
+        registry.register(
+            "judged_sockets",
+            "Sockets that a plugin judged one by one",
+            judged_sockets.clone(),
+        );
+        registry.register(
+            "reap_changes",
+            "Changes of backends that were reaped for; those that come together share a reap",
+            reap_changes.clone(),
+        );
         registry.register_with_unit(
             "reap",
             "From the event to the last socket verified gone",
             Unit::Seconds,
             reap_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "reap_phase",
+            "What each pass of a reap takes to find, to judge and to destroy; a reap looks once more when it is through",
+            Unit::Seconds,
+            reap_phase_seconds.clone(),
         );
         registry.register(
             "stale_retries",
@@ -111,7 +138,10 @@ impl Metrics {
             plugin_failures,
             plugin_operations,
             reaped_sockets,
+            judged_sockets,
+            reap_changes,
             reap_seconds,
+            reap_phase_seconds,
             stale_retries,
             undone_plans,
             moves,
@@ -131,6 +161,11 @@ impl Metrics {
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+/// Half a millisecond to ten seconds.
+fn durations() -> Histogram {
+    Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0])
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
     back_fill::BackFill, config::Config, events::Events, failure::Failure, kept::Kept, kv::PluginData,
-    locks::Locks, metrics::Metrics, operator::Operator, policy::Policy, store::Store, uplinks::Uplinks,
-    watch::Watch,
+    locks::Locks, metrics::Metrics, operator::Operator, policy::Policy, reap::Due, store::Store,
+    uplinks::Uplinks, watch::Watch,
 };
 
 pub(crate) struct Node {
@@ -42,6 +42,9 @@ pub(crate) struct Node {
     pub(crate) datapath: Datapath,
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) back_fill: BackFill,
+    pub(crate) due: Due,
+    /// When the next socket may be destroyed, where that is limited.
+    pub(crate) destroy_next: AsyncMutex<tokio::time::Instant>,
     pub(crate) capabilities: Capabilities,
     pub(crate) policy: Policy,
     pub(crate) plugin_host: PluginHost,
@@ -117,6 +120,8 @@ impl Node {
             datapath,
             sockets,
             back_fill,
+            due: Due::default(),
+            destroy_next: AsyncMutex::new(tokio::time::Instant::now()),
             capabilities,
             policy: Policy::default(),
             plugin_host,

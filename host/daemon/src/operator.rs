@@ -26,7 +26,7 @@ use netloom_kernel::{
 };
 use netloom_runtime::{LinkRequest, Operation, OperationError, Operations, PairRequest, Traffic};
 
-use crate::{failure::Failure, metrics::OfOperation, node::Node, reap::Mode, store::StoreError};
+use crate::{failure::Failure, metrics::OfOperation, node::Node, store::StoreError};
 
 /// The node as plugins see it. Plugins are loaded by the node, so that it comes to know it last.
 #[derive(Default)]
@@ -301,7 +301,7 @@ impl Operations for Operator {
             let (event, due) = node.withdraw_backend(&service, address).await?;
             // The plugin that asked may be the one that decides about the reap: it is not kept waiting for itself.
             tokio::spawn(async move {
-                if let Err(failure) = node.reap(event, Mode::Owed(due)).await {
+                if let Err(failure) = node.reap_due(event, due).await {
                     tracing::error!(%failure, "a reap that a plugin made due failed, and stays due");
                 }
             });

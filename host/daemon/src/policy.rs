@@ -184,12 +184,7 @@ impl Policy {
         let outcome = self.registry.plan(facts(node), event, |raw| validate::reap_plan(event, raw)).await;
         self.remember(node, Question::Plan { event: event.clone() }, &outcome.steps);
         let (verdict, steps) = taken_apart(outcome, &node.metrics);
-        let subject = event
-            .backends
-            .iter()
-            .map(|backend| format!("{}/{} of {}", backend.address, backend.protocol, backend.service))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let subject = subject(event);
         match verdict {
             Verdict::Decided { plugin, value } => {
                 let outcome = format!("{:?}", value.action).to_lowercase();
@@ -270,6 +265,11 @@ impl Reaper {
         self.0.name()
     }
 
+    /// Whether it is the same version of the same plugin.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Which of these sockets are to be destroyed?
     pub(crate) async fn judge(
         &self,
@@ -307,6 +307,19 @@ impl Reaper {
             node.metrics.plugin_failures.get_or_create(&labels).inc();
         }
         checked
+    }
+}
+
+/// The backends of an event in words; a node may lose a thousand at once.
+fn subject(event: &ReapEvent) -> String {
+    const SHOWN: usize = 8;
+    let shown = event.backends.iter().take(SHOWN);
+    let shown =
+        shown.map(|backend| format!("{}/{} of {}", backend.address, backend.protocol, backend.service));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match event.backends.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

@@ -11,7 +11,6 @@ use netloom_core::model::{Name, ReapEvent, ReapReason, Service, ServiceId};
 use crate::{
     failure::Failure,
     node::Node,
-    reap::Mode,
     store::{ServiceRecord, number_key},
 };
 
@@ -78,7 +77,7 @@ impl Node {
         backend: SocketAddr,
     ) -> Result<ReapReport, Failure> {
         let (event, pending) = self.withdraw_backend(name, backend).await?;
-        self.reap(event, Mode::Owed(pending)).await
+        self.reap_due(event, pending).await
     }
 
     /// Removes a backend: the reap that is then due.
@@ -111,7 +110,7 @@ impl Node {
             }
             self.owe_reap(&record.service, &record.service.backends)?
         };
-        self.reap(event, Mode::Owed(pending)).await
+        self.reap_due(event, pending).await
     }
 
     pub(crate) fn service_record(&self, name: &Name) -> Result<ServiceRecord, Failure> {

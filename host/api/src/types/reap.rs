@@ -67,6 +67,8 @@ pub enum Fate {
     Gone,
     /// A plugin spared it.
     Spared,
+    /// It was left alone, as the plugin that should have judged it failed.
+    Unjudged,
     /// It would have been destroyed, but for the dry run.
     WouldDestroy,
     /// Policy only wanted it listed.

@@ -25,7 +25,7 @@ fn sockets(sockets: &[ReapedSocket], wide: bool) -> String {
         &[
             Column::toned(Column::prose("FATE", |s| fate(&s.fate)), |s| match s.fate {
                 Fate::Destroyed | Fate::Gone => Tone::Good,
-                Fate::Failed(_) => Tone::Bad,
+                Fate::Failed(_) | Fate::Unjudged => Tone::Bad,
                 Fate::WouldDestroy => Tone::Poor,
                 Fate::Spared | Fate::Observed => Tone::Plain,
             }),
@@ -47,6 +47,7 @@ fn fate(fate: &Fate) -> String {
         Fate::Destroyed => "destroyed".to_owned(),
         Fate::Gone => "gone already".to_owned(),
         Fate::Spared => "spared".to_owned(),
+        Fate::Unjudged => "not judged".to_owned(),
         Fate::WouldDestroy => "would be destroyed".to_owned(),
         Fate::Observed => "observed".to_owned(),
         Fate::Failed(reason) => format!("failed: {reason}"),
@@ -83,6 +84,7 @@ fn fates(report: &ReapReport) -> String {
     };
     let spared = (number(|fate| *fate == Fate::Spared), "spared");
     let rest = [
+        (number(|fate| *fate == Fate::Unjudged), "not judged"),
         (number(|fate| *fate == Fate::Observed), "observed"),
         (number(|fate| *fate == Fate::Gone), "gone already"),
     ];

@@ -102,10 +102,10 @@ fn route(query: &SocketQuery) -> String {
     if given.is_empty() { "/v1/sockets".to_owned() } else { format!("/v1/sockets?{}", given.join("&")) }
 }
 
-/// Shows what a reap did. Sockets it could not destroy are a failure.
+/// Shows what a reap did. Sockets that it could not judge or destroy are a failure.
 fn reaped(report: &ReapReport, output: &Output) -> Result<ExitCode, Failure> {
     output.show(report)?;
-    let failed = report.sockets.iter().any(|socket| matches!(socket.fate, Fate::Failed(_)));
+    let failed = report.sockets.iter().any(|socket| matches!(socket.fate, Fate::Failed(_) | Fate::Unjudged));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -5,6 +5,7 @@
 
 mod grants;
 mod plugins;
+mod reaping;
 mod reloading;
 
 use netloom_netns_tests::Node;

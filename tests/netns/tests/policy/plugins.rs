@@ -8,24 +8,24 @@ use netloom_netns_tests::{Endpoint, Node, ObjectFile, refusal};
 use crate::{patient_limits, patient_node};
 
 /// A file of a folder of its own.
-struct Component {
+pub(crate) struct Component {
     folder: tempfile::TempDir,
     name: String,
 }
 
 impl Component {
-    fn of(name: &str, bytes: &[u8]) -> Self {
+    pub(crate) fn of(name: &str, bytes: &[u8]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(name), bytes).unwrap();
         Self { folder, name: name.to_owned() }
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.folder.path().join(&self.name).to_str().unwrap().to_owned()
     }
 }
 
-fn load(node: &Node, body: Value) -> Result<PluginView, netloom_api::ClientError> {
+pub(crate) fn load(node: &Node, body: Value) -> Result<PluginView, netloom_api::ClientError> {
     node.daemon.post("/v1/plugins", &body)
 }
 
