@@ -5,19 +5,20 @@ use wasmtime::ResourceLimiter;
 /// How often a running guest is interrupted to look at the clock.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
-/// How many times its deadline a guest that hardly got to run may take.
+/// How many times its deadline a guest that hardly got to run may take, and how long it may at least.
 const PATIENCE: u32 = 4;
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest that a call with this deadline may take, waiting in the host included.
 pub(crate) fn longest(deadline: Duration) -> Duration {
-    deadline.saturating_mul(PATIENCE)
+    deadline.saturating_mul(PATIENCE).max(LEAST_PATIENCE)
 }
 
 /// What one plugin may use. The defaults suit plugins written in Rust or C; one that carries a language runtime
 /// (Python, JavaScript) needs more memory and table elements.
 ///
 /// Deadlines are wall-clock time. On a node so busy that the plugin hardly got to run, it is given up to four times
-/// as long: a slow node is not the plugin's failure.
+/// as long, and two seconds at least: a slow node is not the plugin's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Wall-clock time of one decision: `place`, `rebalance`, `choose`, `plan` and `health`. 50 ms.
