@@ -16,9 +16,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Output, command::output};
+use crate::{Output, at_this_pace, command::output};
 
-/// How long a start or an end may take on an emulated machine under load.
+/// How long a start or an end may take on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a daemon is started.
@@ -178,7 +178,7 @@ impl Daemon {
         let mut child = self.child.take().expect("the daemon was started");
         let started = Instant::now();
         while matches!(child.try_wait(), Ok(None)) {
-            assert!(started.elapsed() < PATIENCE, "netloomd did not crash");
+            assert!(started.elapsed() < at_this_pace(PATIENCE), "netloomd did not crash");
             thread::sleep(Duration::from_millis(5));
         }
         self.launch();
@@ -227,7 +227,7 @@ impl Daemon {
             }
             match self.get::<Status>("/v1/status") {
                 Ok(_) => return,
-                Err(error) if started.elapsed() > PATIENCE => {
+                Err(error) if started.elapsed() > at_this_pace(PATIENCE) => {
                     panic!("netloomd does not answer: {error}\n{}", self.log())
                 }
                 Err(_) => thread::sleep(Duration::from_millis(10)),
@@ -288,7 +288,7 @@ fn terminate(mut child: Child) -> bool {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let asked = pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
     let started = Instant::now();
-    while asked && started.elapsed() < PATIENCE {
+    while asked && started.elapsed() < at_this_pace(PATIENCE) {
         if !matches!(child.try_wait(), Ok(None)) {
             return true;
         }

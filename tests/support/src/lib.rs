@@ -30,6 +30,7 @@ mod command;
 mod daemon;
 mod features;
 mod netns;
+mod pace;
 mod stream;
 mod tcp;
 mod udp;
@@ -39,6 +40,7 @@ pub use self::{
     daemon::{Daemon, DaemonOptions},
     features::require,
     netns::{Link, Netns},
+    pace::{at_this_pace, emulated},
     stream::{Arrivals, UdpReceiver, UdpSender},
     tcp::{BlockedReader, TcpConnection, TcpEcho},
     udp::{UdpConnection, UdpEcho},

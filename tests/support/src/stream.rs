@@ -10,11 +10,12 @@ use std::{
 };
 
 use crate::{
-    Netns,
+    Netns, at_this_pace,
     udp::{bind, unspecified},
 };
 
-/// Sends numbered datagrams, one in each interval.
+/// Sends numbered datagrams, one in each interval, which is longer on an emulated machine: its one CPU has to send
+/// them, carry them, and do what the test is about.
 #[derive(Debug)]
 pub struct UdpSender {
     stop: Arc<AtomicBool>,
@@ -35,6 +36,7 @@ impl UdpSender {
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
         let (seen, count) = (Arc::clone(&stop), Arc::clone(&sent));
+        let interval = at_this_pace(interval);
         let thread = thread::spawn(move || {
             let mut number = 0_u64;
             let filling = vec![0; size.saturating_sub(size_of_val(&number))];
@@ -139,7 +141,7 @@ impl UdpReceiver {
     /// If the counting thread did.
     #[must_use]
     pub fn compare(mut self, sent: u64, patience: Duration) -> Arrivals {
-        let started = Instant::now();
+        let (started, patience) = (Instant::now(), at_this_pace(patience));
         while self.arrived() < sent && started.elapsed() < patience {
             thread::sleep(Duration::from_millis(5));
         }

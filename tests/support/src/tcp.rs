@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use crate::Netns;
+use crate::{Netns, at_this_pace};
 
-/// Long enough for an emulated machine under load; nothing waits so long unless it fails.
+/// Long enough for a machine under load; nothing waits so long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server that returns what it gets. It ends, and closes its connections, with this value.
@@ -90,8 +90,8 @@ pub struct TcpConnection {
 
 impl TcpConnection {
     pub(crate) fn open(netns: &Netns, address: SocketAddr) -> io::Result<Self> {
-        let stream = netns.run(|| TcpStream::connect_timeout(&address, PATIENCE))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let stream = netns.run(|| TcpStream::connect_timeout(&address, at_this_pace(PATIENCE)))?;
+        stream.set_read_timeout(Some(at_this_pace(PATIENCE)))?;
         Ok(Self { stream })
     }
 

@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use crate::Netns;
+use crate::{Netns, at_this_pace};
 
-/// How long an answer may take on an emulated machine under load.
+/// How long an answer may take on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A server that returns each datagram to its sender. It ends with this value.
@@ -79,7 +79,7 @@ impl UdpConnection {
             socket.connect(address)?;
             Ok::<_, io::Error>(socket)
         })?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(at_this_pace(PATIENCE)))?;
         Ok(Self { socket })
     }
 

@@ -29,15 +29,16 @@ pub fn shadows(hook: &Hook, netns: &Netns) -> Result<Vec<Shadow>, LinkError> {
     let mut shadows = Vec::new();
     let mut ahead: Option<(String, bool)> = None;
     if !hook.point.is_legacy() {
-        let chain = match query(hook, netns) {
-            Ok(chain) => chain,
+        let entries = match query(hook, netns) {
+            Ok(chain) => chain.entries,
+            // Legacy tc of the same side is there all the same.
             Err(LinkError::Unsupported { .. } | LinkError::NotNetkit { .. } | LinkError::ViaPeer { .. }) => {
-                return Ok(shadows);
+                Vec::new()
             }
             Err(error) => return Err(error),
         };
         let mut ends: Option<String> = None;
-        for entry in &chain.entries {
+        for entry in &entries {
             if let Some(by) = &ends {
                 shadows.push(Shadow {
                     hook: hook.clone(),

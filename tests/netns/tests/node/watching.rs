@@ -9,7 +9,7 @@ use std::{
 use netloom_api::types::{Chain, Doctor, Done, Event, EventKind};
 use netloom_core::model::Feature;
 use netloom_sys::bpf::{self, AttachType, Position, Relative};
-use netloom_test_support::{Netns, require};
+use netloom_test_support::{Netns, at_this_pace, require};
 use serde_json::json;
 
 use netloom_netns_tests::{Node, ObjectFile};
@@ -41,7 +41,11 @@ fn wait_for(node: &Node, kind: EventKind, word: &str) -> Event {
         if let Some(event) = all.iter().find(|event| event.kind == kind && event.message.contains(word)) {
             return event.clone();
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "no {} with {word:?}: {all:?}", kind.as_str());
+        assert!(
+            started.elapsed() < at_this_pace(Duration::from_secs(30)),
+            "no {} with {word:?}: {all:?}",
+            kind.as_str()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -81,7 +85,7 @@ fn a_filter_planted_with_plain_tc_behind_a_verdict_is_found() {
     );
     let started = Instant::now();
     while !node.daemon.netloom(&["metrics"]).expect_ok().contains("netloom_shadowed 1") {
-        assert!(started.elapsed() < Duration::from_secs(10), "the metric follows");
+        assert!(started.elapsed() < at_this_pace(Duration::from_secs(10)), "the metric follows");
         std::thread::sleep(Duration::from_millis(20));
     }
     let shown = node.daemon.netloom(&["events", "--kind", "shadowed"]).expect_ok();
@@ -214,7 +218,7 @@ fn what_was_in_a_namespace_that_is_deleted_is_dropped() {
     drop(other);
     let started = Instant::now();
     while !node.status().attachments.is_empty() {
-        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", events(&node));
+        assert!(started.elapsed() < at_this_pace(Duration::from_secs(30)), "{:?}", events(&node));
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(
