@@ -21,6 +21,10 @@ use crate::{
     store::PluginRecord,
 };
 
+/// How long a bundled plugin may take to start, at least: without one the node does not start, and a machine that has
+/// just booted is busy with much else.
+const BUNDLED_START: Duration = Duration::from_secs(10);
+
 impl Node {
     /// Loads the plugins of this start. A bundled plugin that fails is an error, as something is wrong with this
     /// build or its configuration; any other is reported, and the node goes on without it.
@@ -30,8 +34,14 @@ impl Node {
             for bundled in netloom_bundled::PLUGINS {
                 let name = Name::new(bundled.name)?;
                 let config = plugins.config.get(&name).map(json_table).transpose()?.unwrap_or_default();
-                let request =
-                    LoadRequest { config, bundled: true, ..LoadRequest::new(name, bundled.component) };
+                let all = self.plugin_host.limits();
+                let init_deadline = all.init_deadline.max(BUNDLED_START);
+                let request = LoadRequest {
+                    config,
+                    bundled: true,
+                    limits: Some(Limits { init_deadline, ..all.clone() }),
+                    ..LoadRequest::new(name, bundled.component)
+                };
                 let plugin = self.plugin_host.load(request).await?;
                 self.policy.registry.insert(Arc::new(plugin), Some(Position::Last));
             }

@@ -17,13 +17,13 @@ mod route;
 mod sysctl;
 mod uplink;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures::TryStreamExt;
+use futures::{TryStream, TryStreamExt};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoNetkit, LinkAttribute, LinkMessage};
 use netloom_core::model::{Device, EndSettings, IfIndex, NetkitPolicy};
 use rtnetlink::{LinkMessageBuilder, LinkNetkit, LinkUnspec};
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{runtime::Handle, sync::Mutex, task::AbortHandle};
 
 pub use self::{
     changes::Changes,
@@ -45,18 +45,28 @@ pub const MAX_NAME: usize = 15;
 pub struct Devices {
     netns: Netns,
     handle: rtnetlink::Handle,
-    _connection: Arc<Connection>,
+    connection: Arc<Connection>,
 }
 
 /// The task that reads and writes the netlink socket.
 #[derive(Debug)]
-struct Connection(AbortHandle);
+struct Connection {
+    task: AbortHandle,
+    /// Held while a list is read: the kernel makes one at a time for a socket, and refuses another.
+    listing: Mutex<()>,
+}
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
+
+/// How often a list is asked for, at most, that the kernel is busy with: one whose reader was cut off goes on until it
+/// is read to its end.
+const LISTINGS: u32 = 400;
+/// Between two of these.
+const PAUSE: Duration = Duration::from_millis(5);
 
 impl Devices {
     /// Connects to a namespace's rtnetlink. Needs a tokio runtime, on which a task serves the connection.
@@ -77,7 +87,8 @@ impl Devices {
         // With these the kernel says in words what it refuses. Both are a help only: kernels from 4.12 have them.
         let _ = socket.set_cap_ack(true).and_then(|()| socket.set_ext_ack(true));
         let task = runtime.spawn(connection);
-        Ok(Self { netns: netns.clone(), handle, _connection: Arc::new(Connection(task.abort_handle())) })
+        let connection = Connection { task: task.abort_handle(), listing: Mutex::new(()) };
+        Ok(Self { netns: netns.clone(), handle, connection: Arc::new(connection) })
     }
 
     /// The namespace.
@@ -115,12 +126,8 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn list(&self) -> Result<Vec<Device>, DeviceError> {
-        let messages: Vec<_> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
+        let messages = self
+            .all(|| self.handle.link().get().execute())
             .await
             .map_err(|error| self.failed("list the devices", error))?;
         Ok(messages.iter().map(|message| device::describe(message, self.netns.id())).collect())
@@ -207,6 +214,24 @@ impl Devices {
             .execute()
             .await
             .map_err(|error| self.failed(&format!("{what} of device {device}"), error))
+    }
+
+    /// Everything of a list of the kernel's.
+    async fn all<T, S>(&self, list: impl Fn() -> S) -> Result<Vec<T>, rtnetlink::Error>
+    where
+        S: TryStream<Ok = T, Error = rtnetlink::Error>,
+    {
+        let _listing = self.connection.listing.lock().await;
+        let mut tries = 1;
+        loop {
+            match list().try_collect().await {
+                Err(error) if tries < LISTINGS && error::is(&error, libc::EBUSY) => {
+                    tries += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                listed => return listed,
+            }
+        }
     }
 
     async fn message_by_name(&self, name: &str) -> Result<Option<LinkMessage>, DeviceError> {

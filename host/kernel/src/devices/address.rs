@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use futures::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netloom_core::model::IfIndex;
@@ -34,13 +33,8 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn addresses(&self, device: IfIndex) -> Result<Vec<IpNet>, DeviceError> {
-        let messages: Vec<_> = self
-            .handle
-            .address()
-            .get()
-            .set_link_index_filter(device.0)
-            .execute()
-            .try_collect()
+        let messages = self
+            .all(|| self.handle.address().get().set_link_index_filter(device.0).execute())
             .await
             .map_err(|error| {
                 self.failed(&format!("list the addresses of the device with index {device}"), error)

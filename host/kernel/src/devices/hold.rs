@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
@@ -100,7 +100,7 @@ impl Devices {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let listed: Result<Vec<_>, _> = self.handle.route().get(request).execute().try_collect().await;
+            let listed = self.all(|| self.handle.route().get(request.clone()).execute()).await;
             match listed {
                 Ok(listed) => routes.extend(listed.into_iter().filter_map(MainRoute::of)),
                 // A kernel without IPv6 has no routes of it.

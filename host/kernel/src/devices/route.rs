@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use futures::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily,
@@ -115,12 +114,8 @@ impl Devices {
         let mut request = RouteMessage::default();
         request.header.address_family =
             if destination.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let messages: Vec<_> = self
-            .handle
-            .route()
-            .get(request)
-            .execute()
-            .try_collect()
+        let messages = self
+            .all(|| self.handle.route().get(request.clone()).execute())
             .await
             .map_err(|error| self.failed(&format!("look up the route to {destination}"), error))?;
         Ok(messages
