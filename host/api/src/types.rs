@@ -27,6 +27,7 @@
 //! | `POST /v1/services` | [`Service`] | [`Service`] |
 //! | `DELETE /v1/services/{name}` | | [`ReapReport`] |
 //! | `POST /v1/services/{name}/backends` | [`BackendRequest`] | [`Service`] |
+//! | `PATCH /v1/services/{name}/backends/{address}` | [`BackendChange`] | [`Service`] |
 //! | `DELETE /v1/services/{name}/backends/{address}` | | [`ReapReport`] |
 //! | `POST /v1/reap` | [`ReapRequest`] | [`ReapReport`] |
 //! | `GET /v1/sockets?service=…&backend=…&endpoint=…&netns=…&protocol=…&state=…&min_age_ms=…` | | `[SocketView]` |

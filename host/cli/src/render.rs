@@ -15,6 +15,7 @@ mod status;
 mod table;
 mod text;
 
+pub(crate) use self::service::WeightedBackend;
 use netloom_api::types::Done;
 
 /// An answer that people can read.

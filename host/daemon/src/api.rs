@@ -11,11 +11,11 @@ use axum::{
     routing::{delete, get, post},
 };
 use netloom_api::types::{
-    AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendRequest, Chain, Decision, DeviceRequest,
-    DeviceView, Doctor, Done, EndpointSpec, EndpointView, Event, MigrateRequest, Name, NodeView, PairChange,
-    PluginInspection, PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest,
-    Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, SocketDestroy, SocketQuery,
-    SocketView, Status, UpdateRequest,
+    AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendChange, BackendRequest, Chain, Decision,
+    DeviceRequest, DeviceView, Doctor, Done, EndpointSpec, EndpointView, Event, MigrateRequest, Name,
+    NodeView, PairChange, PluginInspection, PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest,
+    RebalanceRequest, Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, SocketDestroy,
+    SocketQuery, SocketView, Status, UpdateRequest,
 };
 use netloom_runtime::Recording;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -46,7 +46,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/services", get(services).post(add_service))
         .route("/v1/services/{name}", delete(remove_service))
         .route("/v1/services/{name}/backends", post(add_backend))
-        .route("/v1/services/{name}/backends/{address}", delete(remove_backend))
+        .route("/v1/services/{name}/backends/{address}", delete(remove_backend).patch(weigh_backend))
         .route("/v1/reap", post(reap))
         .route("/v1/sockets", get(sockets))
         .route("/v1/sockets/destroy", post(destroy_sockets))
@@ -205,7 +205,16 @@ async fn remove_service(State(node): Shared, Path(text): Path<String>) -> Answer
 
 async fn add_backend(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<Service> {
     let (name, request) = (name(&text)?, parse::<BackendRequest>(&body)?);
-    to_the_end(async move { node.add_backend(&name, request.address).await }).await
+    to_the_end(async move { node.add_backend(&name, request.address, request.weight).await }).await
+}
+
+async fn weigh_backend(
+    State(node): Shared,
+    Path((text, address)): Path<(String, SocketAddr)>,
+    body: Bytes,
+) -> Answer<Service> {
+    let (name, change) = (name(&text)?, parse::<BackendChange>(&body)?);
+    to_the_end(async move { node.weigh_backend(&name, address, change.weight).await }).await
 }
 
 async fn remove_backend(

@@ -17,7 +17,7 @@ use netloom_core::{
     grants::{Namespace, NamespacePlace, ProgramGrant},
     model::{
         Attachment, BoundSocket, Chain, DestroyOutcome, Device, Endpoint, HookPoint, Name, PairChange,
-        Service, SocketFilter,
+        Service, SocketFilter, Weight,
     },
 };
 use netloom_kernel::{
@@ -289,7 +289,7 @@ impl Operations for Operator {
         let object = format!("{address} of {service}");
         let service = service.clone();
         self.carried(by, "datapath.add-backend", object, |node| async move {
-            node.add_backend(&service, address).await.map(drop)
+            node.add_backend(&service, address, Weight::default()).await.map(drop)
         })
         .await
     }

@@ -1,12 +1,13 @@
 //! Services and their backends: the datapath's tables follow the store, and a backend that goes makes a reap due.
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use netloom_api::types::ReapReport;
-use netloom_core::model::{Name, ReapEvent, ReapReason, Service, ServiceId};
+use netloom_core::model::{Name, ReapEvent, ReapReason, Service, ServiceId, Weight};
 
 use crate::{
     failure::Failure,
@@ -22,12 +23,10 @@ impl Node {
 
     /// Adds a service with its backends.
     pub(crate) async fn add_service(&self, service: Service) -> Result<Service, Failure> {
+        let service = check_lists(service)?;
         check_vip(&service)?;
-        for (index, backend) in service.backends.iter().enumerate() {
+        for backend in &service.backends {
             check_backend(&service, *backend)?;
-            if service.backends.iter().take(index).any(|earlier| earlier == backend) {
-                return Err(Failure::invalid(anyhow::anyhow!("the backend {backend} is given twice")));
-            }
         }
         let _guard = self.locks.services().await;
         let existing = self.store.all::<ServiceRecord>()?;
@@ -42,6 +41,8 @@ impl Node {
                     service.vip, service.protocol, other.name
                 )));
             }
+            check_chain(&service, &service.backends, other)?;
+            check_chain(other, &other.backends, &service)?;
         }
         // Never given twice: sockets bound through a removed service keep its number.
         let id = self.store.commit(|changes| changes.next("service"))?;
@@ -57,15 +58,45 @@ impl Node {
     }
 
     /// Adds a backend to a service.
-    pub(crate) async fn add_backend(&self, name: &Name, backend: SocketAddr) -> Result<Service, Failure> {
+    pub(crate) async fn add_backend(
+        &self,
+        name: &Name,
+        backend: SocketAddr,
+        weight: Weight,
+    ) -> Result<Service, Failure> {
         let _guard = self.locks.services().await;
         let record = self.service_record(name)?;
+        let backend = canonical(backend);
         check_backend(&record.service, backend)?;
         if record.service.backends.contains(&backend) {
-            return Err(Failure::conflict(format!("{backend} is a backend of {name} already")));
+            return Err(Failure::conflict(format!("{backend} is a backend of {name} already"))
+                .hint("change its weight with `netloom backend weight`"));
+        }
+        for (_, ServiceRecord { service: other, .. }) in &self.store.all::<ServiceRecord>()? {
+            check_chain(&record.service, &[backend], other)?;
         }
         let mut changed = record.clone();
         changed.service.backends.push(backend);
+        changed.service.set_weight(backend, weight);
+        self.replace_service(&record, &changed)?;
+        Ok(changed.service)
+    }
+
+    /// Changes how many new connections a backend gets. Those it has live on.
+    pub(crate) async fn weigh_backend(
+        &self,
+        name: &Name,
+        backend: SocketAddr,
+        weight: Weight,
+    ) -> Result<Service, Failure> {
+        let _guard = self.locks.services().await;
+        let record = self.service_record(name)?;
+        let backend = canonical(backend);
+        if !record.service.backends.contains(&backend) {
+            return Err(no_backend(name, backend));
+        }
+        let mut changed = record.clone();
+        changed.service.set_weight(backend, weight);
         self.replace_service(&record, &changed)?;
         Ok(changed.service)
     }
@@ -88,11 +119,12 @@ impl Node {
     ) -> Result<(ReapEvent, String), Failure> {
         let _guard = self.locks.services().await;
         let record = self.service_record(name)?;
+        let backend = canonical(backend);
         let mut changed = record.clone();
         changed.service.backends.retain(|other| *other != backend);
+        changed.service.weights.remove(&backend);
         if changed.service.backends.len() == record.service.backends.len() {
-            return Err(Failure::not_found(format!("{backend} is no backend of {name}"))
-                .hint("see `netloom backend list`"));
+            return Err(no_backend(name, backend));
         }
         self.replace_service(&record, &changed)?;
         self.owe_reap(&record.service, &[backend])
@@ -143,6 +175,41 @@ impl Node {
     }
 }
 
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn no_backend(name: &Name, backend: SocketAddr) -> Failure {
+    Failure::not_found(format!("{backend} is no backend of {name}")).hint("see `netloom backend list`")
+}
+
+/// Backends are given once, and weights for backends only.
+fn check_lists(service: Service) -> Result<Service, Failure> {
+    let mut seen = HashSet::new();
+    for backend in &service.backends {
+        if !seen.insert(canonical(*backend)) {
+            return Err(Failure::invalid(anyhow::anyhow!("the backend {backend} is given twice")));
+        }
+    }
+    if let Some(stray) = service.weights.keys().find(|backend| !seen.contains(&canonical(**backend))) {
+        return Err(Failure::invalid(anyhow::anyhow!("{stray} has a weight, and is no backend"))
+            .hint("name it among the backends as well"));
+    }
+    Ok(service.canonical())
+}
+
+/// No backend may be a service's address: a connection is translated once, and would end where nobody listens.
+fn check_chain(service: &Service, backends: &[SocketAddr], other: &Service) -> Result<(), Failure> {
+    if service.protocol == other.protocol && backends.contains(&other.vip) {
+        return Err(Failure::conflict(format!(
+            "{} cannot be a backend of {}: it is the address of service {}",
+            other.vip, service.name, other.name
+        ))
+        .hint("use the backends of that service"));
+    }
+    Ok(())
+}
+
 fn check_vip(service: &Service) -> Result<(), Failure> {
     let ip = service.vip.ip();
     if ip.is_unspecified() || ip.is_multicast() || service.vip.port() == 0 {
@@ -170,6 +237,8 @@ fn check_backend(service: &Service, backend: SocketAddr) -> Result<(), Failure> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use netloom_core::model::Protocol;
 
     use super::*;
@@ -180,6 +249,7 @@ mod tests {
             vip: "10.96.0.1:80".parse().unwrap(),
             protocol: Protocol::Tcp,
             backends: vec![],
+            weights: BTreeMap::new(),
         }
     }
 
@@ -190,6 +260,28 @@ mod tests {
             assert!(failure.to_string().contains(bad), "{failure}");
         }
         assert!(check_backend(&service(), "10.96.0.1:8080".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn lists_say_a_thing_once_and_of_backends_only() {
+        let listed = |text: &str| check_lists(serde_json::from_str(text).unwrap());
+        let start = r#"{"name": "web", "vip": "10.96.0.1:80", "protocol": "tcp", "backends": "#;
+        let twice = listed(&format!(r#"{start}["10.0.0.1:80", "[::ffff:10.0.0.1]:80"]}}"#)).unwrap_err();
+        assert!(twice.to_string().contains("given twice"), "{twice}");
+        let stray =
+            listed(&format!(r#"{start}["10.0.0.1:80"], "weights": {{"10.0.0.2:80": 2}}}}"#)).unwrap_err();
+        assert!(stray.to_string().contains("10.0.0.2:80"), "{stray}");
+        let fine = listed(&format!(r#"{start}["10.0.0.1:80"], "weights": {{"10.0.0.1:80": 0}}}}"#)).unwrap();
+        assert_eq!(fine.weight("10.0.0.1:80".parse().unwrap()), Weight::NONE);
+    }
+
+    #[test]
+    fn a_backend_is_no_services_address() {
+        let backends = ["10.96.0.1:80".parse().unwrap()];
+        let front = Service { vip: "10.96.0.2:80".parse().unwrap(), ..service() };
+        let failure = check_chain(&front, &backends, &service()).unwrap_err();
+        assert!(failure.to_string().contains("10.96.0.1:80"), "{failure}");
+        assert!(check_chain(&front, &backends, &Service { protocol: Protocol::Udp, ..service() }).is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Nodes with Netloom's datapath, as netloomd sets them up, and endpoints on them.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
@@ -154,6 +155,7 @@ impl Node {
             vip,
             protocol: Protocol::Tcp,
             backends: vec![backend],
+            weights: BTreeMap::new(),
         };
         self.datapath.set_service(ServiceId(1), &service).expect("a service can be made");
     }

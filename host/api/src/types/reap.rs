@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use netloom_core::model::{BoundSocket, Name, Protocol, SocketState};
+use netloom_core::model::{BoundSocket, Name, Protocol, SocketState, Weight};
 use serde::{Deserialize, Serialize};
 
 /// A backend to add.
@@ -11,6 +11,17 @@ use serde::{Deserialize, Serialize};
 pub struct BackendRequest {
     /// Where.
     pub address: SocketAddr,
+    /// How many of the service's new connections it gets.
+    #[serde(default)]
+    pub weight: Weight,
+}
+
+/// What to change of a backend.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendChange {
+    /// How many of the service's new connections it gets; with 0 it gets none, and those it has live on.
+    pub weight: Weight,
 }
 
 /// A reap to carry out or to try.

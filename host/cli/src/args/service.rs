@@ -2,9 +2,9 @@ use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
 use netloom_api::types::SocketQuery;
-use netloom_core::model::{Name, Protocol, SocketState};
+use netloom_core::model::{Name, Protocol, SocketState, Weight};
 
-pub(crate) use super::values::VirtualAddress;
+pub(crate) use super::values::{VirtualAddress, Weighted};
 
 /// `netloom service …`
 #[derive(Debug, Subcommand)]
@@ -13,6 +13,7 @@ pub(crate) enum ServiceCommand {
     #[command(after_help = "\
 Examples:
   netloom service add shop 10.96.0.10:80/tcp --backend 10.0.0.2:8080 --backend 10.0.0.3:8080
+  netloom service add shop 10.96.0.10:80/tcp --backend 10.0.0.2:8080=3 --backend 10.0.0.3:8080
   netloom service add dns '[fd00::10]:53/udp' --backend '[fd00:1::2]:53'")]
     Add {
         /// What to call it: unique on the node
@@ -20,9 +21,10 @@ Examples:
         /// The virtual address
         #[arg(value_name = "VIP:PORT/PROTO")]
         address: VirtualAddress,
-        /// A backend; may be repeated
-        #[arg(long = "backend", value_name = "IP:PORT")]
-        backends: Vec<SocketAddr>,
+        /// A backend; may be repeated. A weight of 3 gets it three times the connections of a weight of 1, the
+        /// default; 0 gets it none
+        #[arg(long = "backend", value_name = "IP:PORT[=WEIGHT]")]
+        backends: Vec<Weighted>,
     },
     /// List the services
     #[command(visible_alias = "ls")]
@@ -51,6 +53,23 @@ pub(crate) enum BackendCommand {
         /// The backend
         #[arg(value_name = "IP:PORT")]
         address: SocketAddr,
+        /// How many connections it gets, in proportion to the others: 0 to 100
+        #[arg(long, default_value_t)]
+        weight: Weight,
+    },
+    /// Change how many new connections a backend gets; those it has live on
+    #[command(after_help = "\
+Examples:
+  netloom backend weight shop 10.0.0.4:8080 3   # three times as many as a backend with a weight of 1
+  netloom backend weight shop 10.0.0.4:8080 0   # none: drain it before it goes")]
+    Weight {
+        /// The service
+        service: Name,
+        /// The backend
+        #[arg(value_name = "IP:PORT")]
+        address: SocketAddr,
+        /// 0 to 100
+        weight: Weight,
     },
     /// List the backends of every service, or of one
     #[command(visible_alias = "ls")]

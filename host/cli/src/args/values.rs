@@ -8,7 +8,7 @@ use std::{
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use netloom_api::types::{AttachmentMode, HookPoint};
-use netloom_core::model::{DeviceMode, NetkitPolicy, NetkitScrub, Protocol};
+use netloom_core::model::{DeviceMode, NetkitPolicy, NetkitScrub, Protocol, Weight};
 
 /// Parses `KEY=VALUE`.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
@@ -97,6 +97,26 @@ impl FromStr for VirtualAddress {
     }
 }
 
+/// A backend and its weight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weighted {
+    pub(crate) address: SocketAddr,
+    pub(crate) weight: Weight,
+}
+
+impl FromStr for Weighted {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, weight) = match text.split_once('=') {
+            Some((address, weight)) => (address, weight.parse().map_err(|error| format!("{error}"))?),
+            None => (text, Weight::default()),
+        };
+        let expected = "expected IP:PORT or IP:PORT=WEIGHT, such as 10.0.0.2:8080=3";
+        let address = address.parse().map_err(|error| format!("{address:?}: {error}; {expected}"))?;
+        Ok(Self { address, weight })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +137,16 @@ mod tests {
         assert_eq!(parsed.protocol, Protocol::Udp);
         for wrong in ["10.0.0.1:80", "10.0.0.1/tcp", "10.0.0.1:80/sctp", "[fd00::10]/udp", ""] {
             assert!(wrong.parse::<VirtualAddress>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_backend_may_have_a_weight() {
+        let parsed: Weighted = "[fd00::1]:53=0".parse().unwrap();
+        assert_eq!((parsed.address, parsed.weight), ("[fd00::1]:53".parse().unwrap(), Weight::NONE));
+        assert_eq!("10.0.0.2:80".parse::<Weighted>().unwrap().weight, Weight::default());
+        for wrong in ["10.0.0.2", "10.0.0.2:80=", "10.0.0.2:80=101", "=3"] {
+            assert!(wrong.parse::<Weighted>().is_err(), "{wrong}");
         }
     }
 

@@ -1,5 +1,6 @@
 use netloom_api::types::Service;
-use netloom_core::model::Backend;
+use netloom_core::model::{Backend, Weight};
+use serde::Serialize;
 
 use super::{
     Render,
@@ -33,15 +34,31 @@ impl Render for Service {
         if self.backends.is_empty() {
             lines.push((title, "none".to_owned()));
         }
-        for backend in &self.backends {
-            lines.push((title, backend.to_string()));
+        for &backend in &self.backends {
+            let weight = self.weight(backend);
+            lines.push((
+                title,
+                match weight {
+                    Weight::NONE => format!("{backend}, no new connections"),
+                    _ if weight == Weight::default() => backend.to_string(),
+                    _ => format!("{backend}, weight {weight}"),
+                },
+            ));
             title = "";
         }
         facts(lines)
     }
 }
 
-impl Render for [Backend] {
+/// A backend as it is listed.
+#[derive(Serialize)]
+pub(crate) struct WeightedBackend {
+    #[serde(flatten)]
+    pub(crate) backend: Backend,
+    pub(crate) weight: Weight,
+}
+
+impl Render for [WeightedBackend] {
     fn render(&self, wide: bool) -> String {
         if self.is_empty() {
             return "No backends. Add one with `netloom backend add SERVICE IP:PORT`.".to_owned();
@@ -50,9 +67,10 @@ impl Render for [Backend] {
             self,
             wide,
             &[
-                Column::new("SERVICE", |b| b.service.to_string()),
-                Column::new("BACKEND", |b| b.address.to_string()),
-                Column::new("PROTOCOL", |b| b.protocol.to_string()),
+                Column::new("SERVICE", |b: &WeightedBackend| b.backend.service.to_string()),
+                Column::new("BACKEND", |b| b.backend.address.to_string()),
+                Column::new("PROTOCOL", |b| b.backend.protocol.to_string()),
+                Column::number("WEIGHT", |b| b.weight.to_string()),
             ],
         )
     }

@@ -1,15 +1,19 @@
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use netloom_api::{
     Client,
-    types::{BackendRequest, Fate, ReapReport, ReapRequest, Service, SocketDestroy, SocketQuery, SocketView},
+    types::{
+        BackendChange, BackendRequest, Fate, ReapReport, ReapRequest, Service, SocketDestroy, SocketQuery,
+        SocketView,
+    },
 };
-use netloom_core::model::{Backend, Name};
+use netloom_core::model::Name;
 
 use crate::{
     args::{BackendCommand, ReapArgs, ServiceCommand, SocketArgs, SocketsCommand},
     failure::Failure,
     output::Output,
+    render::WeightedBackend,
     route::encoded,
 };
 
@@ -20,7 +24,12 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     match command {
         ServiceCommand::Add { name, address, backends } => {
-            let service = Service { name, vip: address.vip, protocol: address.protocol, backends };
+            let addresses = backends.iter().map(|backend| backend.address).collect();
+            let (vip, protocol) = (address.vip, address.protocol);
+            let mut service = Service { name, vip, protocol, backends: addresses, weights: BTreeMap::new() };
+            for backend in backends {
+                service.set_weight(backend.address, backend.weight);
+            }
             output.show(&client.post::<Service>("/v1/services", &service).await?)?;
         }
         ServiceCommand::List => output.show(services(client).await?.as_slice())?,
@@ -40,9 +49,13 @@ pub(super) async fn backend(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     match command {
-        BackendCommand::Add { service, address } => {
+        BackendCommand::Add { service, address, weight } => {
             let route = format!("/v1/services/{}/backends", encoded(&service));
-            output.show(&client.post::<Service>(&route, &BackendRequest { address }).await?)?;
+            output.show(&client.post::<Service>(&route, &BackendRequest { address, weight }).await?)?;
+        }
+        BackendCommand::Weight { service, address, weight } => {
+            let route = format!("/v1/services/{}/backends/{}", encoded(&service), encoded(address));
+            output.show(&client.patch::<Service>(&route, &BackendChange { weight }).await?)?;
         }
         BackendCommand::List { service: name } => {
             let services = match name {
@@ -118,10 +131,13 @@ async fn service(client: &Client, name: Name) -> Result<Service, Failure> {
     found.ok_or(Failure::UnknownService(name))
 }
 
-fn backends(services: Vec<Service>) -> Vec<Backend> {
+fn backends(services: Vec<Service>) -> Vec<WeightedBackend> {
     let of = |service: Service| {
         let addresses = service.backends.clone();
-        addresses.into_iter().map(move |address| service.backend(address))
+        addresses.into_iter().map(move |address| WeightedBackend {
+            backend: service.backend(address),
+            weight: service.weight(address),
+        })
     };
     services.into_iter().flat_map(of).collect()
 }

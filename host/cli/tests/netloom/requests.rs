@@ -177,7 +177,23 @@ fn services_and_backends() {
     assert_eq!(add.body, expected);
     let backend = asked(&["backend", "add", "shop", "10.0.0.3:8080"]);
     assert_eq!(backend.route, "POST /v1/services/shop/backends");
-    assert_eq!(backend.body, json!({"address": "10.0.0.3:8080"}));
+    assert_eq!(backend.body, json!({"address": "10.0.0.3:8080", "weight": 1}));
+    let arguments = [
+        "service",
+        "add",
+        "shop",
+        "10.96.0.10:80/tcp",
+        "--backend",
+        "10.0.0.2:80=3",
+        "--backend",
+        "10.0.0.3:80",
+    ];
+    let add = asked(&arguments);
+    assert_eq!(add.body["backends"], json!(["10.0.0.2:80", "10.0.0.3:80"]));
+    assert_eq!(add.body["weights"], json!({"10.0.0.2:80": 3}));
+    let weight = asked(&["backend", "weight", "shop", "10.0.0.3:8080", "0"]);
+    assert_eq!(weight.route, "PATCH /v1/services/shop/backends/10.0.0.3%3A8080");
+    assert_eq!(weight.body, json!({"weight": 0}));
     assert_eq!(asked(&["service", "remove", "shop"]).route, "DELETE /v1/services/shop");
 }
 

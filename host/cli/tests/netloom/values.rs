@@ -272,7 +272,12 @@ pub(crate) fn service() -> Service {
         name: name("shop"),
         vip: "10.96.0.10:80".parse().unwrap(),
         protocol: Protocol::Tcp,
-        backends: vec!["10.200.0.2:8080".parse().unwrap(), "10.200.0.3:8080".parse().unwrap()],
+        backends: ["10.200.0.2:8080", "10.200.0.3:8080", "10.200.0.4:8080"]
+            .map(|backend| backend.parse().unwrap())
+            .to_vec(),
+        weights: [("10.200.0.3:8080", "3"), ("10.200.0.4:8080", "0")]
+            .map(|(backend, weight)| (backend.parse().unwrap(), weight.parse().unwrap()))
+            .into(),
     }
 }
 
@@ -282,6 +287,7 @@ pub(crate) fn idle_service() -> Service {
         vip: "[fd00::10]:53".parse().unwrap(),
         protocol: Protocol::Udp,
         backends: Vec::new(),
+        weights: BTreeMap::new(),
     }
 }
 

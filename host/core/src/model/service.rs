@@ -1,4 +1,9 @@
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    net::SocketAddr,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +76,61 @@ pub struct Backend {
     pub service: Name,
 }
 
+/// How many of a service's connections a backend gets, in proportion to the other backends' weights: 1 if nothing is
+/// said. With 0 it gets none, and those it has live on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Weight(u8);
+
+impl Weight {
+    /// No new connections.
+    pub const NONE: Self = Self(0);
+    /// The largest.
+    pub const MAX: u32 = 100;
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+/// A number is not a weight.
+#[derive(Debug, thiserror::Error)]
+#[error("a weight is a whole number from 0, for no new connections, to {max}: not {0}", max = Weight::MAX)]
+pub struct InvalidWeight(String);
+
+impl TryFrom<u32> for Weight {
+    type Error = InvalidWeight;
+    fn try_from(weight: u32) -> Result<Self, InvalidWeight> {
+        let refused = || InvalidWeight(weight.to_string());
+        if weight > Self::MAX {
+            Err(refused())
+        } else {
+            u8::try_from(weight).map(Self).map_err(|_| refused())
+        }
+    }
+}
+
+impl From<Weight> for u32 {
+    fn from(weight: Weight) -> Self {
+        weight.0.into()
+    }
+}
+
+impl FromStr for Weight {
+    type Err = InvalidWeight;
+    fn from_str(text: &str) -> Result<Self, InvalidWeight> {
+        text.parse::<u32>().map_err(|_| InvalidWeight(format!("{text:?}")))?.try_into()
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0.to_string())
+    }
+}
+
 /// A service: a virtual address translated to one of its backends at connect time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,12 +144,116 @@ pub struct Service {
     /// Where its connections go; the same address family as the VIP.
     #[serde(default)]
     pub backends: Vec<SocketAddr>,
+    /// Weights of backends, where they are not 1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<SocketAddr, Weight>,
 }
 
 impl Service {
+    /// A backend's weight.
+    #[must_use]
+    pub fn weight(&self, backend: SocketAddr) -> Weight {
+        self.weights.get(&backend).copied().unwrap_or_default()
+    }
+
+    /// Gives a backend a weight.
+    pub fn set_weight(&mut self, backend: SocketAddr, weight: Weight) {
+        if weight == Weight::default() {
+            self.weights.remove(&backend);
+        } else {
+            self.weights.insert(backend, weight);
+        }
+    }
+
+    /// Where new connections go: the shortest list that has each backend as often as its weight says.
+    #[must_use]
+    pub fn choices(&self) -> Vec<SocketAddr> {
+        let weights = self.backends.iter().map(|backend| usize::from(self.weight(*backend).0));
+        let unit = weights.clone().fold(0, greatest_common_divisor).max(1);
+        let repeated = |(backend, weight): (&SocketAddr, usize)| std::iter::repeat_n(*backend, weight / unit);
+        self.backends.iter().zip(weights).flat_map(repeated).collect()
+    }
+
+    /// The same service with `::ffff:a.b.c.d` written as `a.b.c.d`, which it is to the kernel, each backend once, and
+    /// no weights of others.
+    #[must_use]
+    pub fn canonical(self) -> Self {
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let mut seen = HashSet::new();
+        let backends: Vec<_> =
+            self.backends.into_iter().map(canonical).filter(|backend| seen.insert(*backend)).collect();
+        let weights = self.weights.into_iter().map(|(backend, weight)| (canonical(backend), weight));
+        let weights =
+            weights.filter(|(backend, weight)| seen.contains(backend) && *weight != Weight::default());
+        Self { vip: canonical(self.vip), weights: weights.collect(), backends, ..self }
+    }
+
     /// One of its backends, in full.
     #[must_use]
     pub fn backend(&self, address: SocketAddr) -> Backend {
         Backend { address, protocol: self.protocol, service: self.name.clone() }
+    }
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(host: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, host], 80))
+    }
+
+    fn choices(weights: &[u32]) -> Vec<u8> {
+        let mut service = Service {
+            name: Name::new("web").unwrap(),
+            vip: address(0),
+            protocol: Protocol::Tcp,
+            backends: Vec::new(),
+            weights: BTreeMap::new(),
+        };
+        for (host, weight) in (1..).zip(weights) {
+            service.backends.push(address(host));
+            service.set_weight(address(host), Weight::try_from(*weight).unwrap());
+        }
+        let hosts = |address: SocketAddr| match address {
+            SocketAddr::V4(address) => address.ip().octets()[3],
+            SocketAddr::V6(_) => 0,
+        };
+        service.choices().into_iter().map(hosts).collect()
+    }
+
+    #[test]
+    fn choices_are_as_many_as_weights_ask_for_and_no_more() {
+        assert_eq!(choices(&[1, 1]), [1, 2]);
+        assert_eq!(choices(&[100, 100, 50]), [1, 1, 2, 2, 3]);
+        assert_eq!(choices(&[3, 1]), [1, 1, 1, 2]);
+        assert_eq!(choices(&[0, 7]), [2]);
+        assert_eq!(choices(&[0, 0]), [0_u8; 0]);
+        assert_eq!(choices(&[]), [0_u8; 0]);
+    }
+
+    #[test]
+    fn a_weight_is_within_its_bounds() {
+        assert_eq!("0".parse::<Weight>().unwrap(), Weight::NONE);
+        for wrong in ["101", "-1", "x", "", "1.5"] {
+            let error = wrong.parse::<Weight>().unwrap_err().to_string();
+            assert!(error.contains("from 0"), "{error}");
+        }
+        assert!(serde_json::from_str::<Weight>("256").is_err());
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_address() {
+        let text = r#"{"name": "web", "vip": "[::ffff:10.0.0.9]:80", "protocol": "tcp",
+            "backends": ["[::ffff:10.0.0.1]:80", "10.0.0.1:80", "10.0.0.2:80"],
+            "weights": {"[::ffff:10.0.0.1]:80": 3, "10.0.0.2:80": 1, "10.0.0.7:80": 5}}"#;
+        let service = serde_json::from_str::<Service>(text).unwrap().canonical();
+        assert_eq!(service.vip, address(9));
+        assert_eq!(service.backends, [address(1), address(2)]);
+        assert_eq!(service.weights, BTreeMap::from([(address(1), Weight(3))]));
     }
 }

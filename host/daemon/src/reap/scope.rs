@@ -73,7 +73,7 @@ impl Scope {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeMap, time::Duration};
 
     use netloom_core::model::{Service, SocketCookie, SocketState};
 
@@ -105,6 +105,7 @@ mod tests {
                 vip: format!("10.96.0.{id}:80").parse().unwrap(),
                 protocol: Protocol::Tcp,
                 backends: backends.iter().map(|backend| backend.parse().unwrap()).collect(),
+                weights: BTreeMap::new(),
             },
         }
     }

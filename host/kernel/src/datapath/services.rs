@@ -20,12 +20,12 @@ pub struct ServiceEntry {
     pub vip: SocketAddr,
     /// Over what.
     pub protocol: Protocol,
-    /// Where its connections go, in no particular order.
+    /// Where its new connections go, in no particular order; one with a larger weight several times.
     pub backends: Vec<SocketAddr>,
 }
 
 impl Datapath {
-    /// Makes a service, or changes the backends of the one with this number. Connects meanwhile see backends of
+    /// Makes a service, or changes the backends and weights of the one with this number. Connects meanwhile see backends of
     /// before or after, never anything else; a backend that stays, stays in its slot as far as possible, and with it
     /// the exchanges of unconnected UDP sockets.
     ///
@@ -35,19 +35,15 @@ impl Datapath {
     /// [`DatapathError::VipTaken`], [`DatapathError::Family`], [`DatapathError::Full`]. After an error the service is
     /// as before, but that some of the new backends may be in the place of some that were to go.
     pub fn set_service(&self, id: ServiceId, service: &Service) -> Result<(), DatapathError> {
-        let vip = canonical(service.vip);
-        let mut wanted: Vec<SocketAddr> = Vec::new();
-        let mut seen = HashSet::new();
-        for backend in service.backends.iter().copied().map(canonical) {
-            if backend.is_ipv4() != vip.is_ipv4() {
-                return Err(DatapathError::Family { vip, backend });
-            }
-            if seen.insert(backend) {
-                wanted.push(backend);
-            }
+        let service = service.clone().canonical();
+        let vip = service.vip;
+        if let Some(&backend) = service.backends.iter().find(|backend| backend.is_ipv4() != vip.is_ipv4()) {
+            return Err(DatapathError::Family { vip, backend });
         }
+        let wanted = service.choices();
         let mut maps = self.maps();
-        let bound: Vec<_> = wanted.iter().map(|backend| (*backend, service.protocol)).collect();
+        // Those that get no new connections as well: their clients of before go on seeing the service.
+        let bound: Vec<_> = service.backends.iter().map(|backend| (*backend, service.protocol)).collect();
         self.numbering().number(&bound)?;
         let key = layout::ServiceKey::new(vip, service.protocol.number()).to_bytes();
         let present = maps.service(&key)?;
@@ -136,16 +132,25 @@ pub(super) fn sweep(maps: &mut Maps) -> Result<(), DatapathError> {
     Ok(())
 }
 
-/// The wanted backends in slots: each that is there already in its own, if there is still such a slot.
+/// The wanted backends in slots, each as often as it is wanted: those that are there already in their own, if there are
+/// still such slots.
 fn arrange(old: &[Option<SocketAddr>], wanted: &[SocketAddr]) -> Vec<SocketAddr> {
-    let wanted_set: HashSet<_> = wanted.iter().collect();
-    let kept =
-        old.iter().take(wanted.len()).map(|backend| backend.filter(|backend| wanted_set.contains(backend)));
+    let mut left: HashMap<SocketAddr, usize> = HashMap::new();
+    for backend in wanted {
+        *left.entry(*backend).or_default() += 1;
+    }
+    let mut take = |backend: &SocketAddr| match left.get_mut(backend) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            true
+        }
+        _ => false,
+    };
+    let kept = old.iter().take(wanted.len()).map(|backend| backend.filter(&mut take));
     let mut slots: Vec<_> = kept.collect();
     slots.resize(wanted.len(), None);
-    let placed: HashSet<_> = slots.iter().flatten().copied().collect();
-    let mut rest = wanted.iter().filter(|backend| !placed.contains(backend));
-    slots.into_iter().filter_map(|slot| slot.or_else(|| rest.next().copied())).collect()
+    let mut rest = wanted.iter().copied().filter(take);
+    slots.into_iter().filter_map(|slot| slot.or_else(|| rest.next())).collect()
 }
 
 /// `::ffff:a.b.c.d` is the same service as `a.b.c.d`.
@@ -223,6 +228,14 @@ mod tests {
         assert_eq!(ports(&[1, 2], &[5, 2, 1, 6]), [1, 2, 5, 6]);
         assert_eq!(ports(&[1, 2], &[]), [0u16; 0]);
         assert_eq!(ports(&[], &[1]), [1]);
+    }
+
+    #[test]
+    fn a_backend_has_as_many_slots_as_it_is_wanted() {
+        assert_eq!(ports(&[1, 2], &[1, 1, 1, 2]), [1, 2, 1, 1]);
+        assert_eq!(ports(&[1, 2, 1, 1], &[1, 2]), [1, 2]);
+        assert_eq!(ports(&[1, 1, 1, 2], &[1, 2, 2]), [1, 2, 2]);
+        assert_eq!(ports(&[1, 1, 2], &[2]), [2]);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! The tables of services, without traffic.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use aya::maps::{HashMap, Map, MapData};
-use netloom_core::model::{Name, Protocol, Service, ServiceId};
+use netloom_core::model::{Name, Protocol, Service, ServiceId, Weight};
 use netloom_ebpf::layout;
 use netloom_kernel::datapath::{Datapath, DatapathError, MapSizes};
 
@@ -15,6 +18,7 @@ pub(crate) fn service(vip: &str, protocol: Protocol, backends: &[&str]) -> Servi
         vip: vip.parse().unwrap(),
         protocol,
         backends: backends.iter().map(|backend| backend.parse().unwrap()).collect(),
+        weights: BTreeMap::new(),
     }
 }
 
@@ -57,6 +61,34 @@ fn services_are_set_changed_listed_and_removed() {
     datapath.remove_service(WEB, vip.parse().unwrap(), Protocol::Tcp).unwrap();
     datapath.remove_service(WEB, vip.parse().unwrap(), Protocol::Tcp).unwrap();
     assert_eq!(datapath.services().unwrap().len(), 1);
+}
+
+#[test]
+fn a_backend_has_as_many_choices_as_its_weight_says() {
+    let pins = Pins::new();
+    let datapath = pins.datapath();
+    let choices = |weights: &[u32]| {
+        let mut service = service("10.96.0.1:80", Protocol::Tcp, &["10.1.0.1:80", "10.1.0.2:80"]);
+        for (backend, weight) in service.backends.clone().into_iter().zip(weights) {
+            service.set_weight(backend, Weight::try_from(*weight).unwrap());
+        }
+        datapath.set_service(WEB, &service).unwrap();
+        let mut choices = datapath.services().unwrap().remove(0).backends;
+        choices.sort_unstable();
+        choices.into_iter().map(|backend| backend.to_string()).collect::<Vec<_>>()
+    };
+    let [first, second] = ["10.1.0.1:80", "10.1.0.2:80"];
+    assert_eq!(choices(&[1, 3]), [first, second, second, second]);
+    assert_eq!(choices(&[60, 30]), [first, first, second]);
+    assert_eq!(choices(&[0, 30]), [second]);
+    assert_eq!(choices(&[0, 0]), [""; 0]);
+    assert_eq!(choices(&[1, 1]), [first, second]);
+    // More than the map holds: the service is as it was.
+    let mut many = service("10.96.0.1:80", Protocol::Tcp, &[first, second]);
+    many.set_weight(first.parse().unwrap(), Weight::try_from(99).unwrap());
+    let error = datapath.set_service(WEB, &many).unwrap_err();
+    assert!(error.to_string().contains("datapath.max_backends"), "{error}");
+    assert_eq!(backends_of(&datapath, WEB), addresses(&[first, second]));
 }
 
 #[test]

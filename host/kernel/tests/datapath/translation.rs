@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
     process::Command,
     sync::{
@@ -16,7 +16,7 @@ use std::{
 };
 
 use aya::maps::{Map, MapData, MapError, SkStorage};
-use netloom_core::model::{LinkId, Protocol, ServiceId};
+use netloom_core::model::{LinkId, Protocol, ServiceId, Weight};
 use netloom_ebpf::layout::Binding;
 use netloom_kernel::{
     bindings::Bindings,
@@ -179,6 +179,52 @@ fn a_tcp_client_lands_on_the_backend_and_sees_the_service() {
 fn a_v4_mapped_client_uses_the_v4_service() {
     let world = World::new();
     tcp(&world, "[::ffff:10.96.0.1]:80", "10.96.0.1:80", "127.0.0.1:8080", INET6);
+}
+
+/// Which share of connects each backend gets.
+fn weighed(protocol: Protocol, dial: &str, vip: &str, backends: [&str; 3]) {
+    let world = World::new();
+    let mut service = service(vip, protocol, &backends);
+    service.set_weight(address(backends[1]), "3".parse().unwrap());
+    service.set_weight(address(backends[2]), Weight::NONE);
+    world.datapath.set_service(ServiceId(1), &service).unwrap();
+    let mut counts = [0; 3];
+    let mut count = |socket: OwnedFd| {
+        let bound = world.bindings(&socket)[0].backend_address();
+        counts[backends.iter().position(|backend| address(backend) == bound).unwrap()] += 1;
+    };
+    if protocol == Protocol::Tcp {
+        let listeners = backends.map(|backend| world.run(|| TcpListener::bind(backend).unwrap()));
+        for listener in &listeners {
+            listener.set_nonblocking(true).unwrap();
+        }
+        for _ in 0..400 {
+            count(world.run(|| TcpStream::connect(dial).unwrap()).into());
+            // What waits to be accepted is bounded.
+            listeners.iter().for_each(|listener| drop(listener.accept()));
+        }
+    } else {
+        let local = if address(dial).is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        for _ in 0..400 {
+            let socket = world.run(|| UdpSocket::bind(local).unwrap());
+            socket.connect(dial).unwrap();
+            count(socket.into());
+        }
+    }
+    // 100 and 300 are expected; further off than this it is once in more runs than there will ever be.
+    assert!((30..=190).contains(&counts[0]), "{counts:?}");
+    assert_eq!(counts[2], 0, "{counts:?}");
+}
+
+#[test]
+fn connects_are_shared_out_by_weight() {
+    let v4 = ["127.0.0.1:5301", "127.0.0.1:5302", "127.0.0.1:5303"];
+    let v6 = ["[fd00::1]:5301", "[fd00::1]:5302", "[fd00::1]:5303"];
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        weighed(protocol, "10.96.0.53:53", "10.96.0.53:53", v4);
+        weighed(protocol, "[fd00::53]:53", "[fd00::53]:53", v6);
+    }
+    weighed(Protocol::Udp, "[::ffff:10.96.0.53]:53", "10.96.0.53:53", v4);
 }
 
 fn udp_connected(dial: &str, local: &str, vip: &str, backend: &str) {

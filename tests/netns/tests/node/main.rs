@@ -13,4 +13,5 @@ mod outside;
 mod reaping;
 mod refusals;
 mod restarts;
+mod services;
 mod watching;
