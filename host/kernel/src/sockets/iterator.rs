@@ -181,17 +181,19 @@ pub(super) fn passes(
     conditions: &Conditions<'_>,
     found: &mut HashMap<SocketCookie, Exact>,
 ) -> Result<(), SocketError> {
-    for _ in 0..MAX_PASSES {
+    for number in 0..MAX_PASSES {
         let before = found.len();
         let reads = pass(link, conditions, found)?;
-        if reads <= 1 || found.len() == before {
+        // A pass in several reads that brings nothing may have missed all there is: it takes two to believe that.
+        let brought_nothing = found.len() == before && number > 0;
+        if reads <= 1 || brought_nothing {
             break;
         }
     }
     Ok(())
 }
 
-/// One pass; the number of reads that brought records.
+/// One pass; the number of reads it took.
 fn pass(
     link: &OwnedFd,
     conditions: &Conditions<'_>,
@@ -205,7 +207,10 @@ fn pass(
             Ok(0) => return Ok(reads),
             Ok(len) => len,
             // The kernel walked its fill of sockets that do not match, and wants to be asked again.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                reads += 1;
+                continue;
+            }
             Err(error) => return Err(SocketError::Read(error)),
         };
         reads += 1;
