@@ -9,7 +9,7 @@ use std::{
 use netloom_api::types::{Chain, Doctor, Done, Event, EventKind};
 use netloom_core::model::Feature;
 use netloom_sys::bpf::{self, AttachType, Position, Relative};
-use netloom_test_support::{Netns, at_this_pace, require};
+use netloom_test_support::{Netns, at_this_pace, emulated, require};
 use serde_json::json;
 
 use netloom_netns_tests::{Node, ObjectFile};
@@ -236,6 +236,12 @@ struct Vandal {
 }
 
 impl Vandal {
+    /// Between its changes. An emulated daemon, which takes a tenth of a second to look and decide, would meet every
+    /// single one.
+    fn pause() -> Duration {
+        Duration::from_millis(if emulated() { 150 } else { 2 })
+    }
+
     /// Works until it is told to stop; afterwards its last programs are attached.
     fn work(&self, programs: &[OwnedFd]) -> (u64, Vec<u32>) {
         let point = AttachType::TCX_INGRESS;
@@ -273,7 +279,7 @@ impl Vandal {
                 }
             }
             changes += 1;
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Self::pause());
         }
         let mut left: Vec<u32> = attached.into_iter().map(|which| id(&programs[which])).collect();
         left.sort_unstable();
