@@ -33,6 +33,7 @@ mod reload;
 mod relocation;
 mod services;
 mod sockets;
+mod spread;
 mod store;
 mod traffic;
 mod update;

@@ -127,7 +127,8 @@ impl Node {
         }
         if point != from.point {
             let to = Target { point, ..from.clone() };
-            self.relocate(&Relocation { id: attachment.id.clone(), from, to, place: None }).await?;
+            let id = attachment.id.clone();
+            self.relocate(&Relocation { id, from, to, place: None, priority: None }).await?;
         }
         Ok(attachment.id.clone())
     }

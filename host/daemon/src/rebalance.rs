@@ -98,7 +98,13 @@ impl Node {
                 Neighbour::After(id) => Beside::After(record(id)?.id.clone()),
             };
             let target = Target::of(moved);
-            Some(Relocation { id: moved.id.clone(), from: target.clone(), to: target, place: Some(place) })
+            Some(Relocation {
+                id: moved.id.clone(),
+                from: target.clone(),
+                to: target,
+                place: Some(place),
+                priority: None,
+            })
         });
         Ok(ways.collect())
     }

@@ -105,9 +105,10 @@ impl Node {
         let mut attempts = self.config.attachments.attempts;
         loop {
             let chain = self.annotated(links::query(&hook, &netns)?)?;
-            let placement = match &way.place {
-                Some(beside) => beside_entry(&chain, beside)?,
-                None => self.policy.place(self, &chain, &attachment.candidate).await?.answer,
+            let placement = match (&way.place, way.priority) {
+                (_, Some(_)) => Placement::Tail,
+                (Some(beside), None) => beside_entry(&chain, beside)?,
+                (None, None) => self.policy.place(self, &chain, &attachment.candidate).await?.answer,
             };
             if matches!(placement, Placement::Replace(_)) {
                 return Err(Failure::refused(anyhow::anyhow!(
@@ -116,12 +117,20 @@ impl Node {
                 ))
                 .hint("detach the other one first"));
             }
-            match links::attach(&chain, &netns, gates.new_gate(), placement) {
+            let stands = match way.priority {
+                Some(priority) => links::attach_filter(&chain, &netns, gates.new_gate(), priority),
+                None => links::attach(&chain, &netns, gates.new_gate(), placement),
+            };
+            match stands {
                 Ok(Attached::Link(link)) => return Ok(link.pin(&gates.next_pin())?),
                 Ok(Attached::Filter { .. }) => return Ok(()),
                 Err(LinkError::Stale { .. } | LinkError::AnchorGone { .. }) if attempts > 1 => {
                     attempts -= 1;
                     self.metrics.stale_retries.inc();
+                }
+                Err(LinkError::NoPriority { .. }) if attempts > 1 => {
+                    attempts -= 1;
+                    self.spread(&chain, &netns, placement, Some(&way.id)).await?;
                 }
                 Err(error) => return Err(Failure::refused(error)),
             }

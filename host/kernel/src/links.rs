@@ -184,6 +184,31 @@ pub fn attach(
     Link::from_fd(fd).map(Attached::Link)
 }
 
+/// Attaches a program to legacy tc at a priority that no filter there has.
+///
+/// # Errors
+/// [`LinkError::Stale`] if the chain is another than in the snapshot, or a filter has the priority; else as
+/// [`attach`].
+pub fn attach_filter(
+    chain: &Chain,
+    netns: &Netns,
+    program: &Program,
+    priority: u16,
+) -> Result<Attached, LinkError> {
+    check_netns(&chain.hook, netns)?;
+    tc::attach_at(chain, netns, program, priority)
+}
+
+/// How to make room where [`attach`] found no priority free on legacy tc: which entries of ours (those with an
+/// attachment) are to get which priority, one after the other. None of them passes another filter on its way.
+///
+/// # Errors
+/// [`LinkError::NoPriority`] if the filters of others leave no room; [`LinkError::Stale`].
+pub fn spread(chain: &Chain, netns: &Netns, placement: Placement) -> Result<Vec<(EntryId, u16)>, LinkError> {
+    check_netns(&chain.hook, netns)?;
+    tc::spread(chain, netns, placement)
+}
+
 /// A link cannot be created in the place of another entry (mprog takes BPF_F_REPLACE only from programs without a
 /// link), but the entry's own link can be given another program.
 fn replace(chain: &Chain, netns: &Netns, program: &Program, entry: &ChainEntry) -> Result<Link, LinkError> {

@@ -19,7 +19,9 @@ mod socket;
 
 use std::io;
 
-use netloom_core::model::{Chain, ChainEntry, Hook, HookPoint, Labels, Placement, ProgramId, Revision};
+use netloom_core::model::{
+    Chain, ChainEntry, EntryId, Hook, HookPoint, Labels, Placement, ProgramId, Revision,
+};
 
 use self::{
     message::{Filter, Qdisc},
@@ -73,31 +75,65 @@ pub(crate) fn attach(
         let filters = tc.filters()?;
         tc.check(snapshot, &filters)?;
         refuse_twice(hook, &filters, program)?;
-        let gap = match gap(snapshot, &filters, placement)? {
-            Place::Gap(gap) => gap,
+        let gap = match place(snapshot, &filters, placement)? {
+            Place::Before(index) => neighbours(&filters, index),
             Place::Of(filter) => {
                 tc.put(filter.priority, filter.handle, program, socket::CHANGE)?;
                 return Ok(Attached::Filter { priority: filter.priority, handle: filter.handle });
             }
         };
-        let priority = priority::between(gap).ok_or_else(|| LinkError::NoPriority {
-            hook: hook.clone(),
-            before: gap.before.map_or(0, u32::from),
-            after: gap.after.map_or(65536, |after| u32::from(after.priority)),
-        })?;
-        let handle = free_handle(&filters);
-        let made_qdisc = tc.ensure_qdisc()?;
-        match tc.put(priority, handle, program, socket::CREATE) {
-            Ok(()) => Ok(Attached::Filter { priority, handle }),
-            Err(error) => {
-                if made_qdisc {
-                    // The first error is the one to tell; the mark is there for a later try.
-                    let _ = tc.remove_idle_qdisc();
-                }
-                Err(error)
-            }
-        }
+        let priority = priority::between(gap).ok_or_else(|| no_priority(hook, gap))?;
+        tc.add(&filters, priority, program)
     })?
+}
+
+/// Adds a filter at a priority that no other has.
+pub(crate) fn attach_at(
+    snapshot: &Chain,
+    netns: &Netns,
+    program: &Program,
+    priority: u16,
+) -> Result<Attached, LinkError> {
+    let hook = &snapshot.hook;
+    netns.run(|| {
+        let tc = Tc::open(hook)?;
+        let filters = tc.filters()?;
+        tc.check(snapshot, &filters)?;
+        refuse_twice(hook, &filters, program)?;
+        if filters.iter().any(|filter| filter.priority == priority) {
+            return Err(LinkError::Stale { hook: hook.clone() });
+        }
+        tc.add(&filters, priority, program)
+    })?
+}
+
+/// How our own filters around a place are to be spread for a priority to be free there: which gets which, in the
+/// order in which they are to be moved. Ours are the entries with an attachment.
+pub(crate) fn spread(
+    snapshot: &Chain,
+    netns: &Netns,
+    placement: Placement,
+) -> Result<Vec<(EntryId, u16)>, LinkError> {
+    let hook = &snapshot.hook;
+    let filters = netns.run(|| {
+        let tc = Tc::open(hook)?;
+        let filters = tc.filters()?;
+        tc.check(snapshot, &filters).map(|()| filters)
+    })??;
+    let Place::Before(index) = place(snapshot, &filters, placement)? else { return Ok(Vec::new()) };
+    let entry = |filter: &Filter| {
+        let at = (0_u32..).zip(&snapshot.entries);
+        let mut ours = at.filter(|(_, entry)| entry.attachment.is_some());
+        ours.find(|(_, entry)| entry.filter == Some((filter.priority, filter.handle)))
+            .map(|(id, _)| EntryId(id))
+    };
+    let standing: Vec<_> = filters
+        .iter()
+        .map(|filter| priority::Standing { priority: filter.priority, movable: entry(filter).is_some() })
+        .collect();
+    let moves =
+        priority::spread(&standing, index).ok_or_else(|| no_priority(hook, neighbours(&filters, index)))?;
+    Ok(moves.into_iter().filter_map(|(at, priority)| Some((entry(filters.get(at)?)?, priority))).collect())
 }
 
 /// Gives a filter another program, in place and in one step.
@@ -185,6 +221,22 @@ impl<'a> Tc<'a> {
         if now.eq(then) { Ok(()) } else { Err(LinkError::Stale { hook: self.hook.clone() }) }
     }
 
+    /// Adds a filter, and the qdisc if it is missing.
+    fn add(&self, filters: &[Filter], priority: u16, program: &Program) -> Result<Attached, LinkError> {
+        let handle = free_handle(filters);
+        let made_qdisc = self.ensure_qdisc()?;
+        match self.put(priority, handle, program, socket::CREATE) {
+            Ok(()) => Ok(Attached::Filter { priority, handle }),
+            Err(error) => {
+                if made_qdisc {
+                    // The first error is the one to tell; the mark is there for a later try.
+                    let _ = self.remove_idle_qdisc();
+                }
+                Err(error)
+            }
+        }
+    }
+
     fn put(&self, priority: u16, handle: u32, program: &Program, flags: u16) -> Result<(), LinkError> {
         let request = message::new_filter(self.hook, priority, handle, program);
         match self.socket.request(request, flags) {
@@ -262,12 +314,14 @@ impl<'a> Tc<'a> {
 }
 
 enum Place<'a> {
-    Gap(Neighbours),
+    /// In front of the filter with this index, or behind all.
+    Before(usize),
+    /// In the place of a filter.
     Of(&'a Filter),
 }
 
 /// Where among all filters, those without a program included, a placement in the chain is.
-fn gap<'a>(snapshot: &Chain, filters: &'a [Filter], placement: Placement) -> Result<Place<'a>, LinkError> {
+fn place<'a>(snapshot: &Chain, filters: &'a [Filter], placement: Placement) -> Result<Place<'a>, LinkError> {
     let position = |id| {
         let entry = links::entry(snapshot, id)?;
         let position =
@@ -286,11 +340,23 @@ fn gap<'a>(snapshot: &Chain, filters: &'a [Filter], placement: Placement) -> Res
                 .ok_or_else(|| LinkError::AnchorGone { hook: snapshot.hook.clone() });
         }
     };
+    Ok(Place::Before(index))
+}
+
+fn neighbours(filters: &[Filter], index: usize) -> Neighbours {
     let before = index.checked_sub(1).and_then(|index| filters.get(index)).map(|filter| filter.priority);
     let after = filters
         .get(index)
         .map(|filter| priority::Behind { priority: filter.priority, shareable: filter.takes_ours() });
-    Ok(Place::Gap(Neighbours { before, after }))
+    Neighbours { before, after }
+}
+
+fn no_priority(hook: &Hook, gap: Neighbours) -> LinkError {
+    LinkError::NoPriority {
+        hook: hook.clone(),
+        before: gap.before.map_or(0, u32::from),
+        after: gap.after.map_or(65536, |after| u32::from(after.priority)),
+    }
 }
 
 fn chain(hook: &Hook, filters: &[Filter]) -> Chain {

@@ -48,7 +48,7 @@ impl Node {
         }
         let attached = match progress.fixed.take() {
             None => self.place_and_attach(&hook, &netns, &program, &candidate).await,
-            Some(fixed) => self.attach_at(&hook, &netns, &program, &candidate, &fixed),
+            Some(fixed) => self.attach_at(&hook, &netns, &program, &candidate, &fixed).await,
         };
         let placed = match attached {
             Ok(placed) => placed,
@@ -109,6 +109,10 @@ impl Node {
                     attempts -= 1;
                     self.metrics.stale_retries.inc();
                 }
+                Err(LinkError::NoPriority { .. }) if attempts > 1 => {
+                    attempts -= 1;
+                    self.spread(&chain, netns, decided.answer, None).await?;
+                }
                 Err(error @ LinkError::Stale { .. }) => {
                     return Err(Failure::refused(error).hint(
                         "another process changes this chain all the time (`netloom events` shows what comes and \
@@ -121,7 +125,7 @@ impl Node {
     }
 
     /// The place was decided on one snapshot: on any other it means nothing.
-    fn attach_at(
+    async fn attach_at(
         &self,
         hook: &Hook,
         netns: &Netns,
@@ -135,7 +139,20 @@ impl Node {
         }
         let placement =
             validate::placement(&chain, candidate, fixed.placement.into()).map_err(Failure::invalid)?;
-        let attached = links::attach(&chain, netns, program, placement).map_err(Failure::refused)?;
+        let attached = match links::attach(&chain, netns, program, placement) {
+            Err(LinkError::NoPriority { .. }) => {
+                self.spread(&chain, netns, placement, None).await?;
+                // The same programs in the same order: the place still means what it meant.
+                let spread = self.annotated(links::query(hook, netns)?)?;
+                let order = |chain: &Chain| chain.entries.iter().map(|e| e.program).collect::<Vec<_>>();
+                if order(&spread) != order(&chain) {
+                    return Err(Failure::refused(LinkError::Stale { hook: hook.clone() }));
+                }
+                links::attach(&spread, netns, program, placement)
+            }
+            attached => attached,
+        };
+        let attached = attached.map_err(Failure::refused)?;
         Ok(Placed { attached, decided_by: fixed.by.to_string(), replaced: replaced(&chain, placement) })
     }
 

@@ -202,6 +202,66 @@ fn a_daemon_killed_at_any_step_of_a_rebalance_leaves_a_whole_chain() {
 }
 
 #[test]
+fn programs_go_to_one_place_of_legacy_tc_again_and_again_and_ours_make_room() {
+    if !require(Feature::LegacyTc) {
+        return;
+    }
+    let mut wire = Wire::start(None);
+    let mut attachments = Vec::new();
+    let attach = |wire: &Wire, attachments: &mut Vec<(String, u64)>, priority: i32| {
+        let more = json!({ "priority": priority, "mode": "tc" });
+        attachments.push((wire.attach(&format!("p{priority}"), more).attachment.id, wire.mark()));
+    };
+    attach(&wire, &mut attachments, 0);
+    attach(&wire, &mut attachments, 1_000);
+    let foreign = ObjectFile::of(netloom_test_programs::OBSERVER);
+    let path = foreign.path();
+    let filter = ["bpf", "direct-action", "object-file", path.to_str().unwrap(), "section", "tc"];
+    for priority in ["7", "1400"] {
+        let at = ["filter", "add", "dev", "d0", "ingress", "prio", priority, "handle", "1"];
+        wire.node.netns.tc(&[at.as_slice(), &filter].concat());
+    }
+    let theirs = |wire: &Wire| -> Vec<_> {
+        let chain = wire.node.chains("d0").remove(0);
+        let theirs = chain.entries.into_iter().filter(|entry| entry.owner.is_none());
+        theirs.map(|entry| (entry.filter, entry.program)).collect()
+    };
+    let before = theirs(&wire);
+    // Each goes behind the one before it and in front of the last.
+    let times = if emulated() { 9 } else { 20 };
+    for priority in 1..=times {
+        attach(&wire, &mut attachments, priority);
+    }
+    // And once more, with a daemon that is killed while it makes room, if it does.
+    let mut next = times + 1;
+    for step in if emulated() { vec![2, 4] } else { vec![1, 2, 3, 4, 5, 6, 8] } {
+        crash_after(&mut wire, step);
+        let request = json!({
+            "device": "d0", "object": wire.object.path(), "owner": format!("p{next}"), "priority": next, "mode": "tc",
+        });
+        if let Ok(answer) = wire.node.attach(request) {
+            attachments.push((answer.attachment.id, wire.mark()));
+            next += 1;
+            wire.node.daemon.stop();
+            wire.node.daemon.forget_environment();
+            wire.node.daemon.restart();
+        } else {
+            recover(&mut wire);
+        }
+        assert_eq!(wire.leftovers(), Vec::<String>::new(), "step {step}");
+    }
+    let chain = wire.node.chains("d0").remove(0);
+    let mut wanted: Vec<String> = (0..next).map(|priority| format!("p{priority}")).collect();
+    wanted.push("p1000".to_owned());
+    let mut found = owners(&chain);
+    found.retain(|owner| *owner != "foreign");
+    assert_eq!(found, wanted);
+    assert_eq!(theirs(&wire), before, "filters of others stay as they are");
+    wire.run(100);
+    assert_exactly_once(wire, &attachments);
+}
+
+#[test]
 fn a_program_is_updated_a_hundred_times_and_keeps_its_place_and_maps() {
     for (mode, feature) in [("tcx", Feature::Tcx), ("tc", Feature::LegacyTc)] {
         if !require(feature) {
