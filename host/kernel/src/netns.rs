@@ -19,7 +19,7 @@ use netloom_sys::ns;
 
 pub use self::{
     error::NetnsError,
-    find::{Found, all, by_cookie},
+    find::{Found, all, by_cookie, by_cookies},
 };
 
 /// An open network namespace. Clones share one file descriptor; the namespace lives at least as long as they.

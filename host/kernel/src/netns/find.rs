@@ -59,37 +59,25 @@ pub fn all() -> Result<Vec<Found>, NetnsError> {
 /// Where a namespace was found is remembered, and checked anew each time; nothing is held open.
 #[must_use]
 pub fn by_cookie(cookie: NetnsCookie) -> Option<Netns> {
-    let known = remembered().get(&cookie).cloned();
-    if let Some(path) = known
-        && let Ok(netns) = Netns::open(&path)
-        && netns.cookie().ok() == Some(cookie)
-    {
-        return Some(netns);
-    }
-    remembered().remove(&cookie);
+    by_cookies([cookie]).remove(&cookie)
+}
 
-    let mut search = Search::new().ok()?;
-    let mut asked = BTreeSet::new();
-    for stage in STAGES {
-        stage(&mut search);
-        let new: Vec<_> =
-            search.found.iter().filter(|(id, _)| asked.insert(**id)).map(|(_, found)| found).collect();
-        let netns: Vec<_> = new.iter().map(|(netns, _)| netns.clone()).collect();
-        let mut hit = None;
-        for (found, (netns, names)) in cookies(&netns).ok()?.into_iter().zip(new) {
-            // Whoever asks for one namespace often asks for others next.
-            if let Some(path) = names.first() {
-                remember(found, path.clone());
-            }
-            if found == cookie {
-                hit = Some(netns.clone());
-            }
-        }
-        if hit.is_some() {
-            return hit;
+/// As [`by_cookie`], many at once: those that are not remembered, gone ones among them, cost one walk together. They
+/// are held open by what is returned.
+#[must_use]
+pub fn by_cookies(wanted: impl IntoIterator<Item = NetnsCookie>) -> HashMap<NetnsCookie, Netns> {
+    let mut found = HashMap::new();
+    let mut missing = BTreeSet::new();
+    for cookie in wanted {
+        match recall(cookie) {
+            Some(netns) => drop(found.insert(cookie, netns)),
+            None => drop(missing.insert(cookie)),
         }
     }
-    search.by_socket(cookie)
+    if let (false, Ok(search)) = (missing.is_empty(), Search::new()) {
+        search.find(missing, &mut found);
+    }
+    found
 }
 
 type Stage = fn(&mut Search);
@@ -113,6 +101,30 @@ impl Search {
             .collect();
         let nsfs = Netns::current()?.id().device;
         Ok(Self { processes, nsfs, found: BTreeMap::new() })
+    }
+
+    /// Looks for namespaces until none is missing or no place is left.
+    fn find(mut self, mut missing: BTreeSet<NetnsCookie>, into: &mut HashMap<NetnsCookie, Netns>) {
+        let mut asked = BTreeSet::new();
+        for stage in STAGES {
+            stage(&mut self);
+            let new: Vec<_> =
+                self.found.iter().filter(|(id, _)| asked.insert(**id)).map(|(_, found)| found).collect();
+            let netns: Vec<_> = new.iter().map(|(netns, _)| netns.clone()).collect();
+            for (cookie, (netns, names)) in cookies(&netns).unwrap_or_default().into_iter().zip(new) {
+                // Whoever asks for one namespace often asks for others next.
+                if let Some(path) = names.first() {
+                    remember(cookie, path.clone());
+                }
+                if missing.remove(&cookie) {
+                    into.insert(cookie, netns.clone());
+                }
+            }
+            if missing.is_empty() {
+                return;
+            }
+        }
+        self.by_socket(missing, into);
     }
 
     /// Takes a path for a way to a namespace.
@@ -192,24 +204,27 @@ impl Search {
     }
 
     /// The last resort: copies every socket of every process to ask it for its namespace.
-    fn by_socket(&self, cookie: NetnsCookie) -> Option<Netns> {
+    fn by_socket(&self, mut missing: BTreeSet<NetnsCookie>, into: &mut HashMap<NetnsCookie, Netns>) {
         for pid in &self.processes {
             let Ok(process) = ns::Process::open(*pid) else { continue };
             for (path, target) in descriptors(*pid) {
+                if missing.is_empty() {
+                    return;
+                }
                 if !target.to_str().is_some_and(|target| target.starts_with("socket:[")) {
                     continue;
                 }
                 let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
-                let netns = number
-                    .and_then(|number| process.fd(number).ok())
-                    .filter(|socket| ns::socket_cookie(socket.as_fd()).ok() == Some(cookie.0))
-                    .and_then(|socket| ns::of_socket(socket.as_fd()).ok());
-                if let Some((fd, identity)) = netns {
-                    return Some(Netns::from_parts(fd, identity));
+                let Some(socket) = number.and_then(|number| process.fd(number).ok()) else { continue };
+                let Ok(cookie) = ns::socket_cookie(socket.as_fd()).map(NetnsCookie) else { continue };
+                if missing.contains(&cookie)
+                    && let Ok((fd, identity)) = ns::of_socket(socket.as_fd())
+                {
+                    missing.remove(&cookie);
+                    into.insert(cookie, Netns::from_parts(fd, identity));
                 }
             }
         }
-        None
     }
 }
 
@@ -258,6 +273,16 @@ const MAX_REMEMBERED: usize = 4096;
 
 fn remembered() -> MutexGuard<'static, HashMap<NetnsCookie, PathBuf>> {
     REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The namespace where it was found before, if it is there still.
+fn recall(cookie: NetnsCookie) -> Option<Netns> {
+    let path = remembered().get(&cookie).cloned()?;
+    let netns = Netns::open(&path).ok().filter(|netns| netns.cookie().ok() == Some(cookie));
+    if netns.is_none() {
+        remembered().remove(&cookie);
+    }
+    netns
 }
 
 fn remember(cookie: NetnsCookie, path: PathBuf) {

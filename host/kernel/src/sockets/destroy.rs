@@ -135,13 +135,14 @@ fn round(
     for (index, exact) in wanted.iter().enumerate() {
         by_netns.entry(exact.socket.netns_cookie).or_default().push(index);
     }
+    let found = netns::by_cookies(by_netns.keys().copied());
     let groups: Vec<(NetnsCookie, Vec<usize>)> = by_netns.into_iter().collect();
     let rounds = side_by_side(&groups, |(cookie, indexes)| {
         let members: Vec<&Exact> = indexes.iter().filter_map(|index| wanted.get(*index)).collect();
-        let Some(netns) = netns::by_cookie(*cookie) else {
+        let Some(netns) = found.get(cookie) else {
             return vec![Round::NoNamespace; members.len()];
         };
-        destroy_in(&netns, &members).unwrap_or_else(|error| {
+        destroy_in(netns, &members).unwrap_or_else(|error| {
             let reason = format!("in its network namespace {netns}: {}", chain(&error));
             vec![Round::Done(DestroyOutcome::Failed(reason)); members.len()]
         })

@@ -93,8 +93,7 @@ pub(super) fn namespaces(filter: &SocketFilter) -> Result<Vec<(NetnsCookie, Netn
     if filter.netns_cookies.is_empty() {
         return Ok(netns::all()?.into_iter().map(|found| (found.cookie, found.netns)).collect());
     }
-    let known = |cookie: &NetnsCookie| Some((*cookie, netns::by_cookie(*cookie)?));
-    Ok(filter.netns_cookies.iter().filter_map(known).collect())
+    Ok(netns::by_cookies(filter.netns_cookies.iter().copied()).into_iter().collect())
 }
 
 struct Search<'a> {

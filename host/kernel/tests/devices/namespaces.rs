@@ -146,6 +146,24 @@ fn one_that_only_a_socket_keeps_is_found_by_its_cookie() {
 }
 
 #[test]
+fn many_are_found_in_one_walk_and_gone_ones_are_left_out() {
+    let _alone = alone();
+    let gone = Netns::create().unwrap().cookie().unwrap();
+    let held = [Netns::create().unwrap(), Netns::create().unwrap()];
+    let kept = Netns::create().unwrap();
+    let (cookie, socket) =
+        (kept.cookie().unwrap(), kept.run(|| std::net::UdpSocket::bind("0.0.0.0:0")).unwrap());
+    drop(kept);
+
+    let wanted = held.iter().map(|netns| netns.cookie().unwrap()).chain([gone, cookie]);
+    let found = netns::by_cookies(wanted);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(held.iter().all(|netns| found.get(&netns.cookie().unwrap()) == Some(netns)));
+    assert!(found.contains_key(&cookie) && !found.contains_key(&gone));
+    drop((found, socket));
+}
+
+#[test]
 fn one_that_is_gone_is_not_remembered() {
     let _alone = alone();
     let netns = Netns::create().unwrap();
