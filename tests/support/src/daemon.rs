@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Output, at_this_pace, command::output};
+use crate::{Output, at_this_pace, command::output, emulated};
 
 /// How long a start or an end may take on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -205,7 +205,7 @@ impl Daemon {
         let mut command = self.netloomd();
         // Ctrl-C at a terminal is for the test alone, which ends the daemon itself.
         command.process_group(0);
-        if let Some(config) = &self.options.config {
+        if let Some(config) = self.config() {
             let path = self.scratch.path().join("netloom.toml");
             std::fs::write(&path, config).expect("a configuration can be written");
             command.arg("--config").arg(path);
@@ -215,6 +215,13 @@ impl Daemon {
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
         self.child = Some(child);
         self.wait_until_it_answers();
+    }
+
+    /// The text of its configuration file. Where the machine is emulated, plugins have longer to decide.
+    fn config(&self) -> Option<String> {
+        let config = self.options.config.clone();
+        let patient = emulated() && !config.as_ref().is_some_and(|config| config.contains("[plugins]"));
+        if patient { Some(config.unwrap_or_default() + "\n[plugins]\ndeadline_ms = 2000\n") } else { config }
     }
 
     fn wait_until_it_answers(&mut self) {
