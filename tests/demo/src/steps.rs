@@ -142,7 +142,8 @@ impl Stage {
 
     pub(crate) fn reap(&self) -> anyhow::Result<Value> {
         let server = self.address("server")?;
-        let (backend, other) = (SocketAddr::new(server, 8080), SocketAddr::new(server, 9090));
+        // Not the backend of the step before, whose reap may still look for stragglers.
+        let (backend, other) = (SocketAddr::new(server, 8083), SocketAddr::new(server, 9090));
         let _echo = self.server.tcp_echo(&backend.to_string());
         let _unrelated_echo = self.server.tcp_echo(&other.to_string());
         self.add_service("web", VIP, backend)?;

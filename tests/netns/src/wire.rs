@@ -56,9 +56,12 @@ impl Wire {
         self.node.attach(request).expect("the program can be attached")
     }
 
-    /// The next number that is sent, with some distance to those that are under way.
+    /// A number that is sent from now on: the next one may be under way already. It has been sent when this returns.
     pub fn mark(&self) -> u64 {
-        let mark = self.sender.sent();
+        let mark = self.sender.sent() + 1;
+        while self.sender.sent() <= mark {
+            thread::sleep(Duration::from_millis(2));
+        }
         thread::sleep(Duration::from_millis(20));
         mark
     }
