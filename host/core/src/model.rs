@@ -22,7 +22,7 @@ pub use ids::{
     IfIndex, InvalidName, LinkId, Name, NetnsCookie, NetnsId, ProgramId, Revision, ServiceId, SocketCookie,
 };
 pub use label::Labels;
-pub use service::{Backend, InvalidWeight, Protocol, Service, Weight};
+pub use service::{Backend, InvalidWeight, Protocol, Service, Weight, canonical};
 pub use socket::{
     BoundSocket, DestroyOutcome, ReapAction, ReapEvent, ReapPlan, ReapReason, SocketFilter, SocketState,
 };

@@ -19,7 +19,7 @@ use crate::model::{
 
 pub use self::{
     change::PairState,
-    relocation::{Relocation, RelocationStep},
+    relocation::{Place, Relocation, RelocationStep},
 };
 
 /// One step.

@@ -3,7 +3,7 @@
 use netloom_api::types::{Attachment, AttachmentKind, AttachmentMode, Endpoint, MigrateRequest};
 use netloom_core::{
     model::{Feature, Name, Owner},
-    plan::{Relocation, Target},
+    plan::{Place, Relocation, Target},
 };
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +128,7 @@ impl Node {
         if point != from.point {
             let to = Target { point, ..from.clone() };
             let id = attachment.id.clone();
-            self.relocate(&Relocation { id, from, to, place: None, priority: None }).await?;
+            self.relocate(&Relocation { id, from, to, place: Place::Decided }).await?;
         }
         Ok(attachment.id.clone())
     }

@@ -4,7 +4,7 @@ use netloom_api::types::{Attachment, Chain, Endpoint, RebalanceRequest, Rebalanc
 use netloom_core::{
     model::{EntryId, Hook},
     moves::{self, Beside, Neighbour},
-    plan::{Relocation, Target},
+    plan::{Place, Relocation, Target},
 };
 use netloom_kernel::links;
 use tokio::sync::OwnedMutexGuard;
@@ -98,13 +98,8 @@ impl Node {
                 Neighbour::After(id) => Beside::After(record(id)?.id.clone()),
             };
             let target = Target::of(moved);
-            Some(Relocation {
-                id: moved.id.clone(),
-                from: target.clone(),
-                to: target,
-                place: Some(place),
-                priority: None,
-            })
+            let place = Place::Beside(place);
+            Some(Relocation { id: moved.id.clone(), from: target.clone(), to: target, place })
         });
         Ok(ways.collect())
     }

@@ -4,7 +4,7 @@
 use netloom_core::{
     model::{Attachment, Chain, EntryId, Hook, Placement, ProgramId},
     moves::Beside,
-    plan::{Op, Plan, Relocation, RelocationStep, Target},
+    plan::{Op, Place, Plan, Relocation, RelocationStep, Target},
 };
 use netloom_kernel::{
     links::{self, Attached, Gates, Link, LinkError},
@@ -105,34 +105,36 @@ impl Node {
         let mut attempts = self.config.attachments.attempts;
         loop {
             let chain = self.annotated(links::query(&hook, &netns)?)?;
-            let placement = match (&way.place, way.priority) {
-                (_, Some(_)) => Placement::Tail,
-                (Some(beside), None) => beside_entry(&chain, beside)?,
-                (None, None) => self.policy.place(self, &chain, &attachment.candidate).await?.answer,
+            let gate = gates.new_gate();
+            let (placement, stands) = match &way.place {
+                Place::Priority(priority) => (None, links::attach_filter(&chain, &netns, gate, *priority)),
+                place => {
+                    let placement = match place {
+                        Place::Beside(beside) => beside_entry(&chain, beside)?,
+                        _ => self.policy.place(self, &chain, &attachment.candidate).await?.answer,
+                    };
+                    if matches!(placement, Placement::Replace(_)) {
+                        return Err(Failure::refused(anyhow::anyhow!(
+                            "policy wants {} to replace another program there, and it is only moved",
+                            way.id
+                        ))
+                        .hint("detach the other one first"));
+                    }
+                    (Some(placement), links::attach(&chain, &netns, gate, placement))
+                }
             };
-            if matches!(placement, Placement::Replace(_)) {
-                return Err(Failure::refused(anyhow::anyhow!(
-                    "policy wants {} to replace another program there, and it is only moved",
-                    way.id
-                ))
-                .hint("detach the other one first"));
-            }
-            let stands = match way.priority {
-                Some(priority) => links::attach_filter(&chain, &netns, gates.new_gate(), priority),
-                None => links::attach(&chain, &netns, gates.new_gate(), placement),
-            };
-            match stands {
-                Ok(Attached::Link(link)) => return Ok(link.pin(&gates.next_pin())?),
-                Ok(Attached::Filter { .. }) => return Ok(()),
-                Err(LinkError::Stale { .. } | LinkError::AnchorGone { .. }) if attempts > 1 => {
+            match (stands, placement) {
+                (Ok(Attached::Link(link)), _) => return Ok(link.pin(&gates.next_pin())?),
+                (Ok(Attached::Filter { .. }), _) => return Ok(()),
+                (Err(LinkError::Stale { .. } | LinkError::AnchorGone { .. }), _) if attempts > 1 => {
                     attempts -= 1;
                     self.metrics.stale_retries.inc();
                 }
-                Err(LinkError::NoPriority { .. }) if attempts > 1 => {
+                (Err(LinkError::NoPriority { .. }), Some(placement)) if attempts > 1 => {
                     attempts -= 1;
                     self.spread(&chain, &netns, placement, Some(&way.id)).await?;
                 }
-                Err(error) => return Err(Failure::refused(error)),
+                (Err(error), _) => return Err(Failure::refused(error)),
             }
         }
     }

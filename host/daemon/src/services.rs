@@ -7,7 +7,7 @@ use std::{
 };
 
 use netloom_api::types::ReapReport;
-use netloom_core::model::{Name, ReapEvent, ReapReason, Service, ServiceId, Weight};
+use netloom_core::model::{Name, ReapEvent, ReapReason, Service, ServiceId, Weight, canonical};
 
 use crate::{
     failure::Failure,
@@ -173,10 +173,6 @@ impl Node {
         })?;
         Ok((event, key))
     }
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn no_backend(name: &Name, backend: SocketAddr) -> Failure {

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use netloom_core::{
     model::{Chain, Placement},
-    plan::{Relocation, Target},
+    plan::{Place, Relocation, Target},
 };
 use netloom_kernel::{links, netns::Netns};
 
@@ -35,13 +35,8 @@ impl Node {
                 };
                 let target = Target::of(&self.attachment(&id)?);
                 let what = format!("making room at {} by moving {id}", chain.hook);
-                let way = Relocation {
-                    id,
-                    from: target.clone(),
-                    to: target,
-                    place: None,
-                    priority: Some(priority),
-                };
+                let place = Place::Priority(priority);
+                let way = Relocation { id, from: target.clone(), to: target, place };
                 self.relocate(&way).await.map_err(|failure| failure.context(what))?;
             }
             Ok(())

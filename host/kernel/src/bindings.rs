@@ -13,7 +13,7 @@ use std::{
 };
 
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
-use netloom_core::model::Protocol;
+use netloom_core::model::{Protocol, canonical};
 use netloom_ebpf::{bound, layout::BoundKey};
 use netloom_sys::bpf::{self, command};
 
@@ -243,8 +243,7 @@ impl Bindings {
 }
 
 fn key((address, protocol): BoundBackend) -> [u8; BoundKey::SIZE] {
-    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-    BoundKey::new(address, protocol.number()).to_bytes()
+    BoundKey::new(canonical(address), protocol.number()).to_bytes()
 }
 
 fn open(path: &Path) -> Result<OwnedFd, BindingsError> {

@@ -31,7 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netloom_core::model::{BoundSocket, DestroyOutcome, Protocol, SocketFilter, SocketState};
+use netloom_core::model::{BoundSocket, DestroyOutcome, Protocol, SocketFilter, SocketState, canonical};
 
 use self::ways::{Destroy, Find};
 pub use self::{
@@ -170,11 +170,6 @@ impl<'a> Conditions<'a> {
             && (filter.netns_cookies.is_empty() || filter.netns_cookies.contains(&socket.netns_cookie))
             && socket.age >= filter.min_age
     }
-}
-
-/// IPv4 for a v4-mapped address.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// `CLOCK_MONOTONIC`, the clock of the bindings.

@@ -71,10 +71,7 @@ pub(crate) fn attach(
 ) -> Result<Attached, LinkError> {
     let hook = &snapshot.hook;
     netns.run(|| {
-        let tc = Tc::open(hook)?;
-        let filters = tc.filters()?;
-        tc.check(snapshot, &filters)?;
-        refuse_twice(hook, &filters, program)?;
+        let (tc, filters) = Tc::open_for(snapshot, program)?;
         let gap = match place(snapshot, &filters, placement)? {
             Place::Before(index) => neighbours(&filters, index),
             Place::Of(filter) => {
@@ -94,14 +91,10 @@ pub(crate) fn attach_at(
     program: &Program,
     priority: u16,
 ) -> Result<Attached, LinkError> {
-    let hook = &snapshot.hook;
     netns.run(|| {
-        let tc = Tc::open(hook)?;
-        let filters = tc.filters()?;
-        tc.check(snapshot, &filters)?;
-        refuse_twice(hook, &filters, program)?;
+        let (tc, filters) = Tc::open_for(snapshot, program)?;
         if filters.iter().any(|filter| filter.priority == priority) {
-            return Err(LinkError::Stale { hook: hook.clone() });
+            return Err(LinkError::Stale { hook: snapshot.hook.clone() });
         }
         tc.add(&filters, priority, program)
     })?
@@ -194,6 +187,15 @@ impl<'a> Tc<'a> {
             .request(message::get_device(hook), socket::GET)
             .map_err(|error| fail(hook, "RTM_GETLINK", error))?;
         Ok(Self { hook, socket })
+    }
+
+    /// For adding a program to the chain of a snapshot: with the filters as they are.
+    fn open_for(snapshot: &'a Chain, program: &Program) -> Result<(Self, Vec<Filter>), LinkError> {
+        let tc = Self::open(&snapshot.hook)?;
+        let filters = tc.filters()?;
+        tc.check(snapshot, &filters)?;
+        refuse_twice(&snapshot.hook, &filters, program)?;
+        Ok((tc, filters))
     }
 
     fn filters(&self) -> Result<Vec<Filter>, LinkError> {

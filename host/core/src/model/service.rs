@@ -178,7 +178,6 @@ impl Service {
     /// no weights of others.
     #[must_use]
     pub fn canonical(self) -> Self {
-        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let mut seen = HashSet::new();
         let backends: Vec<_> =
             self.backends.into_iter().map(canonical).filter(|backend| seen.insert(*backend)).collect();
@@ -193,6 +192,12 @@ impl Service {
     pub fn backend(&self, address: SocketAddr) -> Backend {
         Backend { address, protocol: self.protocol, service: self.name.clone() }
     }
+}
+
+/// An address with `::ffff:a.b.c.d` written as `a.b.c.d`, which it is to the kernel.
+#[must_use]
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn greatest_common_divisor(a: usize, b: usize) -> usize {

@@ -14,11 +14,20 @@ pub struct Relocation {
     pub from: Target,
     /// Where it goes.
     pub to: Target,
-    /// Its place there; policy decides if none.
-    pub place: Option<Beside>,
-    /// On legacy tc, the priority it is to have there instead of a place: between the same neighbours as before.
-    #[serde(default)]
-    pub priority: Option<u16>,
+    /// Its place there.
+    pub place: Place,
+}
+
+/// A program's place on the hook it goes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// Where policy wants it.
+    Decided,
+    /// Next to another.
+    Beside(Beside),
+    /// On legacy tc, at this priority: between the same neighbours as before.
+    Priority(u16),
 }
 
 impl Relocation {
@@ -94,8 +103,7 @@ mod tests {
     fn a_relocation_is_undone_up_to_its_turn_and_finished_from_there() {
         let from = target();
         let to = Target { point: HookPoint::TcIngress, ..target() };
-        let way =
-            Relocation { id: "a-1".into(), from: from.clone(), to: to.clone(), place: None, priority: None };
+        let way = Relocation { id: "a-1".into(), from: from.clone(), to: to.clone(), place: Place::Decided };
         let plan = Plan::relocate(&way);
         assert_eq!(way.turns_at(), &from, "packets come to tcx first");
         let back = Relocation { from: to, to: from.clone(), ..way };

@@ -3,7 +3,7 @@ use std::{
     net::SocketAddr,
 };
 
-use netloom_core::model::{Protocol, Service, ServiceId};
+use netloom_core::model::{Protocol, Service, ServiceId, canonical};
 use netloom_ebpf::layout;
 
 use super::{
@@ -25,9 +25,9 @@ pub struct ServiceEntry {
 }
 
 impl Datapath {
-    /// Makes a service, or changes the backends and weights of the one with this number. Connects meanwhile see backends of
-    /// before or after, never anything else; a backend that stays, stays in its slot as far as possible, and with it
-    /// the exchanges of unconnected UDP sockets.
+    /// Makes a service, or changes the backends and weights of the one with this number. Connects meanwhile see
+    /// backends of before or after, never anything else; a backend that stays, stays in its slot as far as possible,
+    /// and with it the exchanges of unconnected UDP sockets.
     ///
     /// To change the virtual address or the protocol, remove the service first.
     ///
@@ -151,11 +151,6 @@ fn arrange(old: &[Option<SocketAddr>], wanted: &[SocketAddr]) -> Vec<SocketAddr>
     slots.resize(wanted.len(), None);
     let mut rest = wanted.iter().copied().filter(take);
     slots.into_iter().filter_map(|slot| slot.or_else(|| rest.next())).collect()
-}
-
-/// `::ffff:a.b.c.d` is the same service as `a.b.c.d`.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl Maps {

@@ -9,13 +9,15 @@ use std::{
     thread,
 };
 
-use netloom_core::model::{BoundSocket, DestroyOutcome, NetnsCookie, Protocol, SocketFilter, SocketState};
+use netloom_core::model::{
+    BoundSocket, DestroyOutcome, NetnsCookie, Protocol, SocketFilter, SocketState, canonical,
+};
 use netloom_sys::{
     diag::{DiagSocket, Found, SocketId, Transport},
     ns,
 };
 
-use super::{Exact, SocketError, canonical, error::chain, namespaces::Kfunc, ways::Destroy};
+use super::{Exact, SocketError, error::chain, namespaces::Kfunc, ways::Destroy};
 use crate::netns::{self, Netns, NetnsError};
 
 /// The kernel serves one sock_diag request at a time, so that more threads than this only wait. They pay off

@@ -10,13 +10,13 @@ use std::{
 };
 
 use netloom_core::model::{
-    BoundSocket, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState,
+    BoundSocket, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState, canonical,
 };
 use netloom_ebpf::layout::Binding;
 use netloom_sys::diag::{Found, Transport};
 
 use super::{
-    Conditions, Exact, SocketError, age, canonical,
+    Conditions, Exact, SocketError, age,
     descriptors::{Wanted, bindings_of},
     destroy::{diag_in, side_by_side},
     monotonic, payload, state_mask,

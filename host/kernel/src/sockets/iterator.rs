@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fs::File,
     io::{ErrorKind, Read},
-    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    net::{Ipv6Addr, SocketAddr, SocketAddrV6},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     time::Duration,
@@ -16,12 +16,12 @@ use aya::{
     programs::Iter,
 };
 use netloom_core::model::{
-    BoundSocket, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState,
+    BoundSocket, NetnsCookie, Protocol, ServiceId, SocketCookie, SocketFilter, SocketState, canonical,
 };
 use netloom_ebpf::layout::{BoundKey, Find, Found, find_only};
 use netloom_sys::bpf;
 
-use super::{Conditions, Exact, SocketError, age, canonical, monotonic, payload, state_mask};
+use super::{Conditions, Exact, SocketError, age, monotonic, payload, state_mask};
 
 const AF_INET6: u8 = 10;
 
@@ -247,7 +247,7 @@ fn exact(record: &Found, now: Duration) -> Option<Exact> {
             let scope = if ip.is_unicast_link_local() { record.device } else { 0 };
             SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope))
         } else {
-            SocketAddr::new(IpAddr::V6(ip).to_canonical(), port)
+            canonical(SocketAddr::new(ip.into(), port))
         }
     };
     Some(Exact {

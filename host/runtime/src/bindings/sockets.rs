@@ -6,7 +6,7 @@ use std::{
 
 use netloom_core::{
     grants::{Namespace, NamespacePlace, SocketGrant},
-    model::{BoundSocket, DestroyOutcome, NetnsCookie, Protocol, SocketCookie, SocketFilter},
+    model::{BoundSocket, DestroyOutcome, NetnsCookie, Protocol, SocketCookie, SocketFilter, canonical},
 };
 use wasmtime::component::Resource;
 
@@ -148,7 +148,6 @@ fn unique<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
 }
 
 fn is_same(present: &BoundSocket, given: &wit::BoundSocket) -> bool {
-    let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     present.netns_cookie.0 == given.netns_cookie
         && present.protocol == Protocol::from(given.protocol)
         && canonical(present.local) == SocketAddr::from(given.local)
