@@ -49,6 +49,7 @@ fn bench(programs: &[Program]) -> Result<Command> {
     ] {
         command.env(variable, build::named(programs, name)?);
     }
+    command.env("PATH", workspace::path());
     command.env("NETLOOM_XTASK", env::current_exe().context("finding this program")?);
     Ok(command)
 }

@@ -85,7 +85,7 @@ impl Pieces {
 /// Becomes the demo: its exit code is ours, and Ctrl-C reaches it alone.
 fn here(pieces: &Pieces, args: &Args) -> Result<ExitCode> {
     let mut command = Command::new(&pieces.demo);
-    command.args(pieces.words(args).iter().skip(1));
+    command.args(pieces.words(args).iter().skip(1)).env("PATH", workspace::path());
     let error = command.exec();
     Err(error).with_context(|| format!("`{}` cannot be started", line(&command)))
 }

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::workspace;
+
 /// How many lines of a failed command's output are shown.
 const TAIL: usize = 30;
 
@@ -137,9 +139,9 @@ fn cannot_start(command: &Command) -> String {
     format!("`{}` cannot be started", line(command))
 }
 
-/// Where a program is found, looking also where only root's PATH looks.
+/// Where a program is found: ours first, and looking also where only root's PATH looks.
 pub(crate) fn find(program: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = workspace::path();
     let more = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(std::path::PathBuf::from);
     std::env::split_paths(&path).chain(more).map(|dir| dir.join(program)).find(|path| path.is_file())
 }

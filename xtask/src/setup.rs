@@ -1,5 +1,7 @@
 //! What building and testing need of the machine: found missing, and installed.
 
+mod bpftool;
+
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
@@ -61,8 +63,11 @@ const GUEST: &[Requirement] = &[Requirement {
     packages: Packages::Guest,
 }];
 
-const BPFTOOL: Requirement =
-    Requirement { name: "bpftool", check: Check::Program, packages: Packages::Bpftool };
+const BPFTOOL: Requirement = Requirement {
+    name: "bpftool 7.3 or newer",
+    check: Check::Call(bpftool::is_there),
+    packages: Packages::Bpftool,
+};
 
 const NETNS: &[Requirement] = &[
     Requirement::program("ip", "iproute2"),
@@ -119,7 +124,7 @@ enum Packages {
     One(&'static str),
     /// The newest of the packages `<name>-<version>`, or `<name>` where there is none.
     Newest(&'static str),
-    /// Debian has a package of that name, Ubuntu keeps it with the kernel's tools.
+    /// bpftool's own, or those that it is built with.
     Bpftool,
     /// The distribution's compiler for the web, for where rustup cannot fetch the target.
     Guest,
@@ -130,13 +135,7 @@ impl Packages {
         Ok(match self {
             Self::One(name) => vec![(*name).to_owned()],
             Self::Newest(name) => vec![newest(name)?],
-            Self::Bpftool => {
-                if known("bpftool")? {
-                    vec!["bpftool".to_owned()]
-                } else {
-                    vec!["linux-tools-common".to_owned(), "linux-tools-generic".to_owned()]
-                }
-            }
+            Self::Bpftool => bpftool::packages()?,
             Self::Guest => {
                 let mut names: Vec<String> =
                     ["rustc-web", "cargo-web", "rust-web-src"].map(str::to_owned).into();
@@ -163,9 +162,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     if missing(needs).is_empty() {
         return Ok(());
     }
-    if needs.contains(&Need::Guest) && !guest_toolchain() {
-        add_rustup_target();
-    }
+    make(needs)?;
     let absent = missing(needs);
     if absent.is_empty() {
         return Ok(());
@@ -192,9 +189,21 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         update_package_lists()?;
         install(&self::packages(&absent)?)?;
     }
+    make(needs)?;
     let still: Vec<&str> = missing(needs).iter().map(|requirement| requirement.name).collect();
     if !still.is_empty() {
         bail!("installed {}, but still missing: {}", packages.join(", "), still.join(", "));
+    }
+    Ok(())
+}
+
+/// Gets what no package has.
+fn make(needs: &[Need]) -> Result<()> {
+    if needs.contains(&Need::Guest) && !guest_toolchain() {
+        add_rustup_target();
+    }
+    if missing(needs).iter().any(|requirement| requirement.name == BPFTOOL.name) {
+        bpftool::build()?;
     }
     Ok(())
 }

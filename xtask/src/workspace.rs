@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -16,6 +17,19 @@ pub(crate) fn root() -> PathBuf {
 /// Cargo's target directory, as the calling cargo sees it.
 pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// Programs that we built because no package has them.
+pub(crate) fn tools() -> PathBuf {
+    target().join("tools")
+}
+
+/// The variable `PATH` with these in front, for programs that run others.
+pub(crate) fn path() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = std::iter::once(tools()).chain(env::split_paths(&path));
+    // A folder with a colon in its name cannot be in PATH; then it is as before.
+    env::join_paths(dirs).unwrap_or(path)
 }
 
 /// The cargo that called us, in the workspace's root, without what it set for this very program.

@@ -124,9 +124,20 @@ fn play(report: &mut Report, stage: &mut Stage, interrupted: &AtomicBool) {
 fn hold(report: &Report, arguments: &Arguments) {
     report.say("\nholding. Look around in another terminal, then press Ctrl-C here:");
     report.say(&format!("  {} --instance demo status", arguments.netloom.display()));
-    for look in ["bpftool link", "bpftool net", "ip netns", "ls -R /sys/fs/bpf/netloom-demo"] {
+    let bpftool = program("bpftool");
+    for look in ["link", "net"] {
+        report.say(&format!("  {} {look}", bpftool.display()));
+    }
+    for look in ["ip netns", "ls -R /sys/fs/bpf/netloom-demo"] {
         report.say(&format!("  {look}"));
     }
+}
+
+/// Where our PATH, which another terminal need not have, has a program.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|dir| dir.join(name));
+    places.find(|place| place.is_file()).unwrap_or_else(|| name.into())
 }
 
 fn watch_for_interrupt() -> anyhow::Result<Arc<AtomicBool>> {

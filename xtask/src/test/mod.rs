@@ -111,6 +111,7 @@ impl Suite<'_> {
         command.args(["--kill-after=5", PATIENCE_SECONDS]).arg(&program.executable).arg("--show-output");
         command.args(&self.args.filter);
         command.current_dir(&program.package_dir).env("CARGO_MANIFEST_DIR", &program.package_dir);
+        command.env("PATH", workspace::path());
         if let Ok(libraries) = capture(Command::new("rustc").args(["--print", "target-libdir"])) {
             // The tests of a procedural macro load the standard library, as the compiler does.
             command.env("LD_LIBRARY_PATH", libraries.trim());
