@@ -4,6 +4,7 @@ mod artifacts;
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod process;
 mod progress;
 mod setup;
@@ -25,6 +26,7 @@ enum Task {
     BuildEbpf(artifacts::EbpfArgs),
     BuildPlugins(artifacts::PluginsArgs),
     Demo(demo::Args),
+    Fuzz(fuzz::Args),
     Test(test::Args),
     Vm(vm::Args),
 }
@@ -46,6 +48,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BuildEbpf(args) => artifacts::ebpf_main(&args).map(|()| ExitCode::SUCCESS),
         Task::BuildPlugins(args) => artifacts::plugins_main(&args).map(|()| ExitCode::SUCCESS),
         Task::Demo(args) => demo::main(&args),
+        Task::Fuzz(args) => fuzz::main(&args),
         Task::Test(args) => test::main(&args),
         Task::Vm(args) => vm::main(args),
     }
