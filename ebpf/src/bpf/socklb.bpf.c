@@ -114,12 +114,12 @@ static __always_inline int nl_backend_at(__u32 service, __u32 slot, struct nl_ba
 
 /*
  * Chooses a backend. User space may shrink the service between the lookups, hence more than one attempt, each
- * with a fresh count.
+ * after the first with a fresh count.
  */
-static __always_inline int nl_choose(const struct nl_service_key *key, struct nl_backend *backend, __u32 *slot)
+static __always_inline int nl_choose(const struct nl_service_key *key, const struct nl_service *service,
+				     struct nl_backend *backend, __u32 *slot)
 {
 	for (int attempt = 0; attempt < 4; attempt++) {
-		const struct nl_service *service = bpf_map_lookup_elem(&nl_services, key);
 		__u32 count, id;
 
 		if (!service)
@@ -131,6 +131,7 @@ static __always_inline int nl_choose(const struct nl_service_key *key, struct nl
 		*slot = bpf_get_prandom_u32() % count;
 		if (nl_backend_at(id, *slot, backend))
 			return 1;
+		service = bpf_map_lookup_elem(&nl_services, key);
 	}
 	return 0;
 }
@@ -178,6 +179,7 @@ static __always_inline void nl_unbind_from_peer(struct bpf_sock *sk, int v6, __u
 static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
 {
 	struct nl_service_key key = nl_service_key(ctx, v6);
+	const struct nl_service *service;
 	struct nl_lb_counters *counters;
 	struct nl_binding *binding;
 	struct nl_backend backend;
@@ -186,13 +188,14 @@ static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
 
 	if (!ctx->sk)
 		return 1;
-	if (!bpf_map_lookup_elem(&nl_services, &key)) {
+	service = bpf_map_lookup_elem(&nl_services, &key);
+	if (!service) {
 		nl_unbind_from_peer(ctx->sk, v6, key.protocol);
 		/* A backend's own address: no reap is to take this for a connection through the service. */
 		nl_unbind_from(ctx->sk, &key.vip, key.port, key.protocol);
 		return 1;
 	}
-	if (!nl_choose(&key, &backend, &slot))
+	if (!nl_choose(&key, service, &backend, &slot))
 		return nl_refuse();
 
 	nl_unbind_from_peer(ctx->sk, v6, key.protocol);
@@ -250,7 +253,7 @@ static __always_inline int nl_sendmsg(struct bpf_sock_addr *ctx, int v6)
 		}
 	}
 
-	if (!nl_choose(&key, &backend, &slot))
+	if (!nl_choose(&key, service, &backend, &slot))
 		return nl_refuse();
 	if (flows) {
 		flow = &flows->flow[flows->next++ % NL_FLOWS];

@@ -24,5 +24,6 @@ pub use ids::{
 pub use label::Labels;
 pub use service::{Backend, InvalidWeight, Protocol, Service, Weight, canonical};
 pub use socket::{
-    BoundSocket, DestroyOutcome, ReapAction, ReapEvent, ReapPlan, ReapReason, SocketFilter, SocketState,
+    BoundSocket, DestroyFailure, DestroyFailureKind, DestroyOutcome, ReapAction, ReapEvent, ReapPlan,
+    ReapReason, SocketFilter, SocketState,
 };

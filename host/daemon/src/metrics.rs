@@ -1,5 +1,6 @@
 //! Metrics, exported as OpenMetrics text.
 
+use netloom_kernel::netns::IndexStatus;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -23,8 +24,18 @@ pub(crate) struct OfFate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfReason {
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OfPhase {
     pub(crate) phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfPlace {
+    pub(crate) place: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,6 +62,7 @@ pub(crate) struct Metrics {
     pub(crate) plugin_failures: Family<OfPlugin, Counter>,
     pub(crate) plugin_operations: Family<OfOperation, Counter>,
     pub(crate) reaped_sockets: Family<OfFate, Counter>,
+    pub(crate) reap_failures: Family<OfReason, Counter>,
     pub(crate) judged_sockets: Counter,
     pub(crate) reap_changes: Counter,
     pub(crate) reap_seconds: Histogram,
@@ -61,6 +73,8 @@ pub(crate) struct Metrics {
     pub(crate) events: Family<OfKind, Counter>,
     pub(crate) shadowed: Gauge,
     pub(crate) objects: Family<OfWhat, Gauge>,
+    pub(crate) namespaces: Family<OfPlace, Gauge>,
+    pub(crate) namespace_walks: Counter,
 }
 
 impl Metrics {
@@ -70,6 +84,7 @@ impl Metrics {
         let plugin_failures = Family::default();
         let plugin_operations = Family::default();
         let reaped_sockets = Family::default();
+        let reap_failures = Family::default();
         let judged_sockets = Counter::default();
         let reap_changes = Counter::default();
         let reap_seconds = durations();
@@ -80,6 +95,8 @@ impl Metrics {
         let events = Family::default();
         let shadowed = Gauge::default();
         let objects = Family::default();
+        let namespaces = Family::default();
+        let namespace_walks = Counter::default();
         registry.register("decisions", "Policy decisions, by hook and by who decided", decisions.clone());
         registry.register("plugin_failures", "Traps, timeouts and bad answers", plugin_failures.clone());
         registry.register(
@@ -91,6 +108,11 @@ impl Metrics {
             "reaped_sockets",
             "Sockets found by reaps, by what became of them",
             reaped_sockets.clone(),
+        );
+        registry.register(
+            "reap_failures",
+            "Sockets that were to be destroyed and live on, by why",
+            reap_failures.clone(),
         );
         registry.register(
             "judged_sockets",
@@ -132,12 +154,23 @@ impl Metrics {
         registry.register("events", "What happened on the node without a request, by kind", events.clone());
         registry.register("shadowed", "Programs and filters that no packet reaches", shadowed.clone());
         registry.register("objects", "Endpoints, attachments, services and plugins", objects.clone());
+        registry.register(
+            "namespaces",
+            "Network namespaces that are known, by the kind of place where they were found",
+            namespaces.clone(),
+        );
+        registry.register(
+            "namespace_walks",
+            "Walks through all places of the node for a namespace that was not known",
+            namespace_walks.clone(),
+        );
         Self {
             registry,
             decisions,
             plugin_failures,
             plugin_operations,
             reaped_sockets,
+            reap_failures,
             judged_sockets,
             reap_changes,
             reap_seconds,
@@ -148,11 +181,23 @@ impl Metrics {
             events,
             shadowed,
             objects,
+            namespaces,
+            namespace_walks,
         }
     }
 
     pub(crate) fn set_objects(&self, what: &'static str, count: usize) {
         self.objects.get_or_create(&OfWhat { what }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn set_namespaces(&self, index: &IndexStatus) {
+        // A kind of place that the last namespace has left is told as none.
+        self.namespaces.clear();
+        for (place, count) in &index.known {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.namespaces.get_or_create(&OfPlace { place }).set(count);
+        }
+        self.namespace_walks.inc_by(index.walks.saturating_sub(self.namespace_walks.get()));
     }
 
     /// The text of `/metrics`.

@@ -18,7 +18,7 @@ use netloom_kernel::{
     datapath::{Datapath, MapSizes},
     devices::Devices,
     mounts::{self, MountError},
-    netns::Netns,
+    netns::{self, Netns},
     sockets::{Sockets, Ways},
 };
 use netloom_runtime::{HostConfig, Limits, Metric, Operations, PluginHost, PluginMetrics};
@@ -173,6 +173,7 @@ impl Node {
         });
         self.watch_health();
         self.watch_plugins();
+        netns::keep_up_to_date().context("the index of namespaces cannot be kept up to date")?;
         Ok(())
     }
 
@@ -198,6 +199,11 @@ impl Node {
             kernel: self.capabilities.kernel.clone(),
             socket_finder: self.finder(),
             socket_destroyer: self.sockets.destroyer().to_string(),
+            namespaces: netns::status()
+                .known
+                .into_iter()
+                .map(|(place, count)| (place.to_owned(), count))
+                .collect(),
             socket_lb: socket_lb.cgroup,
             endpoints: self.endpoints().await?,
             attachments: self.attachments()?,
@@ -247,6 +253,7 @@ impl Node {
         self.metrics.set_objects("endpoints", self.store.all::<Endpoint>()?.len());
         self.metrics.set_objects("attachments", self.attachments()?.len());
         self.metrics.set_objects("services", self.services()?.len());
+        self.metrics.set_namespaces(&netns::status());
         let own = self.metrics.text()?;
         let mut lines: Vec<String> = Vec::new();
         for (plugin, name, metric) in self.plugin_host.metrics().snapshot() {

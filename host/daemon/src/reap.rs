@@ -34,9 +34,20 @@ struct Pass {
     /// The plan, with the backends of all events.
     plan: ReapPlan,
     reaper: Reaper,
+    /// Sockets that were bound later are none of its business.
+    bound_before: Option<Instant>,
 }
 
 impl Pass {
+    /// What is looked for from now on.
+    fn filter(&self) -> SocketFilter {
+        let mut filter = self.plan.filter.clone();
+        if let Some(moment) = self.bound_before {
+            filter.min_age = filter.min_age.max(moment.elapsed());
+        }
+        filter
+    }
+
     /// Whether a plan differs from this one in its backends alone.
     fn agrees(&self, plan: &ReapPlan, reaper: &Reaper) -> bool {
         let like = |plan: &ReapPlan| {
@@ -112,7 +123,7 @@ impl Node {
                         pass.plan.filter.backends.extend(plan.filter.backends);
                         pass.events.push(event);
                     } else {
-                        passes.push(Pass { events: vec![event], plan, reaper });
+                        passes.push(Pass { events: vec![event], plan, reaper, bound_before: None });
                     }
                 }
                 Err(reason) => {
@@ -155,13 +166,15 @@ impl Node {
 
     /// Waits out the grace period that policy asked for. Whoever chose the backend just before it went is bound to
     /// it a moment later: such sockets are looked for once more, when all of them have left their binding.
-    async fn finish_pass(self: Arc<Self>, pass: Pass) -> Result<(), Failure> {
+    async fn finish_pass(self: Arc<Self>, mut pass: Pass) -> Result<(), Failure> {
         if !pass.plan.grace.is_zero() {
             tokio::time::sleep(pass.plan.grace).await;
             self.carry_out(&pass, false).await?;
         }
         let waiting = Arc::clone(&self);
         tokio::task::spawn_blocking(move || waiting.datapath.wait_for_translations()).await??;
+        // Whoever binds from now on does so because the backend is there again: that is none of this change.
+        pass.bound_before = Some(Instant::now());
         self.carry_out(&pass, false).await?;
         self.retire(pass.plan.filter.backends).await
     }

@@ -5,6 +5,7 @@
 
 mod error;
 mod find;
+mod index;
 
 use std::{
     fmt,
@@ -20,6 +21,7 @@ use netloom_sys::ns;
 pub use self::{
     error::NetnsError,
     find::{Found, all, by_cookie, by_cookies},
+    index::{IndexStatus, keep_up_to_date, knows, refresh, status},
 };
 
 /// An open network namespace. Clones share one file descriptor; the namespace lives at least as long as they.

@@ -37,6 +37,7 @@ pub(crate) fn run(report: &mut Report, out: &Path) -> anyhow::Result<()> {
         eprintln!("  a million sockets take {} GiB of free memory: left out", MEMORY_OF_A_MILLION >> 20);
     }
     among(report, Protocol::Udp, &sizes)?;
+    among(report, Protocol::Tcp, &[(10_000, "tcp_10k"), (100_000, "tcp_100k")])?;
     std::fs::create_dir_all(out)?;
     plot(report, &sizes, out)
 }

@@ -1,6 +1,6 @@
 //! The node: its state, what it can do, what happened on it, what is wrong.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use netloom_core::model::{Attachment, Capabilities, Feature, Service};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,10 @@ pub struct Status {
     pub socket_finder: String,
     /// How they are destroyed: `sock-diag` or `netns-iterator`; `none` if they are only reported.
     pub socket_destroyer: String,
+    /// How many network namespaces are known, by the kind of place where each was found: `name`, `process`, `mount`,
+    /// `descriptor`.
+    #[serde(default)]
+    pub namespaces: BTreeMap<String, usize>,
     /// The cgroup socket-LB is attached to; none where it could not be.
     pub socket_lb: Option<PathBuf>,
     /// Every endpoint.

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use netloom_api::types::{Adoption, Outside, Status};
 
@@ -32,11 +32,18 @@ fn daemon(status: &Status) -> String {
         ("Node", format!("{}, kernel {}", status.node, status.kernel)),
         ("Up for", duration(Duration::from_millis(status.uptime_ms))),
         ("Sockets", format!("found by {}, destroyed by {}", status.socket_finder, status.socket_destroyer)),
+        ("Namespaces", namespaces(&status.namespaces)),
         ("Socket-LB", socket_lb),
         ("Outside", outside(&status.outside)),
     ];
     lines.extend(adoption(&status.adoption));
     facts(lines)
+}
+
+fn namespaces(known: &BTreeMap<String, usize>) -> String {
+    let each: Vec<String> = known.iter().map(|(place, count)| format!("{count} by {place}")).collect();
+    let all = count(known.values().sum(), "known", "known");
+    if each.is_empty() { all } else { format!("{all} ({})", each.join(", ")) }
 }
 
 fn outside(outside: &Outside) -> String {

@@ -477,6 +477,7 @@ pub(crate) fn status() -> Status {
         kernel: "6.12.48".to_owned(),
         socket_finder: "sk-storage-iterator".to_owned(),
         socket_destroyer: "sock-diag".to_owned(),
+        namespaces: [("name".to_owned(), 2), ("process".to_owned(), 3)].into(),
         socket_lb: Some(PathBuf::from("/sys/fs/cgroup")),
         endpoints: vec![endpoint()],
         attachments: vec![attachment()],

@@ -146,8 +146,49 @@ pub enum DestroyOutcome {
     Destroyed,
     /// It had gone by itself, or its namespace had.
     Gone,
-    /// The kernel refused, and why.
-    Failed(String),
+    /// It lives on, and why.
+    Failed(DestroyFailure),
+}
+
+/// Why a socket lives on that was to be destroyed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestroyFailure {
+    /// In a word, for counting.
+    pub kind: DestroyFailureKind,
+    /// For people.
+    pub detail: String,
+}
+
+/// The kinds of [`DestroyFailure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DestroyFailureKind {
+    /// Its namespace lives on, and cannot be found or entered.
+    Namespace,
+    /// The kernel refused.
+    Refused,
+    /// The kernel said that it is destroyed, or finds nothing at its addresses, and it is there still.
+    LivesOn,
+    /// Whether it is gone could not be told.
+    Unverified,
+}
+
+impl DestroyFailureKind {
+    /// The name, as in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            Self::Refused => "refused",
+            Self::LivesOn => "lives-on",
+            Self::Unverified => "unverified",
+        }
+    }
+
+    /// With what people want to know.
+    pub fn because(self, detail: impl ToString) -> DestroyOutcome {
+        DestroyOutcome::Failed(DestroyFailure { kind: self, detail: detail.to_string() })
+    }
 }
 
 /// Why a reap is asked for.

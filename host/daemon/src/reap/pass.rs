@@ -15,7 +15,7 @@ use netloom_kernel::sockets::Destroyer;
 use super::{Pass, micros};
 use crate::{
     failure::Failure,
-    metrics::{OfFate, OfPhase},
+    metrics::{OfFate, OfPhase, OfReason},
     node::Node,
     store::StoreError,
 };
@@ -30,7 +30,7 @@ impl Node {
         let labels = self.labels()?;
         let scope = self.scope(pass)?;
         let finding = Instant::now();
-        let found = self.find(pass.plan.filter.clone()).await?;
+        let found = self.find(pass.filter()).await?;
         let find = finding.elapsed();
         let mut covered: Vec<(usize, BoundSocket)> =
             found.into_iter().filter_map(|socket| Some((scope.event_of(&socket)?, socket))).collect();
@@ -129,7 +129,11 @@ impl Node {
             *fate = Some(match outcome {
                 DestroyOutcome::Destroyed => Fate::Destroyed,
                 DestroyOutcome::Gone => Fate::Gone,
-                DestroyOutcome::Failed(why) => Fate::Failed(why),
+                DestroyOutcome::Failed(failure) => {
+                    let reason = failure.kind.as_str();
+                    self.metrics.reap_failures.get_or_create(&OfReason { reason }).inc();
+                    Fate::Failed(failure.detail)
+                }
             });
         }
         Ok(())

@@ -5,17 +5,19 @@ use std::{
     fs, io,
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use netloom_core::model::{NetnsCookie, NetnsId};
 use netloom_sys::ns;
 
-use super::{Netns, NetnsError, id, in_thread};
+use super::{
+    Netns, NetnsError, id, in_thread,
+    index::{recall, remember, walked},
+};
 use crate::mounts;
 
 /// Where `ip netns` and the container runtimes keep named namespaces.
-const NAMED: &str = "/run/netns";
+pub(super) const NAMED: &str = "/run/netns";
 
 /// So many names of one namespace are reported; the node's own has one for every process.
 const MAX_NAMES: usize = 8;
@@ -75,6 +77,7 @@ pub fn by_cookies(wanted: impl IntoIterator<Item = NetnsCookie>) -> HashMap<Netn
         }
     }
     if let (false, Ok(search)) = (missing.is_empty(), Search::new()) {
+        walked();
         search.find(missing, &mut found);
     }
     found
@@ -85,15 +88,15 @@ type Stage = fn(&mut Search);
 /// Cheapest first, so that a search for one namespace may stop early.
 const STAGES: [Stage; 4] = [Search::named, Search::processes, Search::mounts, Search::descriptors];
 
-struct Search {
+pub(super) struct Search {
     processes: Vec<i32>,
     /// The device of nsfs: links show the inode only.
     nsfs: u64,
-    found: BTreeMap<NetnsId, (Netns, Vec<PathBuf>)>,
+    pub(super) found: BTreeMap<NetnsId, (Netns, Vec<PathBuf>)>,
 }
 
 impl Search {
-    fn new() -> Result<Self, NetnsError> {
+    pub(super) fn new() -> Result<Self, NetnsError> {
         let processes = fs::read_dir("/proc")
             .map_err(|source| NetnsError::Proc { source })?
             .flatten()
@@ -114,7 +117,7 @@ impl Search {
             for (cookie, (netns, names)) in cookies(&netns).unwrap_or_default().into_iter().zip(new) {
                 // Whoever asks for one namespace often asks for others next.
                 if let Some(path) = names.first() {
-                    remember(cookie, path.clone());
+                    remember(cookie, netns.id(), path.clone());
                 }
                 if missing.remove(&cookie) {
                     into.insert(cookie, netns.clone());
@@ -139,7 +142,7 @@ impl Search {
         }
     }
 
-    fn named(&mut self) {
+    pub(super) fn named(&mut self) {
         for entry in fs::read_dir(NAMED).into_iter().flatten().flatten() {
             // The file below a name whose mount is gone is on another device, and is turned away when opened.
             if let Some(id) = stat(&entry.path()) {
@@ -148,7 +151,7 @@ impl Search {
         }
     }
 
-    fn processes(&mut self) {
+    pub(super) fn processes(&mut self) {
         for pid in self.processes.clone() {
             let process = PathBuf::from(format!("/proc/{pid}/ns/net"));
             let Some(own) = stat(&process) else { continue };
@@ -236,7 +239,7 @@ fn descriptors(pid: i32) -> impl Iterator<Item = (PathBuf, PathBuf)> {
         .filter_map(|entry| Some((entry.path(), fs::read_link(entry.path()).ok()?)))
 }
 
-fn stat(path: &Path) -> Option<NetnsId> {
+pub(super) fn stat(path: &Path) -> Option<NetnsId> {
     let metadata = fs::metadata(path).ok()?;
     Some(id(ns::Identity { device: metadata.dev(), inode: metadata.ino() }))
 }
@@ -247,7 +250,7 @@ fn net_inode(text: &str) -> Option<u64> {
 }
 
 /// The cookies of many namespaces, by one thread that visits them all.
-fn cookies(netns: &[Netns]) -> Result<Vec<NetnsCookie>, NetnsError> {
+pub(super) fn cookies(netns: &[Netns]) -> Result<Vec<NetnsCookie>, NetnsError> {
     in_thread(|| {
         netns
             .iter()
@@ -263,34 +266,6 @@ fn cookies(netns: &[Netns]) -> Result<Vec<NetnsCookie>, NetnsError> {
             })
             .collect()
     })?
-}
-
-/// Paths only: holding a namespace open in a cache would keep every dead endpoint's devices alive.
-static REMEMBERED: LazyLock<Mutex<HashMap<NetnsCookie, PathBuf>>> = LazyLock::new(Mutex::default);
-
-/// More than this is stale for the most part: namespaces come and go, and their cookies are never reused.
-const MAX_REMEMBERED: usize = 4096;
-
-fn remembered() -> MutexGuard<'static, HashMap<NetnsCookie, PathBuf>> {
-    REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The namespace where it was found before, if it is there still.
-fn recall(cookie: NetnsCookie) -> Option<Netns> {
-    let path = remembered().get(&cookie).cloned()?;
-    let netns = Netns::open(&path).ok().filter(|netns| netns.cookie().ok() == Some(cookie));
-    if netns.is_none() {
-        remembered().remove(&cookie);
-    }
-    netns
-}
-
-fn remember(cookie: NetnsCookie, path: PathBuf) {
-    let mut remembered = remembered();
-    if remembered.len() >= MAX_REMEMBERED {
-        remembered.clear();
-    }
-    remembered.insert(cookie, path);
 }
 
 #[cfg(test)]

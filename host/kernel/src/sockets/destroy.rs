@@ -10,7 +10,8 @@ use std::{
 };
 
 use netloom_core::model::{
-    BoundSocket, DestroyOutcome, NetnsCookie, Protocol, SocketFilter, SocketState, canonical,
+    BoundSocket, DestroyFailureKind, DestroyOutcome, NetnsCookie, Protocol, SocketFilter, SocketState,
+    canonical,
 };
 use netloom_sys::{
     diag::{DiagSocket, Found, SocketId, Transport},
@@ -95,7 +96,7 @@ fn second_look(
             let cookie = exact.socket.netns_cookie;
             let reason =
                 format!("its network namespace (cookie {cookie}) lives on but cannot be found in /proc");
-            outcomes.insert(index, DestroyOutcome::Failed(reason));
+            outcomes.insert(index, DestroyFailureKind::Namespace.because(reason));
         } else {
             hidden.push((index, still));
         }
@@ -111,9 +112,8 @@ fn second_look(
             index,
             match round {
                 Round::Done(outcome) => outcome,
-                Round::Absent | Round::NoNamespace => DestroyOutcome::Failed(
-                    "it lives on, but the kernel finds another socket, or none, by its addresses".to_owned(),
-                ),
+                Round::Absent | Round::NoNamespace => DestroyFailureKind::LivesOn
+                    .because("it lives on, but the kernel finds another socket, or none, by its addresses"),
             },
         );
     }
@@ -146,7 +146,7 @@ fn round(
         };
         destroy_in(netns, &members).unwrap_or_else(|error| {
             let reason = format!("in its network namespace {netns}: {}", chain(&error));
-            vec![Round::Done(DestroyOutcome::Failed(reason)); members.len()]
+            vec![Round::Done(DestroyFailureKind::Namespace.because(reason)); members.len()]
         })
     });
     let mut outcomes = vec![Round::Absent; wanted.len()];
@@ -169,7 +169,7 @@ fn by_iterator(kfunc: &Kfunc, netns: &Netns, sockets: &[&Exact]) -> Result<Vec<R
     let outcome = |result| match result {
         Ok(true) => Round::Done(DestroyOutcome::Destroyed),
         Ok(false) => Round::Absent,
-        Err(error) => Round::Done(DestroyOutcome::Failed(format!("bpf_sock_destroy: {error}"))),
+        Err(error) => Round::Done(DestroyFailureKind::Refused.because(format!("bpf_sock_destroy: {error}"))),
     };
     Ok(results.into_iter().map(outcome).collect())
 }
@@ -187,16 +187,15 @@ fn destroy_in(netns: &Netns, sockets: &[&Exact]) -> Result<Vec<Round>, SocketErr
         .zip(sockets)
         .map(|(done, exact)| match done {
             Ok(false) => Round::Absent,
-            Err(failure) => Round::Done(DestroyOutcome::Failed(failure.to_string())),
+            Err(failure) => Round::Done(DestroyFailureKind::Refused.because(failure)),
             Ok(true) => Round::Done(match after.next() {
                 Some(Ok(found)) if found.is_none_or(|found| is_destroyed(exact, &found)) => {
                     DestroyOutcome::Destroyed
                 }
-                Some(Ok(_)) => {
-                    DestroyOutcome::Failed("the kernel said that it is destroyed, but it lives on".into())
-                }
-                Some(Err(failure)) => DestroyOutcome::Failed(failure.to_string()),
-                None => DestroyOutcome::Failed("whether it is gone could not be verified".into()),
+                Some(Ok(_)) => DestroyFailureKind::LivesOn
+                    .because("the kernel said that it is destroyed, but it lives on"),
+                Some(Err(failure)) => DestroyFailureKind::Unverified.because(failure),
+                None => DestroyFailureKind::Unverified.because("whether it is gone could not be verified"),
             }),
         })
         .collect())

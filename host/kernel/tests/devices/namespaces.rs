@@ -2,8 +2,10 @@ use std::{
     fs,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
+    process::Command,
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
+    time::Duration,
 };
 
 use netloom_kernel::netns::{self, Found, Netns};
@@ -87,7 +89,7 @@ fn one_in_another_mount_namespace_is_found_without_entering_that() {
         "mount --make-rprivate / && mount --bind {path} '{}' && echo ready && read _",
         point.display()
     );
-    let Ok(mut child) = std::process::Command::new("unshare")
+    let Ok(mut child) = Command::new("unshare")
         .args(["--mount", "sh", "-c", &script])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
@@ -194,4 +196,42 @@ fn a_name_whose_mount_is_gone_is_no_namespace() {
     fs::write(&stale, "").unwrap();
     let error = Netns::open(&stale).unwrap_err().to_string();
     assert!(error.contains("is not a network namespace"), "{error}");
+}
+
+/// A namespace with a name.
+struct Named(String);
+
+impl Named {
+    fn new(name: &str) -> Self {
+        let name = format!("nlt-{}-{name}", std::process::id());
+        assert!(Command::new("ip").args(["netns", "add", &name]).status().unwrap().success());
+        Self(name)
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+#[test]
+fn the_index_follows_names_without_a_walk() {
+    let _alone = alone();
+    netns::keep_up_to_date().unwrap();
+    let comes_to = |cookie, known| {
+        (0..200).any(|_| {
+            thread::sleep(Duration::from_millis(50));
+            netns::knows(cookie) == known
+        })
+    };
+    let named = Named::new("index");
+    let netns = Netns::open(&Path::new("/run/netns").join(&named.0)).unwrap();
+    let cookie = netns.cookie().unwrap();
+    assert!(comes_to(cookie, true), "a name came, and the index did not notice");
+    let walks = netns::status().walks;
+    assert_eq!(netns::by_cookie(cookie), Some(netns));
+    assert_eq!(netns::status().walks, walks, "it was known, and looked for nevertheless");
+    drop(named);
+    assert!(comes_to(cookie, false), "a namespace is gone, and the index has it still");
 }

@@ -1,14 +1,16 @@
 //! Processes that hold sockets: one may have 20,000 files on a common machine, and the bench wants a million.
 //!
-//! A holder reads commands, a line each, and answers each with a line: `udp PATH VIP COUNT` connects so many sockets in
-//! the namespace at a path; `drop` closes the sockets of the last command.
+//! A holder reads commands, a line each, and answers each with a line: `udp PATH VIP COUNT` and `tcp PATH VIP COUNT`
+//! connect so many sockets in the namespace at a path; `listen PATH` listens there for the latter; `drop` closes the
+//! sockets of the last command.
 
 use std::{
     fs::File,
     io::{BufRead as _, BufReader, Write as _, stdin, stdout},
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     os::fd::OwnedFd,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -20,8 +22,11 @@ use rustix::{
 /// Sockets of one holder.
 pub(crate) const MAX: usize = 18_000;
 
-/// The port of every backend. Nobody listens there: UDP does not ask.
+/// The port of every backend.
 pub(crate) const PORT: u16 = 7000;
+
+/// Connections of one namespace that nobody accepts: as many as the kernel keeps for a listener. They cost no file.
+const BACKLOG: i32 = 4_096;
 
 /// The holder's side.
 pub(crate) fn main() -> anyhow::Result<()> {
@@ -38,6 +43,14 @@ pub(crate) fn main() -> anyhow::Result<()> {
             ["udp", path, vip, count] => {
                 enter(path)?;
                 udp(vip.parse()?, count.parse()?).map(|opened| held.push(opened))
+            }
+            ["tcp", path, vip, count] => {
+                enter(path)?;
+                tcp(vip.parse()?, count.parse()?).map(|opened| held.push(opened))
+            }
+            ["listen", path] => {
+                enter(path)?;
+                listen().map(|listener| held.push(vec![listener]))
             }
             _ => bail!("not a command: {line:?}"),
         };
@@ -63,6 +76,23 @@ fn udp(vip: SocketAddr, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
         Ok(socket.into())
     };
     (0..count).map(connect).collect()
+}
+
+fn tcp(vip: SocketAddr, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
+    let connect = |_| {
+        let socket = TcpStream::connect(vip)?;
+        // A reset at the end, instead of a connection that waits out its time and its port.
+        socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+        Ok(socket.into())
+    };
+    (0..count).map(connect).collect()
+}
+
+fn listen() -> anyhow::Result<OwnedFd> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([0, 0, 0, 0], PORT)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// The bench's side: a holder that ends with this value.

@@ -30,6 +30,8 @@ pub(crate) struct World {
     holders: Vec<Holder>,
     /// Holds the stale sockets.
     stale: Option<Holder>,
+    /// Holds the backends' sockets, for TCP: UDP does not ask whether anybody is there.
+    listeners: Option<Holder>,
     held: usize,
 }
 
@@ -44,7 +46,7 @@ impl World {
         let daemon = Daemon::start(DaemonOptions { config: Some(config), ..DaemonOptions::default() });
         let sockets = Sockets::open(&daemon.paths().bpffs.join("maps"))?;
         let stale = Some(Holder::start(&cgroup)?);
-        let world = Self {
+        let mut world = Self {
             protocol,
             namespaces,
             handles,
@@ -53,12 +55,20 @@ impl World {
             cgroup,
             holders: Vec::new(),
             stale,
+            listeners: None,
             held: 0,
         };
         for number in 0..LIVING {
             world.serve(&format!("live{number}"), living_vip(number), &[living(number)])?;
         }
         world.serve("dead", dead_vip(), &[dead()])?;
+        if protocol == Protocol::Tcp {
+            let mut listeners = Holder::start(&world.cgroup)?;
+            for netns in &world.namespaces {
+                listeners.command(&format!("listen {}", netns.path().display()))?;
+            }
+            world.listeners = Some(listeners);
+        }
         Ok(world)
     }
 
@@ -139,7 +149,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.holders.clear();
-        drop(self.stale.take());
+        drop((self.stale.take(), self.listeners.take()));
         let _ = std::fs::remove_dir(&self.cgroup);
     }
 }
