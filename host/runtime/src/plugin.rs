@@ -260,8 +260,9 @@ impl Plugin {
     /// [`CallError`] if the plugin gave no answer to a batch, or too few or many; then nothing may be reaped.
     pub async fn judge(&self, event: &ReapEvent, sockets: &[Suspect<'_>]) -> Result<Vec<bool>, CallError> {
         let mut judgements = Vec::with_capacity(sockets.len());
+        let mut places = convert::Places::of(event);
         for batch in sockets.chunks(JUDGE_BATCH) {
-            let records = batch.iter().map(|suspect| convert::bound_socket(event, *suspect));
+            let records = batch.iter().map(|suspect| convert::bound_socket(&mut places, *suspect));
             let records = records.collect::<Result<Vec<_>, _>>();
             let records = records.map_err(|error| self.not_asked("judge", &error))?;
             let event = convert::event(event);
@@ -295,9 +296,10 @@ impl Plugin {
         sockets: &[Suspect<'_>],
     ) -> Result<Vec<bool>, CallError> {
         let mut judgements = Vec::with_capacity(sockets.len());
+        let mut places = convert::Places::of(event);
         for batch in sockets.chunks(JUDGE_BATCH) {
             let words =
-                convert::pack(event, batch).map_err(|error| self.not_asked("judge-packed", &error))?;
+                convert::pack(&mut places, batch).map_err(|error| self.not_asked("judge-packed", &error))?;
             let event = convert::event(event);
             let given = self
                 .call(

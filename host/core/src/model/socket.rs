@@ -186,8 +186,8 @@ impl DestroyFailureKind {
     }
 
     /// With what people want to know.
-    pub fn because(self, detail: impl ToString) -> DestroyOutcome {
-        DestroyOutcome::Failed(DestroyFailure { kind: self, detail: detail.to_string() })
+    pub fn because(self, detail: impl Into<String>) -> DestroyOutcome {
+        DestroyOutcome::Failed(DestroyFailure { kind: self, detail: detail.into() })
     }
 }
 

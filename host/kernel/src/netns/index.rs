@@ -208,9 +208,7 @@ fn place(path: &Path) -> &'static str {
     let text = path.to_string_lossy();
     if path.starts_with(NAMED) {
         "name"
-    } else if !text.starts_with("/proc/") {
-        "mount"
-    } else if text.contains("/root/") {
+    } else if !text.starts_with("/proc/") || text.contains("/root/") {
         "mount"
     } else if text.contains("/fd/") {
         "descriptor"

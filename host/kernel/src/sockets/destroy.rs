@@ -187,14 +187,14 @@ fn destroy_in(netns: &Netns, sockets: &[&Exact]) -> Result<Vec<Round>, SocketErr
         .zip(sockets)
         .map(|(done, exact)| match done {
             Ok(false) => Round::Absent,
-            Err(failure) => Round::Done(DestroyFailureKind::Refused.because(failure)),
+            Err(failure) => Round::Done(DestroyFailureKind::Refused.because(failure.to_string())),
             Ok(true) => Round::Done(match after.next() {
                 Some(Ok(found)) if found.is_none_or(|found| is_destroyed(exact, &found)) => {
                     DestroyOutcome::Destroyed
                 }
                 Some(Ok(_)) => DestroyFailureKind::LivesOn
                     .because("the kernel said that it is destroyed, but it lives on"),
-                Some(Err(failure)) => DestroyFailureKind::Unverified.because(failure),
+                Some(Err(failure)) => DestroyFailureKind::Unverified.because(failure.to_string()),
                 None => DestroyFailureKind::Unverified.because("whether it is gone could not be verified"),
             }),
         })

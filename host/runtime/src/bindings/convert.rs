@@ -11,9 +11,10 @@ use netloom_core::{
     model::{
         AttachmentKind, Backend, BoundSocket, Candidate, Capabilities, Chain, ChainEntry, DeviceMode,
         Feature, Hook, HookPoint, Labels, MacAddress, NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId,
-        Protocol, ReapAction, ReapEvent, ReapReason, SocketState,
+        Protocol, ReapAction, ReapEvent, ReapReason, SocketState, canonical,
     },
 };
+use rustc_hash::FxHashMap;
 
 use super::{
     hooks::{attach_order, datapath_mode, socket_reap},
@@ -222,23 +223,46 @@ pub(crate) struct NotInEvent {
     backend: SocketAddr,
 }
 
-fn backend_index(event: &ReapEvent, socket: &BoundSocket) -> Result<u16, NotInEvent> {
-    let is_bound = |backend: &Backend| {
-        backend.protocol == socket.protocol
-            && backend.address.port() == socket.backend.port()
-            && backend.address.ip().to_canonical() == socket.backend.ip().to_canonical()
-    };
-    let index = event.backends.iter().position(is_bound).and_then(|index| u16::try_from(index).ok());
-    index.ok_or(NotInEvent { cookie: socket.cookie.0, backend: socket.backend })
+/// Where each backend of an event stands in it.
+pub(crate) struct Places {
+    by_backend: FxHashMap<(SocketAddr, Protocol), u16>,
+    /// Of the socket that was asked about last: most of a batch are bound to the same backend.
+    last: Option<(SocketAddr, Protocol, u16)>,
+}
+
+impl Places {
+    pub(crate) fn of(event: &ReapEvent) -> Self {
+        let mut by_backend = FxHashMap::default();
+        for (index, backend) in (0..).zip(&event.backends) {
+            by_backend.entry((canonical(backend.address), backend.protocol)).or_insert(index);
+        }
+        Self { by_backend, last: None }
+    }
+
+    fn find(&mut self, socket: &BoundSocket) -> Result<u16, NotInEvent> {
+        match self.last {
+            Some((backend, protocol, index)) if backend == socket.backend && protocol == socket.protocol => {
+                return Ok(index);
+            }
+            _ => {}
+        }
+        let index = self.by_backend.get(&(canonical(socket.backend), socket.protocol)).copied();
+        let index = index.ok_or(NotInEvent { cookie: socket.cookie.0, backend: socket.backend })?;
+        self.last = Some((socket.backend, socket.protocol, index));
+        Ok(index)
+    }
 }
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn bound_socket(event: &ReapEvent, suspect: Suspect<'_>) -> Result<wit::BoundSocket, NotInEvent> {
+pub(crate) fn bound_socket(
+    places: &mut Places,
+    suspect: Suspect<'_>,
+) -> Result<wit::BoundSocket, NotInEvent> {
     let endpoint = suspect.endpoint.map(|name| name.as_str().to_owned());
-    Ok(socket(suspect.socket, endpoint, backend_index(event, suspect.socket)?))
+    Ok(socket(suspect.socket, endpoint, places.find(suspect.socket)?))
 }
 
 /// A socket, with the endpoint it belongs to and the index of its backend.
@@ -259,17 +283,27 @@ pub(crate) fn socket(socket: &BoundSocket, endpoint: Option<String>, backend: u1
 }
 
 /// Ten words a socket, as `judge-packed` documents them.
-pub(crate) fn pack(event: &ReapEvent, sockets: &[Suspect<'_>]) -> Result<Vec<u64>, NotInEvent> {
+pub(crate) fn pack(places: &mut Places, sockets: &[Suspect<'_>]) -> Result<Vec<u64>, NotInEvent> {
     let mut words = Vec::with_capacity(sockets.len() * 10);
     for Suspect { socket, .. } in sockets {
         let ports = u64::from(socket.local.port()) | u64::from(socket.remote.port()) << 16;
         let kind = u64::from(socket.state.number()) << 32 | u64::from(socket.protocol.number()) << 40;
-        let index = u64::from(backend_index(event, socket)?) << 48;
-        let (local, remote) = (address_words(socket.local), address_words(socket.remote));
-        words.extend([socket.cookie.0, socket.netns_cookie.0, nanos(socket.age), ports | kind | index]);
-        words.extend(local);
-        words.extend(remote);
-        words.extend([socket.bytes_sent, socket.bytes_received]);
+        let index = u64::from(places.find(socket)?) << 48;
+        let ([local, more_local], [remote, more_remote]) =
+            (address_words(socket.local), address_words(socket.remote));
+        // In one piece: word by word takes twice as long.
+        words.extend_from_slice(&[
+            socket.cookie.0,
+            socket.netns_cookie.0,
+            nanos(socket.age),
+            ports | kind | index,
+            local,
+            more_local,
+            remote,
+            more_remote,
+            socket.bytes_sent,
+            socket.bytes_received,
+        ]);
     }
     Ok(words)
 }

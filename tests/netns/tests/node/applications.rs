@@ -1,14 +1,15 @@
 //! What ordinary programs see of a reap: in Python and in C, blocked in a read or a poll, sending, and connecting again.
 
 use std::{
+    collections::HashSet,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use netloom_api::types::{Fate, ReapReport};
+use netloom_api::types::{Fate, ReapReport, Service};
 use netloom_netns_tests::Node;
-use netloom_test_support::Netns;
+use netloom_test_support::{Netns, emulated};
 
 /// A client in another language, which says "connected", and later what ended its connection.
 struct Application {
@@ -29,6 +30,11 @@ impl Application {
         let mut application = Self { child, lines };
         assert_eq!(application.line(), "connected", "{program:?} {arguments:?}");
         application
+    }
+
+    fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     }
 
     fn line(&mut self) -> String {
@@ -112,6 +118,58 @@ fn a_client_in_any_language_learns_at_once_that_its_backend_is_gone() {
     }
 }
 
+/// Clients that connect and close at full speed, in each language and protocol, and what they do when they are told
+/// to end: they say the cookies of all their sockets, if every connection was served to its end.
+#[test]
+fn who_connects_to_a_living_backend_at_full_speed_is_left_alone_while_others_are_reaped() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = programs(folder.path());
+    let node = Node::start();
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let (living, dead) = (format!("{}:8080", server.v4()), format!("{}:9090", server.v4()));
+    let _living = (server.netns.tcp_echo(&living), server.netns.udp_echo(&living));
+    let _dead = (server.netns.tcp_echo(&dead), server.netns.udp_echo(&dead));
+    let start = |address: &str, mode: &str| -> Vec<Application> {
+        let each = programs.iter().flat_map(|program| ["tcp", "udp"].map(|protocol| (program, protocol)));
+        each.map(|(program, protocol)| {
+            let program: Vec<&str> = program.iter().map(String::as_str).collect();
+            Application::start(&client.netns, &program, &[protocol, address, "80", mode])
+        })
+        .collect()
+    };
+    for protocol in ["tcp", "udp"] {
+        node.service(&format!("living-{protocol}"), "10.96.22.1:80", protocol, std::slice::from_ref(&living));
+        node.service(&format!("dead-{protocol}"), "10.96.22.2:80", protocol, &[]);
+    }
+    let churning = start("10.96.22.1", "churn");
+    let mut destroyed = HashSet::new();
+    for _ in 0..if emulated() { 2 } else { 10 } {
+        for protocol in ["tcp", "udp"] {
+            let path = format!("/v1/services/dead-{protocol}/backends");
+            node.daemon.post::<Service>(&path, &serde_json::json!({ "address": dead })).unwrap();
+        }
+        let mut stale = start("10.96.22.2", "read");
+        let mut reaped = 0;
+        for protocol in ["tcp", "udp"] {
+            let path = format!("/v1/services/dead-{protocol}/backends/{dead}");
+            let report: ReapReport = node.daemon.delete(&path).unwrap();
+            reaped += report.sockets.iter().filter(|socket| socket.fate == Fate::Destroyed).count();
+            destroyed.extend(report.sockets.iter().map(|socket| socket.view.socket.cookie.0));
+        }
+        assert_eq!(reaped, stale.len());
+        for application in &mut stale {
+            assert_eq!(application.line(), "ECONNABORTED");
+        }
+    }
+    for mut application in churning {
+        application.terminate();
+        let line = application.line();
+        let cookies: Vec<u64> = line.split_whitespace().map(|cookie| cookie.parse().expect(&line)).collect();
+        assert!(cookies.len() > 10, "it hardly connected: {line}");
+        assert!(cookies.iter().all(|cookie| !destroyed.contains(cookie)), "a living one's socket was reaped");
+    }
+}
+
 #[test]
 fn a_client_that_connects_again_gets_a_living_backend() {
     let folder = tempfile::tempdir().unwrap();
@@ -125,7 +183,7 @@ fn a_client_that_connects_again_gets_a_living_backend() {
         let arguments = ["tcp", "10.96.21.1", "80", "reconnect"];
         let mut application = Application::start(&client.netns, &program, &arguments);
         let body = serde_json::json!({ "address": living });
-        node.daemon.post::<netloom_api::types::Service>("/v1/services/web/backends", &body).unwrap();
+        node.daemon.post::<Service>("/v1/services/web/backends", &body).unwrap();
         let report: ReapReport = node.daemon.delete(&format!("/v1/services/web/backends/{dead}")).unwrap();
         assert_eq!(report.sockets.len(), 1, "{report:?}");
         assert_eq!(application.line(), "ECONNABORTED");

@@ -135,7 +135,7 @@ fn packed_words_are_as_documented() {
         ],
     };
     let socket = socket("10.0.0.1:22136");
-    let words = pack(&event, &[Suspect { socket: &socket, endpoint: None }]).unwrap();
+    let words = pack(&mut Places::of(&event), &[Suspect { socket: &socket, endpoint: None }]).unwrap();
     let ports = 4660 | 22136 << 16 | 8 << 32 | 17 << 40 | 1 << 48;
     assert_eq!(
         words,
@@ -150,8 +150,8 @@ fn a_socket_of_another_backend_is_the_askers_mistake() {
         ReapEvent { reason: ReapReason::Removed, backends: vec![backend_at("10.0.0.1:80", Protocol::Udp)] };
     let socket = socket("10.0.0.9:80");
     let suspect = Suspect { socket: &socket, endpoint: None };
-    assert!(bound_socket(&event, suspect).is_err());
-    let error = pack(&event, &[suspect]).unwrap_err();
+    assert!(bound_socket(&mut Places::of(&event), suspect).is_err());
+    let error = pack(&mut Places::of(&event), &[suspect]).unwrap_err();
     assert_eq!(
         error.to_string(),
         "socket 4386 is bound to 10.0.0.9:80, which is not among the event's backends"

@@ -1,4 +1,8 @@
-/* client PROTOCOL ADDRESS PORT MODE: connects, exchanges a word, and says what ends the connection. */
+/*
+ * client PROTOCOL ADDRESS PORT MODE: connects, exchanges a word, and says what ends the connection.
+ *
+ * With the mode churn it connects, exchanges and closes until it gets SIGTERM; then it says the cookies of its sockets.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
@@ -47,6 +51,30 @@ static const char *name(int error)
 	}
 }
 
+static volatile sig_atomic_t stopped;
+
+static void stop(int signal)
+{
+	stopped = signal;
+}
+
+static void churn(int is_tcp, const char *address, int port)
+{
+	struct linger linger = { .l_onoff = 1 };
+	unsigned long long cookie;
+	socklen_t size = sizeof(cookie);
+	int fd;
+
+	while (!stopped) {
+		fd = connect_to(is_tcp, address, port);
+		getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size);
+		printf("%llu ", cookie);
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+		close(fd);
+	}
+	say("");
+}
+
 int main(int count, char **argument)
 {
 	int is_tcp, port, fd;
@@ -62,6 +90,11 @@ int main(int count, char **argument)
 	mode = argument[4];
 	fd = connect_to(is_tcp, argument[2], port);
 	say("connected");
+	if (!strcmp(mode, "churn")) {
+		signal(SIGTERM, stop);
+		churn(is_tcp, argument[2], port);
+		return 0;
+	}
 	if (!strcmp(mode, "send")) {
 		while ((end = send(fd, "more", 4, 0)) > 0)
 			usleep(10000);
