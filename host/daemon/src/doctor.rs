@@ -1,8 +1,9 @@
 //! What is wrong on the node, and the way out.
 
 use netloom_api::types::{Attachment, Doctor, Endpoint, Finding, Owner};
-use netloom_core::model::{ChainEntry, Feature, Hook, HookPoint};
+use netloom_core::model::{ChainEntry, Device, Feature, Hook, HookPoint};
 use netloom_kernel::{
+    devices::Devices,
     links::{self, Link, Shadow},
     netns::Netns,
     sockets::{Destroyer, Finder},
@@ -131,8 +132,28 @@ impl Node {
                 let message = format!("{} no longer names its namespace", endpoint.spec.netns.display());
                 vec![finding("warning", &subject, message, &delete)]
             }
-            Some(_) => Vec::new(),
+            Some(device) => self.drifted(endpoint, &device).await?,
         })
+    }
+
+    /// Ends of an endpoint's pair whose MTU somebody else changed.
+    async fn drifted(&self, endpoint: &Endpoint, node_end: &Device) -> Result<Vec<Finding>, Failure> {
+        let (name, wanted) = (&endpoint.spec.name, endpoint.mode.mtu);
+        let peers = Devices::open(&Netns::open(&endpoint.spec.netns)?)?;
+        let inside = peers.by_index(endpoint.peer_ifindex).await?;
+        let ends = [Some(node_end), inside.as_ref()].into_iter().flatten();
+        Ok(ends
+            .filter(|end| end.mtu != wanted)
+            .map(|end| {
+                let message = format!(
+                    "its device {} has an MTU of {} instead of {wanted}: somebody else changed it, and larger packets \
+                     are lost between the two ends",
+                    end.name, end.mtu
+                );
+                let hint = format!("netloom endpoint set {name} --mtu {wanted}");
+                finding("warning", &format!("endpoint {name}"), message, &hint)
+            })
+            .collect())
     }
 
     fn attachment_findings(&self, attachment: &Attachment) -> Vec<Finding> {

@@ -4,6 +4,7 @@
 #![allow(
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::missing_panics_doc,
     reason = "a test fails by panicking"
 )]
@@ -11,7 +12,7 @@
 
 mod wire;
 
-use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use netloom_api::{
     ClientError,
@@ -31,6 +32,9 @@ pub struct Node {
 }
 
 impl Node {
+    /// The node's own address, as its endpoints know it.
+    pub const ADDRESS: &'static str = "192.0.2.1";
+
     /// A node without configuration.
     pub fn start() -> Self {
         Self::with(DaemonOptions::default())
@@ -44,7 +48,7 @@ impl Node {
     /// A node with a daemon started as told.
     pub fn with(options: DaemonOptions) -> Self {
         let netns = Netns::new("node");
-        netns.add_address("lo", "192.0.2.1/32");
+        netns.add_address("lo", &format!("{}/32", Self::ADDRESS));
         netns.add_address("lo", "2001:db8::1/128");
         let daemon = Daemon::start(DaemonOptions { node: Some(netns.path()), ..options });
         Self { daemon, netns }
@@ -169,32 +173,46 @@ pub fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (u16, Stri
 
 /// The ids of all BPF links of the kernel, as bpftool lists them.
 pub fn bpftool_links() -> Vec<u32> {
-    let text = command(&["bpftool", "--json", "link", "list"]).expect_ok();
-    let links: Vec<Value> = serde_json::from_str(&text).expect("bpftool writes JSON");
-    links.iter().filter_map(|link| u32::try_from(link["id"].as_u64()?).ok()).collect()
+    let links: Vec<Value> =
+        serde_json::from_str(&bpftool(None, &["link", "list"])).expect("bpftool writes JSON");
+    links.iter().filter_map(|link| number(&link["id"])).collect()
 }
 
-/// The programs on devices of this node as `bpftool net` lists them: their devices' indexes and their ids. bpftool knows those on
-/// legacy tc; since 7.3 those on tcx and netkit as well.
-pub fn bpftool_programs(node: &Node) -> BTreeSet<(u32, u32)> {
-    let text = node.netns.command(&["bpftool", "--json", "net", "list"]).expect_ok();
+/// What bpftool lists at a place: programs with their links, first to run first.
+pub type Listed = Vec<(u32, Option<u32>)>;
+
+/// The chains of this node's devices as `bpftool net` lists them, by the device's index and the kind of place, such as
+/// `tcx/ingress`.
+pub fn bpftool_chains(node: &Node) -> BTreeMap<(u32, String), Listed> {
+    let text = bpftool(Some(&node.netns), &["net", "list"]);
     let lists: Value = serde_json::from_str(&text).expect("bpftool writes JSON");
-    let entries = lists.pointer("/0/tc").and_then(Value::as_array).expect("bpftool lists tc").iter();
-    entries
-        .filter_map(|entry| {
-            let id = entry.get("prog_id").or_else(|| entry.get("id"))?;
-            let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
-            Some((number(entry.get("ifindex")?)?, number(id)?))
-        })
-        .collect()
+    let mut chains: BTreeMap<_, Listed> = BTreeMap::new();
+    for entry in lists.pointer("/0/tc").and_then(Value::as_array).expect("bpftool lists tc") {
+        let place = (number(&entry["ifindex"]), entry["kind"].as_str().map(str::to_owned));
+        let program = entry.get("prog_id").or_else(|| entry.get("id")).and_then(number);
+        let ((Some(device), Some(kind)), Some(program)) = (place, program) else {
+            panic!("bpftool writes something else: {entry}")
+        };
+        // 0 stands for none.
+        let link = entry.get("link_id").and_then(number).filter(|link| *link != 0);
+        chains.entry((device, kind)).or_default().push((program, link));
+    }
+    chains
 }
 
-/// Whether bpftool knows tcx and netkit.
-pub fn bpftool_knows_links() -> bool {
-    let text = command(&["bpftool", "--json", "version"]).expect_ok();
-    let version: Value = serde_json::from_str(&text).expect("bpftool writes JSON");
-    let version = version.get("version").and_then(Value::as_str).expect("bpftool has a version");
-    let mut parts = version.split('.').map(str::parse::<u32>);
+fn number(value: &Value) -> Option<u32> {
+    u32::try_from(value.as_u64()?).ok()
+}
+
+/// What bpftool says as JSON, in this namespace or here.
+fn bpftool(netns: Option<&Netns>, arguments: &[&str]) -> String {
+    let run = |arguments: &[&str]| {
+        let words = [&["bpftool", "--json"], arguments].concat();
+        netns.map_or_else(|| command(&words), |netns| netns.command(&words)).expect_ok()
+    };
+    let version: Value = serde_json::from_str(&run(&["version"])).expect("bpftool writes JSON");
+    let mut parts = version["version"].as_str().expect("a version").split('.').map(str::parse::<u32>);
     let mut part = || parts.next().and_then(Result::ok).unwrap_or_default();
-    (part(), part()) >= (7, 3)
+    assert!((part(), part()) >= (7, 3), "this bpftool knows no tcx: `cargo xtask test` brings one that does");
+    run(arguments)
 }

@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 
 use crate::{Node, ObjectFile};
 
-/// A node with a device `d0`, on which a stream of numbered datagrams arrives all the time, and programs that count
-/// how often they meet each.
+/// A node with a device on which a stream of numbered datagrams arrives all the time, and programs that count how often
+/// they meet each.
 pub struct Wire {
     /// The node.
     pub node: Node,
+    /// The device.
+    pub device: String,
     /// Where the stream comes from.
     pub peer: Netns,
     /// The program.
@@ -35,21 +37,34 @@ impl Wire {
     /// The device's address.
     pub const ADDRESS: &'static str = "10.9.0.1";
 
-    /// Starts the stream; nothing is attached.
+    /// Starts the stream over a device `d0`; nothing is attached.
     pub fn start(config: Option<&str>) -> Self {
         let config = config.map(str::to_owned);
         let node = Node::with(DaemonOptions { config, ..DaemonOptions::default() });
         let peer = Netns::new("peer");
         node.netns.link("10.9.0.1/24").named("d0").to(&peer, "10.9.0.2/24");
         assert!(peer.can_ping(std::net::Ipv4Addr::new(10, 9, 0, 1)), "the wire is up");
-        let receiver = node.netns.count_datagrams(&format!("{}:7000", Self::ADDRESS));
+        Self::over(node, "d0".to_owned(), peer, Self::ADDRESS)
+    }
+
+    /// Starts the stream from an endpoint `web` to the node, over the endpoint's device; the datapath is attached.
+    pub fn from_endpoint() -> Self {
+        let node = Node::start();
+        let web = node.endpoint("web");
+        let device = web.device().to_owned();
+        Self::over(node, device, web.netns, Node::ADDRESS)
+    }
+
+    fn over(node: Node, device: String, peer: Netns, address: &str) -> Self {
+        let receiver = node.netns.count_datagrams(&format!("{address}:7000"));
         let sender = peer.send_datagrams(receiver.address(), Duration::from_micros(400));
-        Self { node, peer, object: ObjectFile::of(netloom_test_programs::ONCE), receiver, sender }
+        let object = ObjectFile::of(netloom_test_programs::ONCE);
+        Self { node, device, peer, object, receiver, sender }
     }
 
     /// Attaches the counting program to the device.
     pub fn attach(&self, owner: &str, more: Value) -> AttachAnswer {
-        let mut request = json!({ "device": "d0", "object": self.object.path(), "owner": owner });
+        let mut request = json!({ "device": self.device, "object": self.object.path(), "owner": owner });
         if let (Some(request), Some(more)) = (request.as_object_mut(), more.as_object()) {
             request.extend(more.clone());
         }
@@ -118,9 +133,11 @@ impl Wire {
             let entries = std::fs::read_dir(&folder).map(|entries| entries.flatten().collect::<Vec<_>>());
             left.extend(entries.unwrap_or_default().iter().map(|entry| entry.path().display().to_string()));
         }
-        let chains = self.node.chains("d0");
+        let chains = self.node.chains(&self.device);
         let entries = chains.iter().flat_map(|chain| &chain.entries);
-        left.extend(entries.filter(|entry| entry.name.starts_with("nl_")).map(|entry| entry.name.clone()));
+        left.extend(
+            entries.filter(|entry| entry.name.starts_with("nl_gate_")).map(|entry| entry.name.clone()),
+        );
         left
     }
 }

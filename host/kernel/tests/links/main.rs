@@ -19,3 +19,4 @@ mod objects;
 mod packets;
 mod pins;
 mod scratch;
+mod semantics;

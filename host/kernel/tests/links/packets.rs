@@ -66,6 +66,29 @@ fn the_chain_runs_in_order_until_a_verdict() {
     }
 }
 
+/// On one side of a device both kinds of chain may be in use: legacy tc gets what tcx leaves open, and nothing else.
+#[test]
+fn legacy_tc_decides_what_tcx_leaves_open() {
+    for point in tcx_points() {
+        let scratch = Scratch::new();
+        let (hook, legacy) = (scratch.hook_on("lo", point), scratch.hook_on("lo", point.on(true).unwrap()));
+        let (observer, dropping) = (load(netloom_test_programs::OBSERVER), load(netloom_test_programs::DROP));
+        let seen = load(netloom_test_programs::OBSERVER);
+        let _dropping = scratch.attach(&legacy, &dropping, Placement::Tail);
+        let _seen = scratch.attach(&legacy, &seen, Placement::Head);
+        assert!(!arrives(&scratch), "{point}: legacy tc alone drops");
+        assert_eq!(observed(&seen), 1, "{point}");
+
+        let _observer = scratch.attach(&hook, &observer, Placement::Tail);
+        assert!(!arrives(&scratch), "{point}: tcx leaves it open, and legacy tc drops");
+        assert_eq!((observed(&observer), observed(&seen)), (1, 2), "{point}");
+
+        let _pass = scratch.attach(&hook, &load(netloom_test_programs::PASS), Placement::Tail);
+        assert!(arrives(&scratch), "{point}: tcx decides, and legacy tc is not asked");
+        assert_eq!((observed(&observer), observed(&seen)), (2, 2), "{point}");
+    }
+}
+
 /// Updates while datagrams flow: the program that drops all others would lose one if ever both were missed.
 #[test]
 fn no_packet_misses_a_program_that_is_updated() {

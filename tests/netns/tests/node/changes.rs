@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use netloom_api::{ClientError, types::EndpointView};
+use netloom_api::{
+    ClientError,
+    types::{Doctor, EndpointView},
+};
 use netloom_core::model::Feature;
 use netloom_test_support::{UdpReceiver, UdpSender, emulated, require};
 use serde_json::{Value, json};
@@ -170,6 +173,56 @@ fn a_change_up_or_down_is_undone_whole_at_every_step() {
     node.daemon.restart();
     change(&node, "web", json!({ "mtu": 1_400 })).unwrap();
     assert_eq!(mtus(&node, &web), ["1400", "1400"]);
+}
+
+#[test]
+fn an_end_that_somebody_else_changed_is_found_and_brought_back() {
+    let node = Node::start();
+    let web = node.endpoint("web");
+    let drift = || -> Vec<String> {
+        let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
+        let found = doctor.findings.into_iter().filter(|finding| finding.message.contains("MTU"));
+        found.map(|finding| format!("{}; {}", finding.message, finding.hint)).collect()
+    };
+    assert_eq!(drift(), Vec::<String>::new());
+    web.netns.ip(&["link", "set", "eth0", "mtu", "1400"]);
+    let found = drift();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("eth0 has an MTU of 1400 instead of 1500"), "{found:?}");
+    let hint = found[0].split("; netloom ").nth(1).unwrap();
+    assert!(node.daemon.netloom(&hint.split(' ').collect::<Vec<_>>()).ok());
+    assert_eq!(mtus(&node, &web), ["1500", "1500"]);
+    assert_eq!(drift(), Vec::<String>::new());
+}
+
+#[test]
+fn on_legacy_tc_both_ends_change_and_the_datapath_follows() {
+    if !require(Feature::LegacyTc) {
+        return;
+    }
+    let node = Node::configured("attachments.mode = \"tc\"");
+    let (web, other) = (node.endpoint("web"), node.endpoint("other"));
+    let programs = |node: &Node| -> Vec<_> {
+        let attachments = node.status().attachments.into_iter();
+        attachments.map(|own| (own.id, own.hook.point, own.filter, own.program)).collect()
+    };
+    let before = programs(&node);
+    let traffic = Traffic::start(&node, &web);
+    change(&node, "web", json!({ "mtu": 9_000 })).unwrap();
+    assert_eq!(mtus(&node, &web), ["9000", "9000"]);
+    traffic.check();
+    let after = programs(&node);
+    let places =
+        |all: &[(String, _, _, _)]| all.iter().map(|own| (own.0.clone(), own.1, own.2)).collect::<Vec<_>>();
+    assert_eq!(places(&after), places(&before), "each is where it was");
+    let replaced = |at: usize| before[at].3 != after[at].3;
+    for at in 0..before.len() {
+        assert_eq!(replaced(at), before[at].0.starts_with("web"), "{:?}", after[at]);
+    }
+    change(&node, "other", json!({ "mtu": 9_000 })).unwrap();
+    let big =
+        other.netns.command(&["ping", "-c", "1", "-W", "2", "-M", "do", "-s", "8000", &web.v4().to_string()]);
+    assert!(big.ok(), "{}", big.stdout);
 }
 
 #[test]

@@ -1,10 +1,14 @@
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    os::fd::AsFd,
+};
 
-use netloom_core::model::{DeviceMode, Feature};
+use netloom_core::model::{Chain, DeviceMode, Feature, Hook, HookPoint};
+use netloom_sys::bpf::{self, AttachType, Position};
 use netloom_test_support::{Netns, require};
 use serde_json::json;
 
-use netloom_netns_tests::{Node, ObjectFile, bpftool_knows_links, bpftool_links, bpftool_programs, refusal};
+use netloom_netns_tests::{Listed, Node, ObjectFile, bpftool_chains, bpftool_links, refusal};
 
 #[test]
 fn two_endpoints_reach_each_other_and_the_node_through_the_datapath() {
@@ -39,31 +43,69 @@ fn the_kernel_and_the_status_agree() {
     );
 }
 
+/// Of our own programs, foreign ones without a link, and filters of both, on each kind of chain that the kernel has.
 #[test]
-fn bpftool_lists_the_programs_that_the_status_lists() {
-    let mut configurations = vec!["attachments.mode = \"tc\""];
-    if bpftool_knows_links() {
-        configurations.push("");
-    }
-    for configuration in configurations {
-        let node = Node::configured(configuration);
+fn bpftool_lists_each_chain_as_it_is_shown() {
+    for mode in ["auto", "tc"] {
+        let node = Node::configured(&format!("attachments.mode = \"{mode}\""));
         let (web, _other) = (node.endpoint("web"), node.endpoint("other"));
-        let observer = ObjectFile::of(netloom_test_programs::OBSERVER);
-        node.attach(json!({ "device": web.device(), "object": observer.path(), "owner": "acme/observer" }))
-            .unwrap();
-        let attachments = node.status().attachments;
-        assert_eq!(attachments.len(), 5, "{attachments:?}");
-        // The datapath is on netkit links wherever the device is netkit.
-        let shown = attachments.iter().filter(|own| own.hook.point.is_legacy() || bpftool_knows_links());
-        let own: BTreeSet<_> = shown.map(|own| (own.hook.ifindex.0, own.program.0)).collect();
-        assert_eq!(bpftool_programs(&node), own, "with {configuration:?}");
-        node.delete("web").unwrap();
-        assert!(
-            bpftool_programs(&node).iter().all(|(device, _)| *device != web.view.endpoint.host_ifindex.0)
+        let object = ObjectFile::of(netloom_test_programs::OBSERVER);
+        for (owner, more) in [("acme/first", json!({})), ("acme/filter", json!({ "mode": "tc" }))] {
+            let mut request = json!({ "device": web.device(), "object": object.path(), "owner": owner });
+            request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            node.attach(request).unwrap();
+        }
+        let file = object.path().display().to_string();
+        let foreign =
+            ["filter", "add", "dev", web.device(), "egress", "bpf", "direct-action", "object-file", &file];
+        // Filters of ours may have made the qdisc.
+        let _ = node.netns.command(&["tc", "qdisc", "add", "dev", web.device(), "clsact"]);
+        node.netns.tc(&[&foreign[..], &["section", "tc"]].concat());
+        let mut shown = node.chains(web.device());
+        for chain in shown.iter().filter(|chain| !chain.hook.point.is_legacy()) {
+            attach_without_link(&node, &chain.hook);
+        }
+        shown = node.chains(web.device());
+        shown.retain(|chain| !chain.entries.is_empty());
+
+        let kind = |point: HookPoint| point.as_str().replace("tc-", "clsact-").replace('-', "/");
+        let entries = |chain: &Chain| -> Listed {
+            chain.entries.iter().map(|entry| (entry.program.0, entry.link.map(|link| link.0))).collect()
+        };
+        let ours: BTreeMap<_, _> = shown
+            .iter()
+            .map(|chain| ((chain.hook.ifindex.0, kind(chain.hook.point)), entries(chain)))
+            .collect();
+        let mut listed = bpftool_chains(&node);
+        listed.retain(|(device, _), _| *device == web.view.endpoint.host_ifindex.0);
+        assert_eq!(listed, ours, "{mode}");
+        let all: usize = ours.values().map(Vec::len).sum();
+        let without_link = shown.iter().filter(|chain| !chain.hook.point.is_legacy()).count();
+        assert_eq!(
+            all,
+            2 + 2 + 1 + without_link,
+            "the datapath's two, ours, a foreign filter, and foreign programs"
         );
-        node.delete("other").unwrap();
-        assert_eq!(bpftool_programs(&node), BTreeSet::new(), "with {configuration:?}");
+
+        for name in ["web", "other"] {
+            node.delete(name).unwrap();
+        }
+        assert_eq!(bpftool_chains(&node), BTreeMap::new(), "{mode}");
     }
+}
+
+/// Attaches a program as a tool does that knows nothing of links.
+fn attach_without_link(node: &Node, hook: &Hook) {
+    let kind = match hook.point {
+        HookPoint::TcxIngress => AttachType::TCX_INGRESS,
+        HookPoint::TcxEgress => AttachType::TCX_EGRESS,
+        HookPoint::NetkitPrimary => AttachType::NETKIT_PRIMARY,
+        HookPoint::NetkitPeer => AttachType::NETKIT_PEER,
+        other => panic!("{other} has filters"),
+    };
+    let program = bpf::load_next("foreign").unwrap();
+    let attach = || bpf::prog_attach(program.as_fd(), hook.ifindex.0, kind, Position::Head, None, None);
+    node.netns.run(attach).unwrap();
 }
 
 #[test]
