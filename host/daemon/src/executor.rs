@@ -5,6 +5,8 @@
 
 mod programs;
 
+use std::time::Instant;
+
 use netloom_core::{
     model::{Attachment, Endpoint},
     plan::{FixedPlace, Op, Plan, Recovery},
@@ -52,7 +54,7 @@ impl Progress {
 impl Node {
     /// Writes a plan down.
     pub(crate) fn begin(&self, plan: &Plan) -> Result<Journal, StoreError> {
-        self.store.commit(|changes| {
+        self.commit(|changes| {
             let key = number_key(changes.next("plan")?);
             changes.put(&key, plan)?;
             Ok(Journal(key))
@@ -77,7 +79,7 @@ impl Node {
             self.crash_point();
         }
         if failed.is_none() {
-            let committed = self.store.commit(|changes| {
+            let committed = self.commit(|changes| {
                 let made = commit(&progress, changes)?;
                 changes.remove::<Plan>(&journal.0)?;
                 Ok(made)
@@ -91,6 +93,13 @@ impl Node {
             failed.unwrap_or_else(|| (plan.ops.len(), Failure::conflict("the plan had no end")));
         let left = self.undo(&plan, done).await;
         Err(self.give_up(&journal, &left, failure)?)
+    }
+
+    fn commit<T>(&self, changes: impl FnOnce(&Changes) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let began = Instant::now();
+        let committed = self.store.commit(changes);
+        self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        committed
     }
 
     /// Strikes a plan off.

@@ -1,5 +1,7 @@
 //! Metrics, exported as OpenMetrics text.
 
+use std::time::Instant;
+
 use netloom_kernel::netns::IndexStatus;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -67,6 +69,8 @@ pub(crate) struct Metrics {
     pub(crate) reap_changes: Counter,
     pub(crate) reap_seconds: Histogram,
     pub(crate) reap_phase_seconds: Family<OfPhase, Histogram, fn() -> Histogram>,
+    pub(crate) attach_phase_seconds: Family<OfPhase, Histogram, fn() -> Histogram>,
+    pub(crate) commit_seconds: Histogram,
     pub(crate) stale_retries: Counter,
     pub(crate) undone_plans: Counter,
     pub(crate) moves: Counter,
@@ -89,6 +93,8 @@ impl Metrics {
         let reap_changes = Counter::default();
         let reap_seconds = durations();
         let reap_phase_seconds = Family::new_with_constructor(durations as fn() -> Histogram);
+        let attach_phase_seconds = Family::new_with_constructor(durations as fn() -> Histogram);
+        let commit_seconds = durations();
         let stale_retries = Counter::default();
         let undone_plans = Counter::default();
         let moves = Counter::default();
@@ -136,6 +142,19 @@ impl Metrics {
             Unit::Seconds,
             reap_phase_seconds.clone(),
         );
+        registry.register_with_unit(
+            "attach_phase",
+            "What it takes to load a program, to place it (reading the chain, deciding, attaching), to pin it, or to \
+             update it",
+            Unit::Seconds,
+            attach_phase_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "commit",
+            "What it takes to write a plan or its outcome to the disk",
+            Unit::Seconds,
+            commit_seconds.clone(),
+        );
         registry.register(
             "stale_retries",
             "Decisions made anew as the chain had changed",
@@ -175,6 +194,8 @@ impl Metrics {
             reap_changes,
             reap_seconds,
             reap_phase_seconds,
+            attach_phase_seconds,
+            commit_seconds,
             stale_retries,
             undone_plans,
             moves,
@@ -198,6 +219,11 @@ impl Metrics {
             self.namespaces.get_or_create(&OfPlace { place }).set(count);
         }
         self.namespace_walks.inc_by(index.walks.saturating_sub(self.namespace_walks.get()));
+    }
+
+    /// Counts how long a phase of attaching took, which began then.
+    pub(crate) fn attach_phase(&self, phase: &'static str, began: Instant) {
+        self.attach_phase_seconds.get_or_create(&OfPhase { phase }).observe(began.elapsed().as_secs_f64());
     }
 
     /// The text of `/metrics`.

@@ -1,5 +1,7 @@
 //! Another program for an attachment, in the same place of its chain, in one step of the kernel.
 
+use std::time::Instant;
+
 use netloom_api::types::{AttachAnswer, Attachment, UpdateRequest};
 use netloom_core::{
     model::{Candidate, Owner, ProgramSource},
@@ -87,7 +89,10 @@ impl Node {
             pin_maps: Some(self.map_folder(id, owner, *shared_maps)),
             globals: globals.clone(),
         };
+        let began = Instant::now();
         let new = programs::load_file(path, &options).map_err(Failure::refused)?;
+        self.metrics.attach_phase("load", began);
+        let began = Instant::now();
         let old = Program::from_id(attachment.program)?;
         let folder = naming::update_folder(&self.paths.bpffs, id);
         remove_folder(&folder)?;
@@ -98,6 +103,7 @@ impl Node {
         if target.point.is_legacy() {
             links::repin(&folder.join("new"), &pin)?;
         }
+        self.metrics.attach_phase("update", began);
         let candidate = Candidate {
             name: new.name().to_owned(),
             tag: new.tag().to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask bench NAME` builds everything optimised and runs it.
 
+mod attach;
 mod bars;
 mod datapath;
 mod measure;
@@ -28,6 +29,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// What it takes to place, attach and pin a program, and to update one
+    Attach,
     /// What a packet costs between endpoints, in instructions (in a virtual machine) and in time (here)
     Datapath,
     /// What a plugin costs: to load, to start, to ask
@@ -51,12 +54,14 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut report = match arguments.bench {
+        Bench::Attach => Report::new("attach"),
         Bench::Datapath => Report::new("datapath"),
         Bench::Plugin => Report::new("plugin"),
         Bench::Reap => Report::new("reap"),
         Bench::Hold => return reap::holder::main(),
     };
     match arguments.bench {
+        Bench::Attach => attach::run(&mut report)?,
         Bench::Datapath => datapath::run(&mut report, &arguments.out)?,
         Bench::Plugin => plugin::run(&mut report)?,
         Bench::Reap => reap::run(&mut report, &arguments.out)?,

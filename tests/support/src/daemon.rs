@@ -98,6 +98,14 @@ impl Daemon {
         self.runtime.block_on(self.client.get(route))
     }
 
+    /// `GET route`, for what is no JSON.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn text(&self, route: &str) -> Result<String, ClientError> {
+        self.runtime.block_on(self.client.text(route))
+    }
+
     /// `POST route`.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! The steps about programs: loading them, and taking them onto chains and off.
 
+use std::time::Instant;
+
 use netloom_core::{
     model::{
         Attachment, AttachmentKind, Candidate, Chain, Hook, HookPoint, Owner, Placement, ProgramId,
@@ -37,7 +39,9 @@ impl Node {
         progress: &mut Progress,
     ) -> Result<Attachment, Failure> {
         let (hook, netns) = self.hook(target).await?;
+        let began = Instant::now();
         let program = self.program(id, &candidate.owner, source, target, progress)?;
+        self.metrics.attach_phase("load", began);
         let candidate =
             Candidate { name: program.name().to_owned(), tag: program.tag().to_owned(), ..candidate.clone() };
         let pin = naming::pin(&self.paths.bpffs, id);
@@ -46,6 +50,7 @@ impl Node {
             // A filter has no pin; its program's pin is how a later daemon tells it from others.
             program.pin(&pin)?;
         }
+        let began = Instant::now();
         let attached = match progress.fixed.take() {
             None => self.place_and_attach(&hook, &netns, &program, &candidate).await,
             Some(fixed) => self.attach_at(&hook, &netns, &program, &candidate, &fixed).await,
@@ -57,6 +62,8 @@ impl Node {
                 return Err(failure);
             }
         };
+        self.metrics.attach_phase("place", began);
+        let began = Instant::now();
         let link = match &placed.attached {
             Attached::Link(link) => {
                 if let Err(error) = link.pin(&pin) {
@@ -71,6 +78,7 @@ impl Node {
             }
             Attached::Filter { .. } => None,
         };
+        self.metrics.attach_phase("pin", began);
         progress.replaced.extend(placed.replaced.map(|(id, _)| id));
         Ok(Attachment {
             id: id.to_owned(),
