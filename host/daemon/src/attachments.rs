@@ -20,7 +20,7 @@ use crate::{executor::read_object, failure::Failure, naming, node::Node};
 impl Node {
     /// Every attachment.
     pub(crate) fn attachments(&self) -> Result<Vec<Attachment>, Failure> {
-        Ok(self.store.all::<Attachment>()?.into_iter().map(|(_, attachment)| attachment).collect())
+        Ok(self.store.attachments().values().cloned().collect())
     }
 
     /// Attaches a program of an ELF file.

@@ -1,7 +1,12 @@
 //! The store: one transactional file. It is a hint, the kernel is the truth: at start every record is checked
 //! against its object.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
 
 use netloom_core::{
     model::{Attachment, Endpoint, ReapEvent},
@@ -99,15 +104,30 @@ fn decode<R: Record>(key: &str, bytes: &[u8]) -> Result<R, StoreError> {
     })
 }
 
+/// Every attachment, by its id.
+pub(crate) type Attachments = BTreeMap<String, Attachment>;
+
 pub(crate) struct Store {
     database: Database,
+    /// What is committed of them: they are asked for with each chain, and a node may have thousands.
+    attachments: RwLock<Arc<Attachments>>,
+    /// Held while changes are committed, so that the attachments change in the same order.
+    committing: Mutex<()>,
 }
 
 impl Store {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = Database::create(path)
             .map_err(|source| StoreError::Open { path: path.to_owned(), source: Box::new(source) })?;
-        Ok(Self { database })
+        let store = Self { database, attachments: RwLock::default(), committing: Mutex::default() };
+        let attachments = store.all::<Attachment>()?.into_iter().collect();
+        *store.attachments.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(attachments);
+        Ok(store)
+    }
+
+    /// Every attachment, by its id.
+    pub(crate) fn attachments(&self) -> Arc<Attachments> {
+        Arc::clone(&self.attachments.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Carries out changes together: all of them, or none.
@@ -115,9 +135,24 @@ impl Store {
         &self,
         changes: impl FnOnce(&Changes) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let changes_made = Changes(self.database.begin_write().map_err(trouble)?);
-        let value = changes(&changes_made)?;
-        changes_made.0.commit().map_err(trouble)?;
+        let _in_order = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = Changes {
+            transaction: self.database.begin_write().map_err(trouble)?,
+            attachments: RefCell::default(),
+        };
+        let value = changes(&made)?;
+        made.transaction.commit().map_err(trouble)?;
+        let changed = made.attachments.into_inner();
+        if !changed.is_empty() {
+            let mut attachments = self.attachments.write().unwrap_or_else(PoisonError::into_inner);
+            let attachments = Arc::make_mut(&mut attachments);
+            for (id, change) in changed {
+                match change {
+                    Some(attachment) => drop(attachments.insert(id, attachment)),
+                    None => drop(attachments.remove(&id)),
+                }
+            }
+        }
         Ok(value)
     }
 
@@ -150,12 +185,16 @@ impl Store {
 }
 
 /// Changes not yet committed.
-pub(crate) struct Changes(redb::WriteTransaction);
+pub(crate) struct Changes {
+    transaction: redb::WriteTransaction,
+    /// Of those, the attachments', one after the other; none is one that is removed.
+    attachments: RefCell<Vec<(String, Option<Attachment>)>>,
+}
 
 impl Changes {
     /// A record as it is with the changes made so far.
     pub(crate) fn get<R: Record>(&self, key: &str) -> Result<Option<R>, StoreError> {
-        let table = self.0.open_table(table::<R>()).map_err(trouble)?;
+        let table = self.transaction.open_table(table::<R>()).map_err(trouble)?;
         let found = table.get(key).map_err(trouble)?;
         found.map(|bytes| decode(key, bytes.value())).transpose()
     }
@@ -166,21 +205,27 @@ impl Changes {
             key: key.into(),
             source,
         })?;
-        let mut table = self.0.open_table(table::<R>()).map_err(trouble)?;
+        let mut table = self.transaction.open_table(table::<R>()).map_err(trouble)?;
         table.insert(key, bytes.as_slice()).map_err(trouble)?;
+        if R::TABLE == Attachment::TABLE {
+            self.attachments.borrow_mut().push((key.to_owned(), Some(decode(key, &bytes)?)));
+        }
         Ok(())
     }
 
     pub(crate) fn remove<R: Record>(&self, key: &str) -> Result<bool, StoreError> {
-        let mut table = self.0.open_table(table::<R>()).map_err(trouble)?;
+        let mut table = self.transaction.open_table(table::<R>()).map_err(trouble)?;
         let removed = table.remove(key).map_err(trouble)?.is_some();
+        if R::TABLE == Attachment::TABLE {
+            self.attachments.borrow_mut().push((key.to_owned(), None));
+        }
         Ok(removed)
     }
 
     /// The next number of a counter, from 1; never given twice.
     pub(crate) fn next(&self, counter: &str) -> Result<u64, StoreError> {
         let next = {
-            let table = self.0.open_table(table::<Counter>()).map_err(trouble)?;
+            let table = self.transaction.open_table(table::<Counter>()).map_err(trouble)?;
             let last = table.get(counter).map_err(trouble)?;
             last.map(|bytes| decode::<Counter>(counter, bytes.value())).transpose()?.map_or(0, |Counter(n)| n)
                 + 1

@@ -12,7 +12,7 @@ use std::{
 };
 
 use netloom_api::types::{Attachment, Chain, EventKind, Owner};
-use netloom_core::model::{Hook, NetnsId, Revision};
+use netloom_core::model::{Hook, IfIndex, NetnsId, Revision};
 use netloom_kernel::{
     devices::{Changes, Devices},
     links::{self, Link, LinkError, Shadow},
@@ -26,8 +26,12 @@ const CHURN: u64 = 40;
 /// So few and it is over.
 const CALM: u64 = 5;
 const CHURN_WINDOW: Duration = Duration::from_secs(10);
+/// Between two looks at least: who adds an endpoint causes a dozen announcements.
+const REST: Duration = Duration::from_millis(50);
 /// Legacy filters of other namespaces have neither revision nor announcement here: they are read every so many looks.
 const LEGACY_EVERY: u64 = 10;
+/// Those of this one are announced; an announcement may be lost.
+const ANNOUNCED_EVERY: u64 = 600;
 
 /// What was seen of the chains so far.
 #[derive(Default)]
@@ -108,38 +112,45 @@ impl Node {
             let announced = match &mut changes {
                 None => {
                     tokio::time::sleep(period).await;
-                    false
+                    BTreeSet::new()
                 }
                 Some(listening) => tokio::select! {
-                    () = tokio::time::sleep(period) => false,
-                    there_are_more = listening.next() => {
-                        if !there_are_more {
-                            changes = None;
-                        }
-                        true
-                    }
+                    () = tokio::time::sleep(period) => BTreeSet::new(),
+                    devices = listening.next() => devices.unwrap_or_else(|| {
+                        changes = None;
+                        BTreeSet::new()
+                    })
                 },
             };
-            if let Err(failure) = self.look_around(announced, round).await {
+            let heard = changes.is_some();
+            if let Err(failure) = self.look_around(&announced, heard, round).await {
                 tracing::warn!(%failure, "the chains cannot be watched");
             }
             round += 1;
+            // What is announced meanwhile is looked at together.
+            tokio::time::sleep(REST).await;
         }
     }
 
-    async fn look_around(&self, announced: bool, round: u64) -> Result<(), Failure> {
-        let mut namespaces: HashMap<NetnsId, (Option<PathBuf>, Vec<Hook>)> = HashMap::new();
-        for attachment in self.attachments()? {
-            let (_, hooks) =
-                namespaces.entry(attachment.hook.netns).or_insert_with(|| (attachment.netns.clone(), vec![]));
-            if !hooks.contains(&attachment.hook) {
-                hooks.push(attachment.hook);
-            }
+    /// `announced` are the devices of which the kernel told a change, if it is `heard`.
+    async fn look_around(
+        &self,
+        announced: &BTreeSet<IfIndex>,
+        heard: bool,
+        round: u64,
+    ) -> Result<(), Failure> {
+        let mut namespaces: HashMap<NetnsId, (Option<PathBuf>, BTreeSet<Hook>)> = HashMap::new();
+        for attachment in self.store.attachments().values() {
+            let (_, hooks) = namespaces
+                .entry(attachment.hook.netns)
+                .or_insert_with(|| (attachment.netns.clone(), BTreeSet::new()));
+            hooks.insert(attachment.hook.clone());
         }
         self.watch
             .seen()
             .retain(|hook, _| namespaces.get(&hook.netns).is_some_and(|(_, hooks)| hooks.contains(hook)));
         for (id, (path, hooks)) in namespaces {
+            let hooks: Vec<Hook> = hooks.into_iter().collect();
             let own = id == self.netns.id();
             let netns = match &path {
                 Some(path) if !own => Netns::open(path).ok().filter(|netns| netns.id() == id),
@@ -150,11 +161,13 @@ impl Node {
                 None => vec![None; hooks.len()],
             };
             for (hook, revision) in hooks.into_iter().zip(revisions) {
+                let announced = own && announced.contains(&hook.ifindex);
                 let changed = if hook.point.is_legacy() {
-                    (own && announced) || round.is_multiple_of(LEGACY_EVERY)
+                    let every = if own && heard { ANNOUNCED_EVERY } else { LEGACY_EVERY };
+                    announced || round.is_multiple_of(every) || !self.watch.seen().contains_key(&hook)
                 } else {
                     let known = self.watch.seen().get(&hook).and_then(|seen| seen.revision);
-                    (own && announced) || revision.is_none() || known != revision
+                    announced || revision.is_none() || known != revision
                 };
                 if changed && let Err(failure) = self.look_at(&hook).await {
                     tracing::warn!(%hook, %failure, "a chain cannot be watched");
@@ -169,8 +182,9 @@ impl Node {
     async fn look_at(&self, hook: &Hook) -> Result<(), Failure> {
         let _guards = self.hook_locks(hook).await?;
         let mut lost = false;
-        for attachment in self.attachments()?.into_iter().filter(|attachment| attachment.hook == *hook) {
-            lost |= self.take_care(&attachment).await?;
+        let attachments = self.store.attachments();
+        for attachment in attachments.values().filter(|attachment| attachment.hook == *hook) {
+            lost |= self.take_care(attachment).await?;
         }
         let Ok(netns) = self.netns_of(hook) else { return Ok(()) };
         let chain = match links::query(hook, &netns) {

@@ -1,5 +1,7 @@
 //! What it takes to place, attach and pin a program in a chain, and to update one, beside the bare system calls.
 
+mod many;
+
 use std::{
     os::fd::{AsFd, OwnedFd},
     time::Instant,
@@ -43,7 +45,7 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
             update(report, &node)?;
         }
     }
-    Ok(())
+    many::run(report)
 }
 
 fn update(report: &mut Report, node: &Node) -> anyhow::Result<()> {

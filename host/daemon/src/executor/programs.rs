@@ -276,7 +276,7 @@ impl Node {
 
     /// A chain as the kernel has it, with what the records say of our own entries.
     pub(crate) fn annotated(&self, mut chain: Chain) -> Result<Chain, StoreError> {
-        let records = self.store.all::<Attachment>()?;
+        let records = self.store.attachments();
         for entry in &mut chain.entries {
             let ours = records.iter().find(|(_, record)| match (record.link, entry.link) {
                 (Some(link), Some(present)) => link == present,

@@ -1,4 +1,9 @@
+use std::collections::BTreeSet;
+
 use futures::StreamExt as _;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netloom_core::model::IfIndex;
 use rtnetlink::MulticastGroup;
 use tokio::runtime::Handle;
 
@@ -9,7 +14,7 @@ use crate::netns::Netns;
 /// programs come and go without an announcement.
 pub struct Changes {
     messages: futures::channel::mpsc::UnboundedReceiver<(
-        rtnetlink::packet_core::NetlinkMessage<rtnetlink::packet_route::RouteNetlinkMessage>,
+        NetlinkMessage<RouteNetlinkMessage>,
         rtnetlink::sys::SocketAddr,
     )>,
     connection: tokio::task::AbortHandle,
@@ -32,13 +37,36 @@ impl Changes {
         Ok(Self { messages, connection: runtime.spawn(connection).abort_handle() })
     }
 
-    /// Waits for the next change, and takes those that came with it. False when there will be none any more.
-    pub async fn next(&mut self) -> bool {
-        if self.messages.next().await.is_none() {
-            return false;
+    /// Waits for the next change, and takes those that came with it: the devices they are about. None when there will
+    /// be none any more.
+    pub async fn next(&mut self) -> Option<BTreeSet<IfIndex>> {
+        let (first, _) = self.messages.next().await?;
+        let mut devices = BTreeSet::from_iter(device(&first));
+        while let Ok((message, _)) = self.messages.try_recv() {
+            devices.extend(device(&message));
         }
-        while self.messages.try_recv().is_ok() {}
-        true
+        Some(devices)
+    }
+}
+
+/// The device that a message is about.
+fn device(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<IfIndex> {
+    use RouteNetlinkMessage::{
+        DelLink, DelQueueDiscipline, DelTrafficChain, DelTrafficClass, DelTrafficFilter, NewLink,
+        NewQueueDiscipline, NewTrafficChain, NewTrafficClass, NewTrafficFilter,
+    };
+    let NetlinkPayload::InnerMessage(message) = &message.payload else { return None };
+    match message {
+        NewLink(link) | DelLink(link) => Some(IfIndex(link.header.index)),
+        NewQueueDiscipline(change)
+        | DelQueueDiscipline(change)
+        | NewTrafficClass(change)
+        | DelTrafficClass(change)
+        | NewTrafficFilter(change)
+        | DelTrafficFilter(change)
+        | NewTrafficChain(change)
+        | DelTrafficChain(change) => u32::try_from(change.header.index).ok().map(IfIndex),
+        _ => None,
     }
 }
 
