@@ -9,6 +9,7 @@
 //! | `POST /v1/endpoints` | [`EndpointSpec`] | [`EndpointView`] |
 //! | `GET /v1/endpoints/{name}` | | [`EndpointView`] |
 //! | `PATCH /v1/endpoints/{name}` | [`PairChange`] | [`EndpointView`] |
+//! | `POST /v1/endpoints/{name}/migrate` | [`EndpointMigration`] | [`EndpointMigrated`] |
 //! | `DELETE /v1/endpoints/{name}` | | [`Done`] |
 //! | `GET /v1/devices?netns=…` | | `[DeviceView]` |
 //! | `POST /v1/devices` | [`DeviceRequest`] | [`DeviceView`] |

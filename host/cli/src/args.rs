@@ -16,7 +16,7 @@ use netloom_core::model::Name;
 pub(crate) use self::{
     attachment::{AttachArgs, AttachmentCommand, ChainCommand, ChainRebalance, ChainShow},
     device::{DeviceCommand, DeviceCreate, DeviceSet},
-    endpoint::{EndpointAdd, EndpointCommand, EndpointSet},
+    endpoint::{EndpointAdd, EndpointCommand, EndpointMigrate, EndpointSet},
     plugin::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs, ToolArgs},
     service::{BackendCommand, ReapArgs, ServiceCommand, SocketArgs, SocketsCommand},
 };

@@ -6,6 +6,7 @@
 
 mod change;
 mod relocation;
+mod switch;
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -14,12 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Attachment, AttachmentMode, Candidate, EndSettings, Endpoint, HookPoint, IfIndex, Name, NetkitPolicy,
-    NetnsId, PairSpec, Placement, ProgramSource, Revision,
+    NetnsId, PairSpec, Placement, ProgramId, ProgramSource, Revision,
 };
 
 pub use self::{
     change::PairState,
     relocation::{Place, Relocation, RelocationStep},
+    switch::{Along, Switch},
 };
 
 /// One step.
@@ -157,6 +159,23 @@ pub enum Op {
         id: String,
         /// Where it is.
         target: Target,
+    },
+    /// Have an endpoint's programs made for the pair just made, before the datapath knows of it.
+    Prepare {
+        /// The endpoint; its indexes are filled in.
+        endpoint: Box<Endpoint>,
+    },
+    /// Attach next a program that is in the kernel already, with all it has in its maps.
+    Reuse {
+        /// The program.
+        program: ProgramId,
+    },
+    /// Take an endpoint from one pair to the other. It has no path meanwhile.
+    Switch {
+        /// From where to where.
+        way: Box<Switch>,
+        /// Back again; what is gone is fine then.
+        back: bool,
     },
     /// One step of taking a program of ours to another place such that every packet meets it exactly once.
     Relocate {
@@ -335,7 +354,11 @@ impl Op {
             Self::Relocate { step: RelocationStep::Stand, way } => {
                 Some(Self::Relocate { step: RelocationStep::Unstand, way: way.clone() })
             }
-            Self::Wire { .. }
+            Self::Switch { way, back: false } => Some(Self::Switch { way: way.clone(), back: true }),
+            Self::Switch { back: true, .. }
+            | Self::Prepare { .. }
+            | Self::Reuse { .. }
+            | Self::Wire { .. }
             | Self::DeleteDevice { .. }
             | Self::Withdraw { .. }
             | Self::Detach { .. }

@@ -12,10 +12,10 @@ use axum::{
 };
 use netloom_api::types::{
     AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendChange, BackendRequest, Chain, Decision,
-    DeviceRequest, DeviceView, Doctor, Done, EndpointSpec, EndpointView, Event, MigrateRequest, Name,
-    NodeView, PairChange, PluginInspection, PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest,
-    RebalanceRequest, Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, SocketDestroy,
-    SocketQuery, SocketView, Status, UpdateRequest,
+    DeviceRequest, DeviceView, Doctor, Done, EndpointMigrated, EndpointMigration, EndpointSpec, EndpointView,
+    Event, MigrateRequest, Name, NodeView, PairChange, PluginInspection, PluginLoad, PluginVersion,
+    PluginView, ReapReport, ReapRequest, RebalanceRequest, Rebalanced, ReloadReport, ReloadRequest,
+    RollbackRequest, Service, SocketDestroy, SocketQuery, SocketView, Status, UpdateRequest,
 };
 use netloom_runtime::Recording;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -33,6 +33,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/doctor", get(doctor))
         .route("/v1/endpoints", get(endpoints).post(add_endpoint))
+        .route("/v1/endpoints/{name}/migrate", post(migrate_endpoint))
         .route("/v1/endpoints/{name}", get(endpoint).patch(change_endpoint).delete(delete_endpoint))
         .route("/v1/node", get(node_view))
         .route("/v1/devices", get(devices).post(create_device))
@@ -107,6 +108,15 @@ async fn endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<Endpo
 async fn change_endpoint(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<EndpointView> {
     let (name, change) = (name(&text)?, parse::<PairChange>(&body)?);
     to_the_end(async move { node.change_endpoint(&name, change).await }).await
+}
+
+async fn migrate_endpoint(
+    State(node): Shared,
+    Path(text): Path<String>,
+    body: Bytes,
+) -> Answer<EndpointMigrated> {
+    let (name, request) = (name(&text)?, parse::<EndpointMigration>(&body)?);
+    to_the_end(async move { node.migrate_endpoint(&name, request).await }).await
 }
 
 async fn delete_endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<Done> {

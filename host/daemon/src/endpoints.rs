@@ -68,11 +68,7 @@ impl Node {
         let name = endpoint.spec.name.clone();
         let done = self
             .execute(plan, journal, |progress, changes: &Changes| {
-                let mut endpoint = endpoint;
-                if let Some(pair) = &progress.pair {
-                    endpoint.host_ifindex = pair.host.ifindex;
-                    endpoint.peer_ifindex = pair.peer.ifindex;
-                }
+                let endpoint = progress.on_pair(&endpoint);
                 for attachment in &progress.attachments {
                     changes.put(&attachment.id, attachment)?;
                 }
@@ -159,7 +155,7 @@ impl Node {
     }
 
     /// The endpoint's datapath, and what others attached to its device: all of it goes with the device.
-    fn attachments_of(&self, endpoint: &Endpoint) -> Result<Vec<Attachment>, Failure> {
+    pub(crate) fn attachments_of(&self, endpoint: &Endpoint) -> Result<Vec<Attachment>, Failure> {
         let mut attachments = self.attachments()?;
         attachments.retain(|attachment| {
             let on_device = attachment.netns.is_none() && attachment.hook.ifindex == endpoint.host_ifindex;
@@ -168,13 +164,13 @@ impl Node {
         Ok(attachments)
     }
 
-    fn endpoint_record(&self, name: &Name) -> Result<Endpoint, Failure> {
+    pub(crate) fn endpoint_record(&self, name: &Name) -> Result<Endpoint, Failure> {
         self.store.get::<Endpoint>(name.as_str())?.ok_or_else(|| {
             Failure::not_found(format!("there is no endpoint {name}")).hint("see `netloom endpoint list`")
         })
     }
 
-    async fn view(&self, endpoint: Endpoint) -> Result<EndpointView, Failure> {
+    pub(crate) async fn view(&self, endpoint: Endpoint) -> Result<EndpointView, Failure> {
         let device = self.devices.get(&endpoint.host_interface).await?;
         let counters = self.counters(&endpoint)?;
         Ok(EndpointView { endpoint, device, counters })
@@ -250,7 +246,7 @@ impl Node {
         Ok(addresses.into_iter().map(IpNet::from).collect())
     }
 
-    fn pair(&self, endpoint: &Endpoint) -> PairSpec {
+    pub(crate) fn pair(&self, endpoint: &Endpoint) -> PairSpec {
         let EndpointMode {
             device, primary_policy, peer_policy, scrub, peer_scrub, headroom, tailroom, ..
         } = endpoint.mode;
@@ -276,13 +272,14 @@ impl Node {
     }
 
     /// The endpoint's datapath: what it sends, and what the node's stack sends to it.
-    fn programs(&self, endpoint: &Endpoint) -> Vec<Op> {
+    pub(crate) fn programs(&self, endpoint: &Endpoint) -> Vec<Op> {
         let (from, to) = hook_points(endpoint.mode.device, endpoint.mode.attachment);
-        let sources = [("from", from, ProgramSource::FromEndpoint), ("to", to, ProgramSource::ToEndpoint)];
+        let sources = [(from, ProgramSource::FromEndpoint), (to, ProgramSource::ToEndpoint)];
         sources
             .into_iter()
-            .map(|(direction, point, program)| Op::Attach {
-                id: naming::endpoint_attachment(&endpoint.spec.name, direction),
+            .zip(&endpoint.attachments)
+            .map(|((point, program), id)| Op::Attach {
+                id: id.clone(),
                 target: Target {
                     netns: None,
                     device: endpoint.host_interface.clone(),

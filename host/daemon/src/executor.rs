@@ -42,6 +42,17 @@ pub(crate) struct Progress {
     fixed: Option<FixedPlace>,
     /// A program that is in the kernel already, instead of one that is loaded.
     present: Option<Program>,
+    /// How long an endpoint had no path, where it was taken to another pair.
+    pub(crate) gap: Option<std::time::Duration>,
+}
+
+impl Journal {
+    /// Writes a plan down together with other changes.
+    pub(crate) fn of(plan: &Plan, changes: &Changes) -> Result<Self, StoreError> {
+        let key = number_key(changes.next("plan")?);
+        changes.put(&key, plan)?;
+        Ok(Self(key))
+    }
 }
 
 impl Progress {
@@ -49,16 +60,22 @@ impl Progress {
     pub(crate) fn with(present: Option<Program>) -> Self {
         Self { present, ..Self::default() }
     }
+
+    /// An endpoint with the indexes of the pair just made.
+    pub(crate) fn on_pair(&self, endpoint: &Endpoint) -> Endpoint {
+        let mut endpoint = endpoint.clone();
+        if let Some(pair) = &self.pair {
+            endpoint.host_ifindex = pair.host.ifindex;
+            endpoint.peer_ifindex = pair.peer.ifindex;
+        }
+        endpoint
+    }
 }
 
 impl Node {
     /// Writes a plan down.
     pub(crate) fn begin(&self, plan: &Plan) -> Result<Journal, StoreError> {
-        self.commit(|changes| {
-            let key = number_key(changes.next("plan")?);
-            changes.put(&key, plan)?;
-            Ok(Journal(key))
-        })
+        self.commit(|changes| Journal::of(plan, changes))
     }
 
     /// Carries a plan out, and commits what it made together with its end. If a step or the commit fails, what
@@ -198,11 +215,7 @@ impl Node {
                 }
             }
             Op::Publish { endpoint } => {
-                let mut endpoint = endpoint.as_ref().clone();
-                if let Some(pair) = &progress.pair {
-                    endpoint.host_ifindex = pair.host.ifindex;
-                    endpoint.peer_ifindex = pair.peer.ifindex;
-                }
+                let endpoint = progress.on_pair(endpoint);
                 self.datapath.set_endpoint(&EndpointConfig::from(&endpoint))?;
                 progress.endpoint = Some(endpoint);
             }
@@ -225,6 +238,9 @@ impl Node {
             }
             Op::Restore { id, target } => self.restore_program(id, target).await?,
             Op::Relocate { step, way } => self.relocation_step(*step, way).await?,
+            Op::Prepare { endpoint } => progress.endpoint = Some(progress.on_pair(endpoint)),
+            Op::Reuse { program } => progress.present = Some(Program::from_id(*program)?),
+            Op::Switch { way, back } => progress.gap = self.switch_pair(way, *back).await?,
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ mod lock;
 mod locks;
 mod metrics;
 mod migration;
+mod modes;
 mod naming;
 mod node;
 mod operator;

@@ -19,6 +19,27 @@ pub(crate) fn host_interface(instance: &str, endpoint: &Name) -> String {
     format!("nl{start}{a:02x}{b:02x}{c:02x}")
 }
 
+/// The node's end of the pair that an endpoint is taken to. It goes back and forth between two names: both pairs are
+/// there for a while.
+pub(crate) fn next_host_interface(instance: &str, endpoint: &Name, present: &str) -> String {
+    let first = host_interface(instance, endpoint);
+    if present != first {
+        return first;
+    }
+    let start: String = endpoint.as_str().chars().filter(char::is_ascii_alphanumeric).take(6).collect();
+    let [.., a, b, c] = hash(instance, endpoint.as_str());
+    format!("nl{start}{a:02x}{b:02x}{c:02x}")
+}
+
+/// The ids of its datapath's attachments there, likewise.
+pub(crate) fn next_endpoint_attachments(endpoint: &Name, present: &[String]) -> Vec<String> {
+    let named = |suffix: &str| {
+        ["from", "to"].map(|direction| endpoint_attachment(endpoint, &format!("{direction}{suffix}"))).into()
+    };
+    let first: Vec<String> = named("");
+    if present == first { named("-2") } else { first }
+}
+
 /// A locally administered address of an endpoint's own, the same each time.
 pub(crate) fn mac(instance: &str, endpoint: &Name, host_end: bool) -> MacAddress {
     let [a, b, c, d, ..] = hash(instance, endpoint.as_str());
@@ -182,6 +203,18 @@ mod tests {
                 assert!(seen.insert(device));
             }
         }
+    }
+
+    #[test]
+    fn the_names_of_an_endpoints_pairs_alternate() {
+        let name = Name::new("web").unwrap();
+        let first = host_interface("netloom", &name);
+        let second = next_host_interface("netloom", &name, &first);
+        assert!(first != second && second.len() <= 15, "{second}");
+        assert_eq!(next_host_interface("netloom", &name, &second), first);
+        let second = next_endpoint_attachments(&name, &["web:from".into(), "web:to".into()]);
+        assert_eq!(second, ["web:from-2", "web:to-2"]);
+        assert_eq!(next_endpoint_attachments(&name, &second), ["web:from", "web:to"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! it does not know) is read back and reported as [`DeviceError::Ignored`].
 
 mod address;
+mod carry;
 mod changes;
 mod device;
 mod endpoint;

@@ -1,6 +1,6 @@
 //! Endpoints.
 
-use netloom_core::model::{Device, Endpoint};
+use netloom_core::model::{Device, DeviceMode, Endpoint, MacAddress};
 use serde::{Deserialize, Serialize};
 
 /// An endpoint as recorded, with what the kernel shows of it now.
@@ -30,4 +30,40 @@ pub struct EndpointCounters {
     pub dropped_spoofed: u64,
     /// Dropped for any other reason.
     pub dropped_other: u64,
+}
+
+/// An endpoint to take to a pair of another mode.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointMigration {
+    /// The mode.
+    pub mode: DeviceMode,
+    /// The hardware address it shall have there; the one it has, or one of its own, if none.
+    #[serde(default)]
+    pub mac: Option<MacAddress>,
+}
+
+/// An endpoint was taken to a pair of another mode.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndpointMigrated {
+    /// The mode it had.
+    pub from: DeviceMode,
+    /// For how long there was no path to and from it, in microseconds.
+    pub gap_us: u64,
+    /// The attachments of others that went along, each with the id it has now.
+    pub attachments: Vec<AttachmentMoved>,
+    /// The endpoint, as it is now.
+    pub endpoint: EndpointView,
+    /// What could not be cleaned up of the pair it left; empty when all went well.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// An attachment that has another id now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentMoved {
+    /// What it was called.
+    pub was: String,
+    /// What it is called.
+    pub id: String,
 }

@@ -1,9 +1,9 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
-use netloom_core::model::{MacAddress, Name, NetkitPolicy, PairChange};
+use netloom_core::model::{DeviceMode, MacAddress, Name, NetkitPolicy, PairChange};
 
-use super::values::{label, netns, policy};
+use super::values::{device_mode, label, netns, policy};
 
 /// `netloom endpoint …`
 #[derive(Debug, Subcommand)]
@@ -22,6 +22,12 @@ pub(crate) enum EndpointCommand {
     ///
     /// Both ends of its pair change, or none; no packet is lost, and the endpoint is not restarted.
     Set(EndpointSet),
+    /// Take an endpoint to a pair of another device mode, in place of a drain
+    ///
+    /// The new pair is made and its programs attached beside the old one, then the endpoint is switched over: name,
+    /// addresses, routes, sysctls, MTU, sizes and counters stay, connections go on. For the milliseconds that are
+    /// reported there is no path. The node's end of the pair gets another name.
+    Migrate(EndpointMigrate),
     /// Detach an endpoint and delete its devices
     #[command(visible_alias = "rm")]
     Delete {
@@ -47,6 +53,23 @@ pub(crate) struct EndpointSet {
     pub(crate) name: Name,
     #[command(flatten)]
     pub(crate) change: PairArgs,
+}
+
+/// `netloom endpoint migrate`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  netloom endpoint migrate web --mode netkit
+  netloom endpoint migrate vm1 --mode netkit-l2 --mac 02:00:00:00:00:01")]
+pub(crate) struct EndpointMigrate {
+    /// Its name
+    pub(crate) name: Name,
+    /// The mode it shall have: netkit, netkit-l2 or veth
+    #[arg(long, value_name = "MODE", value_parser = device_mode())]
+    pub(crate) mode: DeviceMode,
+    /// The hardware address it shall have there [default: the one it has]; not with netkit, which has none
+    #[arg(long)]
+    pub(crate) mac: Option<MacAddress>,
 }
 
 /// What can be chosen for a pair when it is made, and changed later.

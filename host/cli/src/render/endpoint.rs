@@ -1,4 +1,4 @@
-use netloom_api::types::EndpointView;
+use netloom_api::types::{EndpointMigrated, EndpointView};
 
 use super::{
     Render,
@@ -87,6 +87,24 @@ impl Render for EndpointView {
                 format!("{} spoofed, {} for other reasons", counters.dropped_spoofed, counters.dropped_other),
             ),
         ]);
+        facts(lines)
+    }
+}
+
+impl Render for EndpointMigrated {
+    fn render(&self, _wide: bool) -> String {
+        let endpoint = &self.endpoint.endpoint;
+        let gap = std::time::Duration::from_micros(self.gap_us);
+        let mut lines = vec![
+            ("Endpoint", endpoint.spec.name.to_string()),
+            ("Mode", format!("{}, before {}", endpoint.mode.device, self.from)),
+            ("Without a path", format!("{:.1} ms", gap.as_secs_f64() * 1_000.0)),
+            ("Device", format!("{} (index {})", endpoint.host_interface, endpoint.host_ifindex)),
+        ];
+        for moved in &self.attachments {
+            lines.push(("Attachment", format!("{}, before {}", moved.id, moved.was)));
+        }
+        lines.extend(self.warnings.iter().map(|warning| ("Left behind", warning.clone())));
         facts(lines)
     }
 }

@@ -1,11 +1,11 @@
 use netloom_api::{
     Client,
-    types::{EndpointSpec, EndpointView},
+    types::{EndpointMigrated, EndpointMigration, EndpointSpec, EndpointView},
 };
 
 use super::attachment::done;
 use crate::{
-    args::{EndpointAdd, EndpointCommand, EndpointSet},
+    args::{EndpointAdd, EndpointCommand, EndpointMigrate, EndpointSet},
     failure::Failure,
     output::Output,
     route::encoded,
@@ -25,6 +25,10 @@ pub(super) async fn run(client: &Client, command: EndpointCommand, output: &Outp
         EndpointCommand::Set(EndpointSet { name, change }) => {
             let route = format!("/v1/endpoints/{}", encoded(&name));
             output.show(&client.patch::<EndpointView>(&route, &change.change()).await?)
+        }
+        EndpointCommand::Migrate(EndpointMigrate { name, mode, mac }) => {
+            let route = format!("/v1/endpoints/{}/migrate", encoded(&name));
+            output.show(&client.post::<EndpointMigrated>(&route, &EndpointMigration { mode, mac }).await?)
         }
         EndpointCommand::Delete { name } => {
             done(output, &client.delete(&format!("/v1/endpoints/{}", encoded(&name))).await?)

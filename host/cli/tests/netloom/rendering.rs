@@ -1,6 +1,7 @@
 //! Given an answer, what people and programs see: each noun as table, wide table and JSON.
 
-use netloom_api::types::{Done, Rebalanced};
+use netloom_api::types::{AttachmentMoved, Done, EndpointMigrated, Rebalanced};
+use netloom_core::model::DeviceMode;
 use serde::Serialize;
 
 use crate::{
@@ -59,6 +60,19 @@ fn endpoints() {
         &endpoint(),
         &["endpoint", "add", "web", "--netns", "blue"],
     );
+}
+
+#[test]
+fn a_migration_says_how_long_there_was_no_path() {
+    let migrated = EndpointMigrated {
+        from: DeviceMode::Veth,
+        gap_us: 4_130,
+        attachments: vec![AttachmentMoved { was: "acme-watch-1".into(), id: "acme-watch-2".into() }],
+        endpoint: endpoint(),
+        warnings: Vec::new(),
+    };
+    let words = ["endpoint", "migrate", "web", "--mode", "netkit"];
+    details("endpoint-migrate", "POST /v1/endpoints/web/migrate", &migrated, &words);
 }
 
 #[test]

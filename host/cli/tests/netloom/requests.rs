@@ -66,6 +66,13 @@ fn a_change_of_an_endpoint_names_what_changes_and_nothing_else() {
 }
 
 #[test]
+fn a_migration_names_the_mode_and_the_mac() {
+    let request = asked(&["endpoint", "migrate", "vm1", "--mode", "netkit-l2", "--mac", "02:00:00:00:00:01"]);
+    assert_eq!(request.route, "POST /v1/endpoints/vm1/migrate");
+    assert_eq!(request.body, json!({ "mode": "netkit-l2", "mac": "02:00:00:00:00:01" }));
+}
+
+#[test]
 fn a_pair_is_asked_for_in_full() {
     let words = "device create up0 --mode netkit-l2 --peer eth0 --peer-netns blue --address 10.0.0.2/24 \
          --mac 02:00:00:00:00:01 --peer-mac 02:00:00:00:00:02 --mtu 9000 --policy forward --peer-policy blackhole \

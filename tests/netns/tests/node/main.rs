@@ -8,6 +8,7 @@ mod changes;
 mod crashes;
 mod devices;
 mod endpoints;
+mod modes;
 mod moves;
 mod outside;
 mod reaping;
