@@ -345,6 +345,94 @@ pub mod drop_reason {
     pub const UNSUPPORTED: usize = 2;
     /// How many reasons there are.
     pub const COUNT: usize = 3;
+    /// Their names.
+    pub const NAMES: [&str; COUNT] = ["spoofed", "malformed", "unsupported"];
+}
+
+/// `enum nl_event_kind`: kinds of events, as bits of [`Monitor::kinds`].
+pub mod event_kind {
+    /// A packet was dropped.
+    pub const DROP: u32 = 1;
+    /// A connect or message to a service was translated or refused.
+    pub const CONNECT: u32 = 2;
+}
+
+/// `enum nl_direction`: which way a dropped packet went.
+pub mod direction {
+    /// The endpoint sent it.
+    pub const FROM_ENDPOINT: u32 = 1;
+    /// It was for the endpoint.
+    pub const TO_ENDPOINT: u32 = 2;
+}
+
+layout! {
+    /// `struct nl_monitor`: what is listened to.
+    Monitor {
+        /// Bits of [`event_kind`]; 0 as long as nobody listens.
+        kinds: u32,
+        /// Nanoseconds that must have passed on a CPU for each event.
+        cost: u32,
+    }
+}
+
+layout! {
+    /// `struct nl_event_rate`: how many events a CPU may still give.
+    EventRate {
+        /// `CLOCK_MONOTONIC`, in nanoseconds: up to when credit was given.
+        at: u64,
+        /// In nanoseconds.
+        credit: u64,
+        /// Events that were wanted and could not be given.
+        lost: u64,
+    }
+}
+
+layout! {
+    /// `struct nl_event`: a dropped packet, or a connect. Zero is what it does not have.
+    Event {
+        /// `CLOCK_MONOTONIC`, in nanoseconds.
+        at: u64,
+        /// Connect: the socket's cookie.
+        cookie: u64,
+        /// Connect: its namespace's cookie.
+        netns_cookie: u64,
+        /// Drop: where the packet came from.
+        source: Address,
+        /// Where it went; of a connect, the service.
+        destination: Address,
+        /// Connect: the backend.
+        backend: Address,
+        /// [`event_kind`].
+        kind: u32,
+        /// Drop: the endpoint's number.
+        endpoint: u32,
+        /// Drop: [`drop_reason`].
+        reason: u32,
+        /// Drop: [`direction`].
+        direction: u32,
+        /// Drop: bytes, with the link header.
+        length: u32,
+        /// Drop: the device that the program is on.
+        ifindex: u32,
+        /// Connect: the service's number.
+        service: u32,
+        /// Connect: the process that asked.
+        process: u32,
+        /// Drop: of the source.
+        source_port: U16,
+        /// Of the destination.
+        destination_port: U16,
+        /// Connect: of the backend.
+        backend_port: U16,
+        /// Drop: what is in the frame.
+        ethertype: U16,
+        /// The IP protocol's number.
+        protocol: u8,
+        /// Zero.
+        reserved: [u8; 7],
+        /// Connect: the process's name, filled up with zeros.
+        command: [u8; 16],
+    }
 }
 
 layout! {

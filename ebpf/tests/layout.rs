@@ -29,6 +29,9 @@ fn datapath_layouts_match() {
         "nl_config" = layout::Config,
         "nl_node" = layout::Node,
         "nl_route" = layout::Route,
+        "nl_monitor" = layout::Monitor,
+        "nl_event_rate" = layout::EventRate,
+        "nl_event" = layout::Event,
     );
 }
 
@@ -71,6 +74,20 @@ fn enums_match() {
         Some(layout::drop_reason::UNSUPPORTED)
     );
     assert_eq!(drops.iter().position(|&name| name == "DROPS"), Some(layout::drop_reason::COUNT));
+
+    let names = layout::drop_reason::NAMES.map(|name| format!("DROP_{}", name.to_uppercase()));
+    assert_eq!(drops[..drops.len() - 1], names);
+
+    let kinds = [
+        format!("EVENT_DROP = {}", layout::event_kind::DROP),
+        format!("EVENT_CONNECT = {}", layout::event_kind::CONNECT),
+    ];
+    assert_eq!(enumerators("nl_event_kind"), kinds);
+    let directions = [
+        format!("FROM_ENDPOINT = {}", layout::direction::FROM_ENDPOINT),
+        format!("TO_ENDPOINT = {}", layout::direction::TO_ENDPOINT),
+    ];
+    assert_eq!(enumerators("nl_direction"), directions);
 
     let modes = [
         format!("MODE_NETKIT = {}", layout::mode::NETKIT),

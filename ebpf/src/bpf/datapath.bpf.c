@@ -8,6 +8,7 @@
  * node's end. nl_to_endpoint runs on what the node sends to the endpoint: on netkit at the primary, elsewhere
  * at the egress of the node's end.
  */
+#include "events.h"
 #include "neighbours.h"
 
 const volatile struct nl_config nl_config = {};
@@ -25,12 +26,13 @@ static __always_inline void nl_count_sent(__u32 bytes)
 	}
 }
 
-static __always_inline int nl_drop(enum nl_drop reason)
+static __always_inline int nl_drop(struct __sk_buff *skb, enum nl_drop reason)
 {
 	struct nl_counters *counters = nl_counters_of(nl_config.id);
 
 	if (counters)
 		counters->dropped[reason]++;
+	nl_event_drop(skb, nl_config.id, reason, NL_FROM_ENDPOINT);
 	return TC_ACT_SHOT;
 }
 
@@ -98,7 +100,7 @@ static __always_inline int nl_to_local(struct __sk_buff *skb, const struct nl_ro
 	 */
 	if (nl_config.mode != NL_MODE_NETKIT || route->mode != NL_MODE_NETKIT) {
 		if (bpf_skb_store_bytes(skb, 0, route->macs, sizeof(route->macs), 0))
-			return nl_drop(NL_DROP_MALFORMED);
+			return nl_drop(skb, NL_DROP_MALFORMED);
 	}
 	nl_count_sent(skb->len);
 
@@ -195,9 +197,9 @@ static __always_inline int nl_from_endpoint_v4(struct __sk_buff *skb)
 	__u8 version_length, protocol;
 
 	if (!ip || !node)
-		return nl_drop(NL_DROP_MALFORMED);
+		return nl_drop(skb, NL_DROP_MALFORMED);
 	if (!nl_is_own_v4(ip->source))
-		return nl_drop(NL_DROP_SPOOFED);
+		return nl_drop(skb, NL_DROP_SPOOFED);
 	destination = nl_mapped(ip->destination);
 	version_length = ip->version_length;
 	protocol = ip->protocol;
@@ -239,13 +241,13 @@ static __always_inline int nl_from_endpoint_v6(struct __sk_buff *skb)
 	__u8 next_header;
 
 	if (!ip || !node)
-		return nl_drop(NL_DROP_MALFORMED);
+		return nl_drop(skb, NL_DROP_MALFORMED);
 	if (!nl_is_own_v6(&ip->source)) {
 		if (!nl_stays_on_link(ip))
-			return nl_drop(NL_DROP_SPOOFED);
+			return nl_drop(skb, NL_DROP_SPOOFED);
 		/* Without a link layer there is nothing to discover; the device's own attempts are not spoofing. */
 		if (nl_config.mode == NL_MODE_NETKIT)
-			return nl_drop(NL_DROP_UNSUPPORTED);
+			return nl_drop(skb, NL_DROP_UNSUPPORTED);
 		if (ip->next_header == IPPROTO_ICMPV6 && nl_solicits(skb, ip->source))
 			return nl_answer(skb);
 		return nl_to_node(skb);
@@ -290,7 +292,7 @@ int nl_from_endpoint(struct __sk_buff *skb)
 		if (nl_config.mode != NL_MODE_NETKIT)
 			return nl_answer_arp(skb, nl_config.id) ? nl_answer(skb) : nl_to_node(skb);
 	}
-	return nl_drop(NL_DROP_UNSUPPORTED);
+	return nl_drop(skb, NL_DROP_UNSUPPORTED);
 }
 
 SEC("classifier")

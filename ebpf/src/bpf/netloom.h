@@ -161,6 +161,70 @@ enum nl_drop {
 	NL_DROPS,
 };
 
+/* A kind of event; also the bit of it in nl_monitor.kinds. */
+enum nl_event_kind {
+	NL_EVENT_DROP = 1,
+	NL_EVENT_CONNECT = 2,
+};
+
+/* Which way a dropped packet went. */
+enum nl_direction {
+	NL_FROM_ENDPOINT = 1,
+	NL_TO_ENDPOINT = 2,
+};
+
+/* Value of nl_monitor, which has one element: what is listened to. */
+struct nl_monitor {
+	/* enum nl_event_kind; 0 as long as nobody listens. */
+	__u32 kinds;
+	/* Nanoseconds that must have passed on a CPU for each event; what was not used is saved up for a second. */
+	__u32 cost;
+};
+
+/* Value of nl_event_rate, per CPU. */
+struct nl_event_rate {
+	/* CLOCK_MONOTONIC, in nanoseconds: up to when credit was given. */
+	__u64 at;
+	/* In nanoseconds. */
+	__u64 credit;
+	/* Events that were wanted and could not be given. */
+	__u64 lost;
+};
+
+/* What is in nl_events. Zero is what an event does not have. */
+struct nl_event {
+	/* CLOCK_MONOTONIC, in nanoseconds. */
+	__u64 at;
+	/* Connect: of the socket and of its namespace. */
+	__u64 cookie;
+	__u64 netns_cookie;
+	/* Connect: the service's address is the destination. */
+	struct nl_addr source;
+	struct nl_addr destination;
+	struct nl_addr backend;
+	/* enum nl_event_kind */
+	__u32 kind;
+	/* Drop: the endpoint's number, enum nl_drop, enum nl_direction. */
+	__u32 endpoint;
+	__u32 reason;
+	__u32 direction;
+	/* Drop: bytes with the link header, and the device that the program is on. */
+	__u32 length;
+	__u32 ifindex;
+	/* Connect: the service's number, unless refused; the process that asked. */
+	__u32 service;
+	__u32 process;
+	__be16 source_port;
+	__be16 destination_port;
+	__be16 backend_port;
+	/* Drop */
+	__be16 ethertype;
+	/* IPPROTO_TCP, … */
+	__u8 protocol;
+	__u8 reserved[7];
+	__u8 command[16];
+};
+
 /* Value of nl_counters, per CPU; the index is the endpoint's id. Bytes include the link header. */
 struct nl_counters {
 	/* From the endpoint, without those dropped. */

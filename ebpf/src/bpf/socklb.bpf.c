@@ -7,6 +7,7 @@
  * in socket storage, so it costs no reference, is never evicted, and is gone with its socket.
  */
 #include "bound.h"
+#include "events.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -137,12 +138,13 @@ static __always_inline int nl_choose(const struct nl_service_key *key, const str
 }
 
 /* Fails the system call with ECONNREFUSED, as a connection to a closed port does. */
-static __always_inline int nl_refuse(void)
+static __always_inline int nl_refuse(struct bpf_sock_addr *ctx, const struct nl_service_key *key)
 {
 	struct nl_lb_counters *counters = nl_lb_count();
 
 	if (counters)
 		counters->refused++;
+	nl_event_connect(ctx, key, NULL);
 	bpf_set_retval(-ECONNREFUSED);
 	return 0;
 }
@@ -196,7 +198,7 @@ static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
 		return 1;
 	}
 	if (!nl_choose(&key, service, &backend, &slot))
-		return nl_refuse();
+		return nl_refuse(ctx, &key);
 
 	nl_unbind_from_peer(ctx->sk, v6, key.protocol);
 	counters = nl_lb_count();
@@ -219,6 +221,7 @@ static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
 	} else if (counters) {
 		counters->unbound++;
 	}
+	nl_event_connect(ctx, &key, &backend);
 	nl_write_address(ctx, v6, &backend.address, backend.port);
 	return 1;
 }
@@ -254,7 +257,7 @@ static __always_inline int nl_sendmsg(struct bpf_sock_addr *ctx, int v6)
 	}
 
 	if (!nl_choose(&key, service, &backend, &slot))
-		return nl_refuse();
+		return nl_refuse(ctx, &key);
 	if (flows) {
 		flow = &flows->flow[flows->next++ % NL_FLOWS];
 		flow->vip = key.vip;
@@ -263,6 +266,7 @@ static __always_inline int nl_sendmsg(struct bpf_sock_addr *ctx, int v6)
 		flow->backend_port = backend.port;
 		flow->slot = slot;
 	}
+	nl_event_connect(ctx, &key, &backend);
 	nl_write_address(ctx, v6, &backend.address, backend.port);
 	return 1;
 }

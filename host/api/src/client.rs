@@ -2,10 +2,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, task::JoinHandle};
 
 use crate::types::ErrorBody;
 
@@ -159,7 +159,37 @@ impl Client {
             .map_err(|source| ClientError::Answer { route: route.to_owned(), source })
     }
 
+    /// `GET route`, whose answer is lines of JSON that come as they happen.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn lines(&self, route: &str) -> Result<Lines, ClientError> {
+        let (answer, connection) = self.ask(Method::GET, route, Bytes::new()).await?;
+        let lines = Lines {
+            socket: self.socket.clone(),
+            route: route.to_owned(),
+            body: answer.into_body(),
+            read: Vec::new(),
+            connection,
+        };
+        Ok(lines)
+    }
+
     async fn send(&self, method: Method, route: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let (answer, connection) = self.ask(method, route, body).await?;
+        let bytes = answer.into_body().collect().await;
+        connection.abort();
+        let bytes = bytes.map_err(|source| ClientError::Transport { socket: self.socket.clone(), source })?;
+        Ok(bytes.to_bytes())
+    }
+
+    /// The answer, if it is a success, and the task that reads on.
+    async fn ask(
+        &self,
+        method: Method,
+        route: &str,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), ClientError> {
         let transport = |source| ClientError::Transport { socket: self.socket.clone(), source };
         let stream = UnixStream::connect(&self.socket)
             .await
@@ -176,15 +206,57 @@ impl Client {
             .map_err(|source| ClientError::Request { route: route.to_owned(), source: source.into() })?;
         let answer = sender.send_request(request).await.map_err(transport)?;
         let status = answer.status();
+        if status.is_success() {
+            return Ok((answer, connection));
+        }
         let bytes = answer.into_body().collect().await.map_err(transport)?.to_bytes();
         connection.abort();
-        if status.is_success() {
-            return Ok(bytes);
-        }
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| ErrorBody {
             error: format!("netloomd answered {status} to {route}: {}", String::from_utf8_lossy(&bytes)),
             hint: None,
         });
         Err(ClientError::Refused { status, body })
+    }
+}
+
+/// An answer of lines without end. Whoever drops it goes away.
+#[derive(Debug)]
+pub struct Lines {
+    socket: PathBuf,
+    route: String,
+    body: Incoming,
+    /// Of what has come, what was not given yet.
+    read: Vec<u8>,
+    connection: JoinHandle<hyper::Result<()>>,
+}
+
+impl Lines {
+    /// Waits for the next line; none when the other side has ended. Nothing is lost if the wait is given up.
+    ///
+    /// # Errors
+    /// [`ClientError::Transport`], [`ClientError::Answer`].
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                let parsed = serde_json::from_slice(&line);
+                return parsed
+                    .map(Some)
+                    .map_err(|source| ClientError::Answer { route: self.route.clone(), source });
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.read.extend(frame.into_data().unwrap_or_default()),
+                Some(Err(source)) => {
+                    return Err(ClientError::Transport { socket: self.socket.clone(), source });
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.connection.abort();
     }
 }

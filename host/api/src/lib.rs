@@ -7,5 +7,5 @@ mod client;
 mod paths;
 pub mod types;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Lines};
 pub use paths::Paths;

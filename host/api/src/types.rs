@@ -47,11 +47,13 @@
 //! | `GET /v1/decisions` | | `[Decision]`, newest last |
 //! | `GET /v1/audit` | | `[AuditEntry]`, newest last |
 //! | `GET /v1/events` | | `[Event]`, newest last |
+//! | `GET /v1/monitor?endpoint=…&service=…&kind=…&reason=…` | | [`MonitorEvent`]s without end, each a line of JSON |
 //! | `GET /metrics` | | OpenMetrics text |
 
 mod attachment;
 mod device;
 mod endpoint;
+mod monitor;
 mod node;
 mod plugin;
 mod reap;
@@ -64,7 +66,7 @@ pub use netloom_core::model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::{attachment::*, device::*, endpoint::*, node::*, plugin::*, reap::*};
+pub use self::{attachment::*, device::*, endpoint::*, monitor::*, node::*, plugin::*, reap::*};
 
 /// What went wrong, and the way out.
 #[derive(Clone, Debug, Serialize, Deserialize)]

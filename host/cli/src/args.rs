@@ -3,6 +3,7 @@
 mod attachment;
 mod device;
 mod endpoint;
+mod monitor;
 mod plugin;
 mod service;
 mod values;
@@ -17,6 +18,7 @@ pub(crate) use self::{
     attachment::{AttachArgs, AttachmentCommand, ChainCommand, ChainRebalance, ChainShow},
     device::{DeviceCommand, DeviceCreate, DeviceSet},
     endpoint::{EndpointAdd, EndpointCommand, EndpointMigrate, EndpointSet},
+    monitor::MonitorArgs,
     plugin::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs, ToolArgs},
     service::{BackendCommand, ReapArgs, ServiceCommand, SocketArgs, SocketsCommand},
 };
@@ -136,6 +138,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         last: Option<usize>,
     },
+    /// Watch packets being dropped and connects to services being translated or refused, as it happens
+    ///
+    /// The datapath reports events only while somebody watches, and only so many a second; those that are missing
+    /// are counted in the stream.
+    Monitor(MonitorArgs),
     /// Check what this node's kernel can do and what is wrong on it
     ///
     /// Exits with 1 if a finding is an error.

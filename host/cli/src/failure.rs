@@ -71,6 +71,9 @@ pub(crate) enum Failure {
     /// A limit that there is not.
     #[error("the plugin's limits are not understood: {0}")]
     Limits(String),
+    /// A stream that goes on without end has ended.
+    #[error("netloomd has ended, and its events with it")]
+    Ended,
     /// The daemon knows no such service.
     #[error("no service is called {0}")]
     UnknownService(Name),

@@ -34,6 +34,15 @@ impl Output {
         Ok(stdout.flush()?)
     }
 
+    /// Writes one of many answers, in a line of its own.
+    pub(crate) fn line<T: Serialize + Render>(&self, answer: &T) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.text(&serde_json::to_string(answer)?),
+            Format::Table => self.text(&answer.render(false)),
+            Format::Wide => self.text(&answer.render(true)),
+        }
+    }
+
     /// Tells people what was done, in front of the answer; programs know what they asked for.
     pub(crate) fn note(&self, note: &str) -> Result<(), Failure> {
         if self.format == Format::Json { Ok(()) } else { self.text(note) }

@@ -7,6 +7,7 @@ mod device;
 mod doctor;
 mod endpoint;
 mod event;
+mod monitor;
 mod plugin;
 mod reap;
 mod service;

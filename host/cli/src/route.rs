@@ -12,6 +12,13 @@ pub(crate) fn encoded(text: impl Display) -> String {
     utf8_percent_encode(&text.to_string(), RESERVED).to_string()
 }
 
+/// A route with those conditions that are given.
+pub(crate) fn with_query<const N: usize>(route: &str, conditions: [(&str, Option<String>); N]) -> String {
+    let given: Vec<String> =
+        conditions.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?))).collect();
+    if given.is_empty() { route.to_owned() } else { format!("{route}?{}", given.join("&")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::encoded;

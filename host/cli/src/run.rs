@@ -3,6 +3,7 @@
 mod attachment;
 mod device;
 mod endpoint;
+mod monitor;
 mod plugin;
 mod service;
 
@@ -50,6 +51,7 @@ async fn ask(client: &Client, command: Command, output: &Output) -> Result<ExitC
         Command::Plugin(command) => plugin::run(client, command, output).await?,
         Command::Explain { hook, last } => explain(client, hook.as_deref(), last, output).await?,
         Command::Events { kind, last } => events(client, kind.as_deref(), last, output).await?,
+        Command::Monitor(args) => monitor::run(client, &args, output).await?,
         Command::Doctor => return doctor(client, output).await,
         Command::Metrics => output.text(&client.text("/metrics").await?)?,
         Command::Completions { shell } => return completions(shell, output),

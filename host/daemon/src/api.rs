@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::{
     Json, Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{DefaultBodyLimit, Path, Query, State},
     http::{StatusCode, header},
     response::IntoResponse,
@@ -13,9 +13,9 @@ use axum::{
 use netloom_api::types::{
     AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendChange, BackendRequest, Chain, Decision,
     DeviceRequest, DeviceView, Doctor, Done, EndpointMigrated, EndpointMigration, EndpointSpec, EndpointView,
-    Event, MigrateRequest, Name, NodeView, PairChange, PluginInspection, PluginLoad, PluginVersion,
-    PluginView, ReapReport, ReapRequest, RebalanceRequest, Rebalanced, ReloadReport, ReloadRequest,
-    RollbackRequest, Service, SocketDestroy, SocketQuery, SocketView, Status, UpdateRequest,
+    Event, MigrateRequest, MonitorQuery, Name, NodeView, PairChange, PluginInspection, PluginLoad,
+    PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest, Rebalanced, ReloadReport,
+    ReloadRequest, RollbackRequest, Service, SocketDestroy, SocketQuery, SocketView, Status, UpdateRequest,
 };
 use netloom_runtime::Recording;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -62,6 +62,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/decisions", get(decisions))
         .route("/v1/audit", get(audit))
         .route("/v1/events", get(events))
+        .route("/v1/monitor", get(monitor))
         .route("/metrics", get(metrics))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -309,6 +310,15 @@ async fn audit(State(node): Shared) -> Json<Vec<AuditEntry>> {
 
 async fn events(State(node): Shared) -> Json<Vec<Event>> {
     Json(node.events.all())
+}
+
+/// Goes on until the client goes away, or the daemon.
+async fn monitor(
+    State(node): Shared,
+    Query(query): Query<MonitorQuery>,
+) -> Result<impl IntoResponse, Failure> {
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((StatusCode::OK, kind, Body::from_stream(node.listen(query)?)))
 }
 
 async fn metrics(State(node): Shared) -> Result<impl IntoResponse, Failure> {

@@ -92,6 +92,8 @@ pub(crate) struct Datapath {
     pub(crate) outside: Outside,
     /// The devices to outside; those of the default routes if there are none here.
     pub(crate) uplinks: Vec<String>,
+    /// So many events a second does each CPU report to `netloom monitor`, at most; the others are counted.
+    pub(crate) events_per_second: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +195,7 @@ impl Default for Datapath {
             cgroup: None,
             outside: Outside::Auto,
             uplinks: Vec::new(),
+            events_per_second: 1_000,
         }
     }
 }
@@ -250,6 +253,7 @@ impl Config {
             ("max_endpoints", self.datapath.max_endpoints),
             ("max_services", self.datapath.max_services),
             ("max_backends", self.datapath.max_backends),
+            ("events_per_second", self.datapath.events_per_second),
         ] {
             if value == 0 {
                 bail!("datapath.{key} is 0: use 1 or more");
@@ -301,6 +305,7 @@ mod tests {
             ("[endpoints]\nmtu = 10\n", "endpoints.mtu"),
             ("[attachments]\nattempts = 0\n", "attachments.attempts"),
             ("[datapath]\nmax_services = 0\n", "datapath.max_services"),
+            ("[datapath]\nevents_per_second = 0\n", "datapath.events_per_second"),
             ("[plugins]\ndeadline_ms = 0\n", "plugins.deadline_ms"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();

@@ -22,6 +22,7 @@ mod locks;
 mod metrics;
 mod migration;
 mod modes;
+mod monitor;
 mod naming;
 mod node;
 mod operator;
@@ -41,7 +42,7 @@ mod update;
 mod uplinks;
 mod watch;
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -147,18 +148,33 @@ async fn serve(
     // The socket appears when everything is adopted: who can connect finds the node as it is.
     let listener = lock::listen(&socket, lock)?;
     tracing::info!(socket = %socket.display(), kernel = node.capabilities.kernel, "ready");
-    axum::serve(listener, api::router(node))
+    let listeners = Arc::clone(&node);
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let server = axum::serve(listener, api::router(node))
         .with_graceful_shutdown(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            drop(stopping);
+            // Their requests end when they do, and no other.
+            listeners.monitor.close();
             tracing::info!("stopping; programs and connections go on");
         })
-        .await
-        .context("serving the API failed")?;
+        .into_future();
+    tokio::select! {
+        served = server => served.context("serving the API failed")?,
+        () = too_late(stopped) => tracing::warn!("some clients do not read their answers: they are cut off"),
+    }
     std::fs::remove_file(&socket).ok();
     Ok(())
+}
+
+/// When those who asked before the daemon was told to stop have had their time.
+async fn too_late(stopped: tokio::sync::oneshot::Receiver<()>) {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    stopped.await.ok();
+    tokio::time::sleep(PATIENCE).await;
 }
 
 async fn cleanup(instance: Option<&Name>, paths: Paths, config: Config) -> anyhow::Result<()> {

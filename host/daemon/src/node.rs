@@ -26,8 +26,8 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
     back_fill::BackFill, config::Config, events::Events, failure::Failure, kept::Kept, kv::PluginData,
-    locks::Locks, metrics::Metrics, operator::Operator, policy::Policy, reap::Due, store::Store,
-    uplinks::Uplinks, watch::Watch,
+    locks::Locks, metrics::Metrics, monitor::Monitor, operator::Operator, policy::Policy, reap::Due,
+    store::Store, uplinks::Uplinks, watch::Watch,
 };
 
 pub(crate) struct Node {
@@ -57,6 +57,7 @@ pub(crate) struct Node {
     pub(crate) trial_load: AsyncMutex<HashMap<Name, PluginLoad>>,
     pub(crate) events: Events,
     pub(crate) watch: Watch,
+    pub(crate) monitor: Monitor,
     pub(crate) crash_after: Option<AtomicUsize>,
     /// Where socket-LB attaches.
     cgroup: Result<PathBuf, Arc<MountError>>,
@@ -132,6 +133,7 @@ impl Node {
             trial_load: AsyncMutex::default(),
             events: Events::default(),
             watch: Watch::default(),
+            monitor: Monitor::default(),
             crash_after: crash_after()?,
             cgroup: cgroup.map_err(Arc::new),
             uplinks: Uplinks::default(),
@@ -144,6 +146,7 @@ impl Node {
     /// Attaches socket-LB, loads the plugins, takes up what an earlier daemon left.
     pub(crate) async fn start(self: &Arc<Self>) -> anyhow::Result<()> {
         self.operator.serve(self);
+        self.silence()?;
         self.load_plugins().await?;
         let was_attached = self.datapath.binds_sockets();
         match self.attach_socket_lb() {

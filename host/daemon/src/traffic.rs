@@ -39,6 +39,12 @@ impl Node {
             lines.extend(heading(name, help));
             lines.push(format!("netloom_{name}_total {value}"));
         }
+        lines.extend(heading("monitor_lost_events", "Events that were listened to and came too fast"));
+        lines.push(format!("netloom_monitor_lost_events_total {}", self.datapath.lost_events()?));
+        let listeners = self.monitor.listeners();
+        lines.push("# HELP netloom_monitor_listeners Who listens to drops and connects.".to_owned());
+        lines.push("# TYPE netloom_monitor_listeners gauge".to_owned());
+        lines.push(format!("netloom_monitor_listeners {listeners}"));
         Ok(lines)
     }
 }

@@ -6,6 +6,7 @@
 //! - [`uplinks`]: what comes from outside, and goes there
 //! - [`services`]: services and their backends
 //! - [`socket_lb`]: the cgroup links
+//! - [`events`]: what programs report while somebody listens
 //! - [`error`]: what can go wrong, and the way out
 //!
 //! Maps and links are pinned: a daemon that starts again takes up where the last one was, and the programs never
@@ -18,6 +19,7 @@
 
 mod endpoints;
 mod error;
+mod events;
 mod loader;
 mod maps;
 mod services;
@@ -32,11 +34,13 @@ use std::{
 };
 
 use netloom_core::model::Protocol;
+pub use netloom_ebpf::layout::drop_reason::NAMES as DROP_REASONS;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 pub use self::{
     endpoints::{AddressEntry, EndpointConfig, EndpointCounters, EndpointPrograms},
     error::DatapathError,
+    events::{Connected, DatapathEvent, Dropped, EventKinds, EventReader, Happened},
     maps::MapSizes,
     services::ServiceEntry,
     socket_lb::{SocketLbCounters, SocketLbHook},

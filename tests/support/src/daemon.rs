@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netloom_api::{Client, ClientError, Paths, types::Status};
+use netloom_api::{Client, ClientError, Lines, Paths, types::Status};
 use netloom_core::model::Name;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Serialize, de::DeserializeOwned};
@@ -130,6 +130,15 @@ impl Daemon {
         self.runtime.block_on(self.client.delete(route))
     }
 
+    /// `GET route`, whose answer is lines that come as they happen.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn listen(&self, route: &str) -> Result<Listening<'_>, ClientError> {
+        let lines = self.runtime.block_on(self.client.lines(route))?;
+        Ok(Listening { daemon: self, lines: Some(lines) })
+    }
+
     /// The daemon at a glance.
     ///
     /// # Panics
@@ -142,7 +151,15 @@ impl Daemon {
     /// Runs the `netloom` command on it.
     #[must_use]
     pub fn netloom(&self, args: &[&str]) -> Output {
-        output(Command::new(binary("netloom")).arg("--instance").arg(self.instance.as_str()).args(args))
+        output(&mut self.netloom_command(args))
+    }
+
+    /// The same, to be started.
+    #[must_use]
+    pub fn netloom_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("netloom"));
+        command.arg("--instance").arg(self.instance.as_str()).args(args);
+        command
     }
 
     /// What it wrote to its log, over all its starts.
@@ -272,6 +289,44 @@ impl Daemon {
 
     fn log_file(&self) -> PathBuf {
         self.scratch.path().join("netloomd.log")
+    }
+}
+
+/// Lines of a daemon, as they come.
+#[derive(Debug)]
+pub struct Listening<'a> {
+    daemon: &'a Daemon,
+    lines: Option<Lines>,
+}
+
+impl Listening<'_> {
+    /// The next line.
+    ///
+    /// # Panics
+    /// If none comes within a while, or it is not understood.
+    pub fn next<T: DeserializeOwned>(&mut self) -> T {
+        let next = self.next_within(at_this_pace(PATIENCE)).expect("a line comes");
+        next.expect("a line is understood").expect("the stream goes on")
+    }
+
+    /// Whether no line comes within this time.
+    #[must_use]
+    pub fn nothing_for(&mut self, time: Duration) -> bool {
+        self.next_within::<serde_json::Value>(time).is_none()
+    }
+
+    fn next_within<T: DeserializeOwned>(&mut self, time: Duration) -> Option<Result<Option<T>, ClientError>> {
+        let lines = self.lines.as_mut().expect("it is there until it is dropped");
+        let next = async { tokio::time::timeout(time, lines.next()).await };
+        self.daemon.runtime.block_on(next).ok()
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.lines = None;
+        // Its connection is a task, which ends when it is run.
+        self.daemon.runtime.block_on(tokio::task::yield_now());
     }
 }
 

@@ -37,7 +37,7 @@ mod udp;
 
 pub use self::{
     command::{Output, command},
-    daemon::{Daemon, DaemonOptions},
+    daemon::{Daemon, DaemonOptions, Listening},
     features::require,
     netns::{Link, Netns},
     pace::{at_this_pace, emulated},

@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     output::Output,
     render::WeightedBackend,
-    route::encoded,
+    route::{encoded, with_query},
 };
 
 pub(super) async fn run(
@@ -110,9 +110,7 @@ fn route(query: &SocketQuery) -> String {
         ("state", query.state.map(encoded)),
         ("min_age_ms", query.min_age_ms.map(encoded)),
     ];
-    let given: Vec<String> =
-        conditions.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?))).collect();
-    if given.is_empty() { "/v1/sockets".to_owned() } else { format!("/v1/sockets?{}", given.join("&")) }
+    with_query("/v1/sockets", conditions)
 }
 
 /// Shows what a reap did. Sockets that it could not judge or destroy are a failure.

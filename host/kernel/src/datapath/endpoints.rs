@@ -193,7 +193,9 @@ impl Datapath {
         // nl_to_endpoint looks nobody and nothing up.
         program.maps().contains(&maps.counters_id)
             && (program.name() == TO_ENDPOINT
-                || [maps.endpoints_id, maps.node_id].iter().all(|id| program.maps().contains(id)))
+                || [maps.endpoints_id, maps.node_id, maps.monitor_id]
+                    .iter()
+                    .all(|id| program.maps().contains(id)))
     }
 
     /// Makes an endpoint reachable for the others under its addresses, or brings its entries up to date. An endpoint

@@ -64,6 +64,9 @@ pub(super) const SERVICES: &str = "nl_services";
 pub(super) const BACKENDS: &str = "nl_backends";
 pub(super) const LB_COUNTERS: &str = "nl_lb_counters";
 const FLOWS: &str = "nl_flows";
+pub(super) const EVENTS: &str = "nl_events";
+pub(super) const MONITOR: &str = "nl_monitor";
+pub(super) const EVENT_RATE: &str = "nl_event_rate";
 
 type Table<const K: usize, const V: usize> = HashMap<MapData, [u8; K], [u8; V]>;
 
@@ -78,12 +81,16 @@ pub(super) struct Maps {
     pub(super) services: Table<{ layout::ServiceKey::SIZE }, { layout::Service::SIZE }>,
     pub(super) backends: Table<{ layout::BackendKey::SIZE }, { layout::Backend::SIZE }>,
     pub(super) lb_counters: PerCpuArray<MapData, [u8; layout::LbCounters::SIZE]>,
+    pub(super) monitor: Array<MapData, [u8; layout::Monitor::SIZE]>,
+    pub(super) event_rate: PerCpuArray<MapData, [u8; layout::EventRate::SIZE]>,
     /// The kernel's id of `endpoints`.
     pub(super) endpoints_id: u32,
     /// The kernel's id of `counters`.
     pub(super) counters_id: u32,
     /// The kernel's id of `node`.
     pub(super) node_id: u32,
+    /// The kernel's id of `monitor`.
+    pub(super) monitor_id: u32,
 }
 
 /// Reads one element, none if there is none.
@@ -160,6 +167,9 @@ pub(super) fn open(
     let services = pins.open(SERVICES, MapType::Hash, layout::ServiceKey::SIZE, layout::Service::SIZE)?;
     let backends = pins.open(BACKENDS, MapType::Hash, layout::BackendKey::SIZE, layout::Backend::SIZE)?;
     let lb_counters = pins.open(LB_COUNTERS, MapType::PerCpuArray, 4, layout::LbCounters::SIZE)?;
+    pins.open(EVENTS, MapType::RingBuf, 0, 0)?;
+    let monitor = pins.open(MONITOR, MapType::Array, 4, layout::Monitor::SIZE)?;
+    let event_rate = pins.open(EVENT_RATE, MapType::PerCpuArray, 4, layout::EventRate::SIZE)?;
     pins.open(FLOWS, MapType::SkStorage, 4, layout::Flows::SIZE)?;
     pins.open(bound::KIND, MapType::SkStorage, 4, layout::Binding::SIZE)?;
     pins.open(bound::STORAGES, MapType::ArrayOfMaps, 4, 4)?;
@@ -169,6 +179,9 @@ pub(super) fn open(
         endpoints_id: id(ENDPOINTS, &endpoints)?,
         counters_id: id(COUNTERS, &counters)?,
         node_id: id(NODE, &node)?,
+        monitor_id: id(MONITOR, &monitor)?,
+        monitor: typed(MONITOR, monitor)?,
+        event_rate: typed(EVENT_RATE, event_rate)?,
         node: typed(NODE, node)?,
         endpoints: typed(ENDPOINTS, endpoints)?,
         counters: typed(COUNTERS, counters)?,

@@ -9,6 +9,7 @@ mod crashes;
 mod devices;
 mod endpoints;
 mod modes;
+mod monitor;
 mod moves;
 mod outside;
 mod reaping;

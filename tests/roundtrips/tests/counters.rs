@@ -1,0 +1,234 @@
+//! What is counted of an endpoint is what was sent, to the byte, on both ends, in every mode and both families, and
+//! its device says the same.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs)]
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::atomic::{AtomicU16, Ordering},
+    thread,
+    time::Duration,
+};
+
+use netloom_roundtrips::nodes::{Endpoint, Node, modes};
+use netloom_test_support::{Netns, at_this_pace};
+use tokio::runtime::Builder;
+
+/// Packets and bytes, sent and received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Traffic {
+    sent: [u64; 2],
+    received: [u64; 2],
+}
+
+impl Traffic {
+    fn since(self, before: Self) -> Self {
+        let less = |after: [u64; 2], before: [u64; 2]| [after[0] - before[0], after[1] - before[1]];
+        Self { sent: less(self.sent, before.sent), received: less(self.received, before.received) }
+    }
+}
+
+fn counted(node: &Node, endpoint: &Endpoint) -> Traffic {
+    let counters = node.counters(endpoint);
+    Traffic {
+        sent: [counters.sent_packets, counters.sent_bytes],
+        received: [counters.received_packets, counters.received_bytes],
+    }
+}
+
+fn device(endpoint: &Endpoint) -> Traffic {
+    let text = endpoint.netns.ip(&["-s", "-j", "link", "show", "eth0"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let number = |path: &str| json.pointer(&format!("/0/stats64/{path}")).unwrap().as_u64().unwrap();
+    Traffic {
+        sent: [number("tx/packets"), number("tx/bytes")],
+        received: [number("rx/packets"), number("rx/bytes")],
+    }
+}
+
+const HOST: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+const DATAGRAMS: u64 = 10;
+const PINGS: u64 = 3;
+
+/// Where something is sent from or to: an endpoint, or the node itself.
+#[derive(Clone)]
+struct Place<'a> {
+    name: String,
+    netns: &'a Netns,
+    addresses: [IpAddr; 2],
+    endpoint: Option<&'a Endpoint>,
+}
+
+fn place(endpoint: &Endpoint) -> Place<'_> {
+    Place {
+        name: endpoint.mode.to_string(),
+        netns: &endpoint.netns,
+        addresses: [endpoint.addresses[0], endpoint.addresses[1]],
+        endpoint: Some(endpoint),
+    }
+}
+
+/// What was sent: packets and bytes with their link headers, there and back.
+type Sent = ([u64; 2], [u64; 2]);
+
+fn headers(address: IpAddr) -> u64 {
+    14 + if address.is_ipv4() { 20 } else { 40 }
+}
+
+fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn datagrams(from: &Place<'_>, to: &Place<'_>, address: IpAddr, source: IpAddr) -> Sent {
+    const SIZE: u64 = 321;
+    let listen = SocketAddr::new(address, port());
+    let server = to.netns.run(|| UdpSocket::bind(listen).unwrap());
+    server.set_read_timeout(Some(at_this_pace(Duration::from_secs(5)))).unwrap();
+    let client = from.netns.run(|| UdpSocket::bind(SocketAddr::new(source, 0)).unwrap());
+    for _ in 0..DATAGRAMS {
+        client.send_to(&[7; SIZE as usize], listen).unwrap();
+        assert_eq!(server.recv(&mut [0; 2000]).expect("a datagram arrives"), SIZE as usize);
+    }
+    ([DATAGRAMS, DATAGRAMS * (headers(address) + 8 + SIZE)], [0, 0])
+}
+
+fn pings(from: &Place<'_>, address: IpAddr, source: IpAddr) -> Sent {
+    let (count, source, address_text) = (PINGS.to_string(), source.to_string(), address.to_string());
+    let words = ["ping", "-c", &count, "-i", "0.02", "-W", "5", "-s", "100", "-I", &source, &address_text];
+    assert!(from.netns.command(&words).ok(), "{source} does not reach {address}");
+    let each_way = [PINGS, PINGS * (headers(address) + 8 + 100)];
+    (each_way, each_way)
+}
+
+/// Sends so many bytes and waits for all of them to arrive, and for the end. Returns when nothing is under way.
+fn stream(from: &Place<'_>, to: &Place<'_>, address: IpAddr) {
+    let listen = SocketAddr::new(address, port());
+    let server = to.netns.run(|| TcpListener::bind(listen).unwrap());
+    let receiver = thread::spawn(move || {
+        let (mut connection, _) = server.accept().unwrap();
+        let mut all = Vec::new();
+        connection.read_to_end(&mut all).unwrap();
+        all.len()
+    });
+    let mut client = from.netns.run(|| TcpStream::connect(listen).unwrap());
+    client.write_all(&[7; STREAM]).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 0);
+    assert_eq!(receiver.join().unwrap(), STREAM);
+    thread::sleep(at_this_pace(Duration::from_millis(10)));
+}
+
+const STREAM: usize = 200_000;
+
+/// What both ends counted while something was sent, and their devices said.
+fn watch<T>(node: &Node, ends: [&Place<'_>; 2], send: impl FnOnce() -> T) -> (T, [Option<[Traffic; 2]>; 2]) {
+    let look = |place: &Place<'_>| place.endpoint.map(|end| [counted(node, end), device(end)]);
+    let before = ends.map(look);
+    let sent = send();
+    let after = ends.map(look);
+    let since = |end: usize| {
+        let (after, before) = (after[end]?, before[end]?);
+        Some([after[0].since(before[0]), after[1].since(before[1])])
+    };
+    (sent, [since(0), since(1)])
+}
+
+/// Repeats what may be disturbed: the kernel sends packets of its own now and then.
+fn holds(what: &str, mut attempt: impl FnMut() -> Result<(), String>) {
+    let mut last = String::new();
+    for _ in 0..5 {
+        match attempt() {
+            Ok(()) => return,
+            Err(error) => last = error,
+        }
+    }
+    panic!("{what}: {last}");
+}
+
+fn exactly(sent: Sent, ends: [Option<[Traffic; 2]>; 2]) -> Result<(), String> {
+    let expected = [Traffic { sent: sent.0, received: sent.1 }, Traffic { sent: sent.1, received: sent.0 }];
+    for (end, expected) in ends.into_iter().zip(expected) {
+        if end.is_some_and(|seen| seen != [expected; 2]) {
+            return Err(format!("sent {expected:?}, datapath and device counted {end:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// How many of the bytes are headers follows from the packets; the payload must be in there, once.
+fn a_stream(ends: [Option<[Traffic; 2]>; 2]) -> Result<(), String> {
+    for (end, forth) in ends.into_iter().zip([true, false]) {
+        let Some([ours, device]) = end else { continue };
+        let [packets, bytes] = if forth { ours.sent } else { ours.received };
+        let payload = STREAM as u64;
+        // At least without options, at most with all that TCP has room for.
+        let plausible = payload + packets * (14 + 20 + 20)..=payload + packets * (14 + 40 + 60);
+        if ours != device || !plausible.contains(&bytes) {
+            return Err(format!("datapath {ours:?}, device {device:?}"));
+        }
+    }
+    if let [Some([client, _]), Some([server, _])] = ends {
+        if (client.sent, client.received) != (server.received, server.sent) {
+            return Err(format!("the client counted {client:?}, the server {server:?}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn counters_equal_what_was_sent_to_the_byte_on_both_ends_in_all_modes() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let capabilities = runtime.block_on(netloom_kernel::capabilities::probe());
+    let mut node = Node::new("node", &capabilities);
+    for (address, length) in HOST.into_iter().zip([32, 128]) {
+        node.netns.add_address("lo", &format!("{address}/{length}"));
+    }
+    let modes = modes(&capabilities);
+    let mut all = |first: u8| -> Vec<Endpoint> {
+        let numbered = modes.iter().zip(first..);
+        let addresses = |number| [format!("10.1.1.{number}"), format!("fd00:1::{number}")];
+        numbered
+            .map(|(mode, number)| {
+                let addresses = addresses(number).map(|address| address.parse().unwrap());
+                node.endpoint(&runtime, *mode, &addresses)
+            })
+            .collect()
+    };
+    let (clients, servers) = (all(10), all(20));
+    let host = Place {
+        name: "the node".to_owned(),
+        netns: &node.netns,
+        addresses: HOST.map(|address| address.parse().unwrap()),
+        endpoint: None,
+    };
+    let mut pairs = Vec::new();
+    for client in &clients {
+        pairs.extend(servers.iter().map(|server| [place(client), place(server)]));
+        pairs.push([place(client), host.clone()]);
+        pairs.push([host.clone(), place(client)]);
+    }
+    for [from, to] in &pairs {
+        for family in [0, 1] {
+            let (source, address) = (from.addresses[family], to.addresses[family]);
+            let what = format!("{} to {} at {address}", from.name, to.name);
+            // Hardware addresses are asked for once.
+            pings(from, address, source);
+            pings(to, source, address);
+            let ends = [from, to];
+            holds(&format!("{what}, udp"), || {
+                let (sent, seen) = watch(&node, ends, || datagrams(from, to, address, source));
+                exactly(sent, seen)
+            });
+            holds(&format!("{what}, ping"), || {
+                let (sent, seen) = watch(&node, ends, || pings(from, address, source));
+                exactly(sent, seen)
+            });
+            holds(&format!("{what}, tcp"), || {
+                let ((), seen) = watch(&node, ends, || stream(from, to, address));
+                a_stream(seen)
+            });
+        }
+    }
+}
