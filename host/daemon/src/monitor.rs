@@ -269,12 +269,12 @@ impl Events {
     fn named(&mut self, event: DatapathEvent) -> MonitorEvent {
         let time_ms = wall_clock_ms(event.at);
         match event.what {
-            Happened::Dropped(dropped) => MonitorEvent::Drop(self.dropped(time_ms, dropped)),
+            Happened::Dropped(dropped) => MonitorEvent::Drop(self.dropped(time_ms, &dropped)),
             Happened::Connected(connected) => MonitorEvent::Connect(self.connected(time_ms, connected)),
         }
     }
 
-    fn dropped(&mut self, time_ms: u64, dropped: Dropped) -> DropEvent {
+    fn dropped(&mut self, time_ms: u64, dropped: &Dropped) -> DropEvent {
         self.names.refresh(&self.node, |names| names.by_id.contains_key(&dropped.endpoint));
         let of = self.names.by_id.get(&dropped.endpoint);
         DropEvent {

@@ -304,7 +304,7 @@ impl Listening<'_> {
     ///
     /// # Panics
     /// If none comes within a while, or it is not understood.
-    pub fn next<T: DeserializeOwned>(&mut self) -> T {
+    pub fn line<T: DeserializeOwned>(&mut self) -> T {
         let next = self.next_within(at_this_pace(PATIENCE)).expect("a line comes");
         next.expect("a line is understood").expect("the stream goes on")
     }

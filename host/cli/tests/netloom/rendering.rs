@@ -76,6 +76,31 @@ fn a_migration_says_how_long_there_was_no_path() {
 }
 
 #[test]
+fn events_of_the_datapath() {
+    let lines: Vec<String> = monitored().iter().map(|event| serde_json::to_string(event).unwrap()).collect();
+    let watch = |format: &str, query: &str, arguments: &[&str]| {
+        let route = format!("GET /v1/monitor{query}");
+        let daemon = Answers::default().raw(&route, 200, lines.join("\n") + "\n").serve();
+        daemon.netloom(&[&["monitor", "--count", "4", "--output", format], arguments].concat())
+    };
+    for format in ["table", "wide", "json"] {
+        insta::assert_snapshot!(format!("monitor.{format}"), watch(format, "", &[]).stdout);
+    }
+    let filtered = watch(
+        "json",
+        "?endpoint=web&kind=drop&reason=spoofed",
+        &["--endpoint", "web", "--drops", "--reason", "spoofed"],
+    );
+    assert_eq!(filtered.stdout.lines().collect::<Vec<_>>(), lines);
+    let connects = watch("json", "?service=shop&kind=connect", &["--service", "shop", "--connects"]);
+    assert_eq!(connects.stdout.lines().count(), lines.len());
+    let daemon = Answers::default().raw("GET /v1/monitor", 200, lines.join("\n") + "\n").serve();
+    let ended = daemon.netloom(&["monitor"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("netloomd has ended"), "{}", ended.stderr);
+}
+
+#[test]
 fn devices() {
     let route = "GET /v1/devices";
     lists("device-list", route, &[pair(), dummy()], &["device", "list"]);

@@ -6,14 +6,15 @@ use ipnet::IpNet;
 use netloom_api::types::{
     Adoption, AttachAnswer, Attachment, AttachmentKind, BoundSocket, Capabilities, CapabilityView, Chain,
     Decision, DecisionStep, Device, DeviceView, Doctor, Endpoint, EndpointCounters, EndpointSpec,
-    EndpointView, Fate, Feature, Finding, HookPoint, Labels, Name, NodeView, Outside, Owner, PeerView,
-    PluginInspection, PluginView, ReapReport, ReapedSocket, Service, SocketView, Status,
+    EndpointView, Fate, Feature, Finding, HookPoint, Labels, MonitorEvent, Name, NodeView, Outside, Owner,
+    PeerView, PluginInspection, PluginView, ReapReport, ReapedSocket, Service, SocketView, Status,
 };
 use netloom_core::model::{
     Candidate, ChainEntry, DeviceMode, DeviceStats, EndpointMode, Hook, IfIndex, LinkId, MacAddress,
     NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol, Revision, ServiceId,
     SocketCookie, SocketState, Support,
 };
+use serde_json::json;
 
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -508,4 +509,34 @@ pub(crate) fn idle_status() -> Status {
         adoption: Adoption::default(),
         ..status()
     }
+}
+
+/// A drop of a packet, of a frame without addresses, two connects, and a gap.
+pub(crate) fn monitored() -> Vec<MonitorEvent> {
+    let events = json!([
+        {
+            "kind": "drop", "time_ms": 1_700_000_000_000_u64, "endpoint": "web", "endpoint_id": 1,
+            "netns": "/run/netns/blue", "reason": "spoofed", "direction": "from-endpoint", "device": "nlweb1",
+            "ifindex": 7, "ethertype": 0x0800, "protocol": 17, "source": "10.99.99.99", "source_port": 4242,
+            "destination": "10.0.0.8", "destination_port": 53, "length": 98,
+        },
+        {
+            "kind": "drop", "time_ms": 1_700_000_000_001_u64, "endpoint": null, "endpoint_id": 9, "netns": null,
+            "reason": "unsupported", "direction": "from-endpoint", "device": null, "ifindex": 8,
+            "ethertype": 0x88b5, "protocol": null, "source": null, "source_port": null, "destination": null,
+            "destination_port": null, "length": 60,
+        },
+        { "kind": "lost", "time_ms": 1_700_000_000_002_u64, "events": 3 },
+        {
+            "kind": "connect", "time_ms": 1_700_000_000_003_u64, "endpoint": "web", "netns": "/run/netns/blue",
+            "netns_cookie": 4097, "cookie": 12, "process": 4242, "command": "curl", "protocol": "tcp",
+            "service": "shop", "vip": "10.96.0.10:80", "backend": "10.0.0.2:8080", "outcome": "chosen",
+        },
+        {
+            "kind": "connect", "time_ms": 1_700_000_000_004_u64, "endpoint": null, "netns": null,
+            "netns_cookie": 1, "cookie": 13, "process": 17, "command": "dig", "protocol": "udp",
+            "service": null, "vip": "[fd00::10]:53", "backend": null, "outcome": "refused",
+        },
+    ]);
+    serde_json::from_value(events).unwrap()
 }
