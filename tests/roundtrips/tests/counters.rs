@@ -168,10 +168,10 @@ fn a_stream(ends: [Option<[Traffic; 2]>; 2]) -> Result<(), String> {
             return Err(format!("datapath {ours:?}, device {device:?}"));
         }
     }
-    if let [Some([client, _]), Some([server, _])] = ends {
-        if (client.sent, client.received) != (server.received, server.sent) {
-            return Err(format!("the client counted {client:?}, the server {server:?}"));
-        }
+    if let [Some([client, _]), Some([server, _])] = ends
+        && (client.sent, client.received) != (server.received, server.sent)
+    {
+        return Err(format!("the client counted {client:?}, the server {server:?}"));
     }
     Ok(())
 }
