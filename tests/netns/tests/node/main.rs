@@ -8,6 +8,7 @@ mod changes;
 mod crashes;
 mod devices;
 mod endpoints;
+mod everything;
 mod modes;
 mod monitor;
 mod moves;

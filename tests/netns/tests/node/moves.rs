@@ -1,37 +1,39 @@
 //! Programs change their place and kind while packets flow: each packet meets each program exactly once, also when
 //! the daemon is killed in the middle.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use aya::maps::{Array, Map, MapData};
-use netloom_api::types::{AttachAnswer, Attachment, Chain, Done, EndpointView, HookPoint, Rebalanced};
+use netloom_api::types::{AttachAnswer, Attachment, Chain, Done, HookPoint, Rebalanced};
 use netloom_core::model::Feature;
 use netloom_test_support::{emulated, require};
 use serde_json::{Value, json};
 
-use netloom_netns_tests::{Node, ObjectFile, Wire, refusal};
+use netloom_netns_tests::{ObjectFile, Wire, refusal};
 
 /// The steps of taking a program to another place.
 const STEPS: usize = 6;
 /// Of those, the one from which on packets take the new place.
-const TURN: usize = 3;
+pub(crate) const TURN: usize = 3;
 
-fn migrate(wire: &Wire, id: &str, to: &str) -> Result<Vec<Attachment>, netloom_api::ClientError> {
+pub(crate) fn migrate(wire: &Wire, id: &str, to: &str) -> Result<Vec<Attachment>, netloom_api::ClientError> {
     wire.node.daemon.post(&format!("/v1/attachments/{id}/migrate"), &json!({ "to": to }))
 }
 
-fn update(wire: &Wire, id: &str, object: &ObjectFile) -> Result<AttachAnswer, netloom_api::ClientError> {
+pub(crate) fn update(
+    wire: &Wire,
+    id: &str,
+    object: &ObjectFile,
+) -> Result<AttachAnswer, netloom_api::ClientError> {
     let request = json!({ "object": object.path() });
     wire.node.daemon.post(&format!("/v1/attachments/{id}/update"), &request)
 }
 
-fn rebalance(wire: &Wire, more: Value) -> Result<Vec<Rebalanced>, netloom_api::ClientError> {
+pub(crate) fn rebalance(wire: &Wire, more: Value) -> Result<Vec<Rebalanced>, netloom_api::ClientError> {
     let mut request = json!({ "device": wire.device });
     request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     wire.node.daemon.post("/v1/chains/rebalance", &request)
 }
 
-fn owners(chain: &Chain) -> Vec<&str> {
+pub(crate) fn owners(chain: &Chain) -> Vec<&str> {
     chain.entries.iter().map(|entry| entry.owner.as_ref().map_or("foreign", |owner| owner.as_str())).collect()
 }
 
@@ -41,7 +43,7 @@ fn owners_of(ids: &[String]) -> Vec<&str> {
 }
 
 /// Nothing was lost, and every program met every datagram once.
-fn assert_exactly_once(wire: Wire, attachments: &[(String, u64)]) {
+pub(crate) fn assert_exactly_once(wire: Wire, attachments: &[(String, u64)]) {
     assert_eq!(wire.leftovers(), Vec::<String>::new());
     let (arrivals, met) = wire.end(attachments);
     assert_eq!((arrivals.lost, arrivals.duplicated), (0, 0), "of {}", arrivals.sent);
@@ -137,7 +139,7 @@ fn disordered(mode: &str) -> (Wire, Vec<(String, u64)>) {
     (wire, attachments)
 }
 
-fn want_another_order(wire: &mut Wire) {
+pub(crate) fn want_another_order(wire: &mut Wire) {
     wire.node.daemon.stop();
     wire.node.daemon.set_config(
         "[plugins.config.attach-order.priorities]\np0 = 5\np1 = 9\np2 = 1\np3 = 7\np4 = 3\np5 = 8\np6 = 2\np7 = 6\np8 = 4\np9 = 0\n",
@@ -145,7 +147,7 @@ fn want_another_order(wire: &mut Wire) {
     wire.node.daemon.restart();
 }
 
-const ORDER: [&str; 10] = ["p9", "p2", "p6", "p4", "p8", "p0", "p7", "p3", "p5", "p1"];
+pub(crate) const ORDER: [&str; 10] = ["p9", "p2", "p6", "p4", "p8", "p0", "p7", "p3", "p5", "p1"];
 
 #[test]
 fn a_chain_of_ten_is_brought_into_order_and_no_packet_misses_a_program() {
@@ -400,143 +402,14 @@ fn an_owners_objects_share_maps_where_that_is_asked_for_and_nobody_elses() {
     assert!(!map("acme+one").exists() && map("acme+two").exists());
 }
 
-/// An endpoint sends a numbered stream and a TCP transfer to the node, while ten programs on its device go from legacy tc
-/// to tcx, back and forth again, are brought into another order, and one of them is updated a hundred times; then MTU and
-/// sizes change. The daemon is killed at each step of each.
-#[test]
-fn under_one_stream_and_one_transfer_everything_changes_and_nothing_is_lost() {
-    if !require(Feature::Tcx) || !require(Feature::LegacyTc) {
-        return;
-    }
-    let mut wire = Wire::from_endpoint();
-    let attachments: Vec<_> = (0..10)
-        .map(|number| {
-            let more = json!({ "priority": number, "mode": "tc" });
-            (wire.attach(&format!("p{number}"), more).attachment.id, wire.mark())
-        })
-        .collect();
-    let ids: Vec<String> = attachments.iter().map(|(id, _)| id.clone()).collect();
-    let echo = wire.node.netns.tcp_echo(&format!("{}:8080", Node::ADDRESS));
-    let mut connection = wire.peer.connect_tcp(echo.address());
-    let (stop, transferred) = (AtomicBool::new(false), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let text: String = (0..60_000_u32).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
-            while !stop.load(Ordering::Relaxed) {
-                assert!(connection.exchange(&text) == text, "the transfer was garbled");
-                transferred.fetch_add(text.len(), Ordering::Relaxed);
-                std::thread::sleep(std::time::Duration::from_millis(if emulated() { 100 } else { 2 }));
-            }
-        });
-        let _stop = StopOnDrop(&stop);
-        there_and_back(&mut wire, &ids);
-        into_another_order(&mut wire);
-        a_hundred_updates(&mut wire, &ids[0]);
-        larger_and_smaller(&mut wire);
-    });
-    assert!(transferred.load(Ordering::Relaxed) > 1_000_000);
-    wire.run(50);
-    assert_exactly_once(wire, &attachments);
-}
-
-/// Also where an assertion fails: a scope waits for its threads.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// The steps of something at which to kill a daemon: none where a daemon's start takes seconds, for other tests have it
-/// killed there.
-fn steps(last: usize) -> std::ops::RangeInclusive<usize> {
-    1..=if emulated() { 0 } else { last }
-}
-
-/// Has the daemon killed at each of these steps of `change`, until nothing is left to be done: how often it was.
-fn killed_at_each(wire: &mut Wire, last: usize, change: impl Fn(&Wire) -> bool) -> usize {
-    let mut killed = 0;
-    for step in steps(last) {
-        crash_after(wire, step);
-        if change(wire) {
-            break;
-        }
-        recover(wire);
-        assert_eq!(wire.leftovers(), Vec::<String>::new(), "step {step}");
-        killed += 1;
-    }
-    if steps(last).is_empty() {
-        return 0;
-    }
-    wire.node.daemon.stop();
-    wire.node.daemon.forget_environment();
-    wire.node.daemon.restart();
-    killed
-}
-
-fn there_and_back(wire: &mut Wire, ids: &[String]) {
-    for to in if emulated() { vec!["tcx"] } else { vec!["tcx", "tc", "tcx"] } {
-        // Killed after the turn it is finished at the next start, and nothing is left to be done.
-        let killed = killed_at_each(wire, TURN - 1, |wire| migrate(wire, &ids[0], to).is_ok());
-        assert_eq!(killed, steps(TURN - 1).count());
-        if !emulated() {
-            crash_after(wire, TURN + 1);
-            assert!(migrate(wire, &ids[0], to).is_err());
-            recover(wire);
-        }
-        for id in ids {
-            migrate(wire, id, to).unwrap();
-        }
-        let wanted = if to == "tc" { HookPoint::TcIngress } else { HookPoint::TcxIngress };
-        let ours = wire.attachments().into_iter().filter(|each| ids.contains(&each.id));
-        assert!(ours.into_iter().all(|each| each.hook.point == wanted), "{to}");
-    }
-}
-
-fn into_another_order(wire: &mut Wire) {
-    want_another_order(wire);
-    // Each start finishes the move that was under way.
-    let killed = killed_at_each(wire, 12, |wire| rebalance(wire, json!({})).is_ok());
-    assert!(killed > 0 || emulated());
-    rebalance(wire, json!({})).unwrap();
-    let chains = wire.node.chains(&wire.device);
-    let chain = chains.iter().find(|chain| chain.hook.point == HookPoint::TcxIngress).unwrap();
-    let ours: Vec<&str> = owners(chain).into_iter().filter(|owner| *owner != "netloom/datapath").collect();
-    assert_eq!(ours, ORDER);
-}
-
-fn a_hundred_updates(wire: &mut Wire, id: &str) {
-    killed_at_each(wire, 1, |wire| update(wire, id, &wire.object).is_ok());
-    for _ in 0..if emulated() { 10 } else { 100 } {
-        update(wire, id, &wire.object).unwrap();
-    }
-}
-
-fn larger_and_smaller(wire: &mut Wire) {
-    for (mtu, size) in
-        if emulated() { vec![(9_000, 120_000)] } else { vec![(9_000, 120_000), (1_400, 30_000)] }
-    {
-        let asked = json!({ "mtu": mtu, "gso_max_size": size, "gro_max_size": size });
-        let change = |wire: &Wire| {
-            wire.node
-                .daemon
-                .patch::<EndpointView>("/v1/endpoints/web", &asked)
-                .map(|view| view.endpoint.mode.mtu)
-        };
-        assert_eq!(killed_at_each(wire, 5, |wire| change(wire).is_ok()), steps(5).count());
-        assert_eq!(change(wire).unwrap(), mtu);
-    }
-}
-
-fn crash_after(wire: &mut Wire, step: usize) {
+pub(crate) fn crash_after(wire: &mut Wire, step: usize) {
     wire.node.daemon.stop();
     wire.node.daemon.forget_environment();
     wire.node.daemon.set_environment("NETLOOM_CRASH_AFTER", &step.to_string());
     wire.node.daemon.restart();
 }
 
-fn recover(wire: &mut Wire) {
+pub(crate) fn recover(wire: &mut Wire) {
     wire.node.daemon.forget_environment();
     wire.node.daemon.restart_after_crash();
 }

@@ -1,0 +1,149 @@
+//! One stream and one transfer, and everything that can change on their way changes.
+
+use std::{
+    ops::RangeInclusive,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use netloom_api::types::{EndpointView, HookPoint};
+use netloom_core::model::Feature;
+use netloom_test_support::{emulated, require};
+use serde_json::json;
+
+use netloom_netns_tests::{Node, Wire};
+
+use crate::moves::{
+    ORDER, TURN, assert_exactly_once, crash_after, migrate, owners, rebalance, recover, update,
+    want_another_order,
+};
+
+/// An endpoint sends a numbered stream and a TCP transfer to the node, while ten programs on its device go from legacy tc
+/// to tcx, back and forth again, are brought into another order, and one of them is updated a hundred times; then MTU and
+/// sizes change. The daemon is killed at each step of each.
+#[test]
+fn under_one_stream_and_one_transfer_everything_changes_and_nothing_is_lost() {
+    if !require(Feature::Tcx) || !require(Feature::LegacyTc) {
+        return;
+    }
+    let mut wire = Wire::from_endpoint();
+    let attachments: Vec<_> = (0..10)
+        .map(|number| {
+            let more = json!({ "priority": number, "mode": "tc" });
+            (wire.attach(&format!("p{number}"), more).attachment.id, wire.mark())
+        })
+        .collect();
+    let ids: Vec<String> = attachments.iter().map(|(id, _)| id.clone()).collect();
+    let echo = wire.node.netns.tcp_echo(&format!("{}:8080", Node::ADDRESS));
+    let mut connection = wire.peer.connect_tcp(echo.address());
+    let (stop, transferred) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let text: String = (0..60_000_u32).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
+            while !stop.load(Ordering::Relaxed) {
+                assert!(connection.exchange(&text) == text, "the transfer was garbled");
+                transferred.fetch_add(text.len(), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(if emulated() { 100 } else { 2 }));
+            }
+        });
+        let _stop = StopOnDrop(&stop);
+        there_and_back(&mut wire, &ids);
+        into_another_order(&mut wire);
+        a_hundred_updates(&mut wire, &ids[0]);
+        larger_and_smaller(&mut wire);
+    });
+    assert!(transferred.load(Ordering::Relaxed) > 1_000_000);
+    wire.run(50);
+    assert_exactly_once(wire, &attachments);
+}
+
+/// Also where an assertion fails: a scope waits for its threads.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The steps of something at which to kill a daemon: none where a daemon's start takes seconds, for other tests have it
+/// killed there.
+fn steps(last: usize) -> RangeInclusive<usize> {
+    1..=if emulated() { 0 } else { last }
+}
+
+/// Has the daemon killed at each of these steps of `change`, until nothing is left to be done: how often it was.
+fn killed_at_each(wire: &mut Wire, last: usize, change: impl Fn(&Wire) -> bool) -> usize {
+    let mut killed = 0;
+    for step in steps(last) {
+        crash_after(wire, step);
+        if change(wire) {
+            break;
+        }
+        recover(wire);
+        assert_eq!(wire.leftovers(), Vec::<String>::new(), "step {step}");
+        killed += 1;
+    }
+    if steps(last).is_empty() {
+        return 0;
+    }
+    wire.node.daemon.stop();
+    wire.node.daemon.forget_environment();
+    wire.node.daemon.restart();
+    killed
+}
+
+fn there_and_back(wire: &mut Wire, ids: &[String]) {
+    for to in if emulated() { vec!["tcx"] } else { vec!["tcx", "tc", "tcx"] } {
+        // Killed after the turn it is finished at the next start, and nothing is left to be done.
+        let killed = killed_at_each(wire, TURN - 1, |wire| migrate(wire, &ids[0], to).is_ok());
+        assert_eq!(killed, steps(TURN - 1).count());
+        if !emulated() {
+            crash_after(wire, TURN + 1);
+            assert!(migrate(wire, &ids[0], to).is_err());
+            recover(wire);
+        }
+        for id in ids {
+            migrate(wire, id, to).unwrap();
+        }
+        let wanted = if to == "tc" { HookPoint::TcIngress } else { HookPoint::TcxIngress };
+        let ours = wire.attachments().into_iter().filter(|each| ids.contains(&each.id));
+        assert!(ours.into_iter().all(|each| each.hook.point == wanted), "{to}");
+    }
+}
+
+fn into_another_order(wire: &mut Wire) {
+    want_another_order(wire);
+    // Each start finishes the move that was under way.
+    let killed = killed_at_each(wire, 12, |wire| rebalance(wire, json!({})).is_ok());
+    assert!(killed > 0 || emulated());
+    rebalance(wire, json!({})).unwrap();
+    let chains = wire.node.chains(&wire.device);
+    let chain = chains.iter().find(|chain| chain.hook.point == HookPoint::TcxIngress).unwrap();
+    let ours: Vec<&str> = owners(chain).into_iter().filter(|owner| *owner != "netloom/datapath").collect();
+    assert_eq!(ours, ORDER);
+}
+
+fn a_hundred_updates(wire: &mut Wire, id: &str) {
+    killed_at_each(wire, 1, |wire| update(wire, id, &wire.object).is_ok());
+    for _ in 0..if emulated() { 10 } else { 100 } {
+        update(wire, id, &wire.object).unwrap();
+    }
+}
+
+fn larger_and_smaller(wire: &mut Wire) {
+    for (mtu, size) in
+        if emulated() { vec![(9_000, 120_000)] } else { vec![(9_000, 120_000), (1_400, 30_000)] }
+    {
+        let asked = json!({ "mtu": mtu, "gso_max_size": size, "gro_max_size": size });
+        let change = |wire: &Wire| {
+            wire.node
+                .daemon
+                .patch::<EndpointView>("/v1/endpoints/web", &asked)
+                .map(|view| view.endpoint.mode.mtu)
+        };
+        assert_eq!(killed_at_each(wire, 5, |wire| change(wire).is_ok()), steps(5).count());
+        assert_eq!(change(wire).unwrap(), mtu);
+    }
+}
