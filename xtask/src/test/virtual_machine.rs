@@ -15,7 +15,7 @@ use crate::{
 const END: &str = "\u{1}end ";
 
 /// How long one program of tests may take: emulated, on a busy machine.
-const PATIENCE_SECONDS: u32 = 1800;
+const PATIENCE_SECONDS: u32 = 2700;
 
 /// What is run.
 pub(crate) struct Job<'a> {
