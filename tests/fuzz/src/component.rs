@@ -1,17 +1,18 @@
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use netloom_core::model::{
-    Backend, Candidate, Capabilities, Chain, EndpointSpec, Hook, HookPoint, IfIndex, Labels, Name, NetnsId,
-    Protocol, ReapEvent, ReapReason, Revision,
+    Backend, Candidate, Capabilities, Chain, Protocol, ReapEvent, ReapReason, Revision,
 };
 use netloom_runtime::{
     HostConfig, Limits, LoadRequest, NodeFacts, Plugin, PluginHost, Question, Supervision,
 };
 
+use crate::snapshot;
+
 /// Loads the bytes and, if they are a plugin, asks it everything. Whatever it is or does, the host says so in words.
 pub(crate) fn feed(input: &[u8]) {
     RUNTIME.block_on(async {
-        match HOST.load(LoadRequest::new(name("fuzz"), input)).await {
+        match HOST.load(LoadRequest::new(snapshot::name(), input)).await {
             Ok(plugin) => ask(&plugin).await,
             Err(error) => assert!(!error.to_string().is_empty(), "a refusal without a reason"),
         }
@@ -52,30 +53,15 @@ async fn ask(plugin: &Plugin) {
 }
 
 fn questions() -> [Question; 4] {
-    let netns = NetnsId { device: 4, inode: 1 };
-    let hook = Hook { netns, device: "eth0".into(), ifindex: IfIndex(2), point: HookPoint::TcxIngress };
+    let (hook, spec) = (snapshot::hook(), snapshot::spec());
+    let netns = hook.netns;
     let chain = Chain { hook, revision: Revision(1), entries: vec![] };
-    let spec = EndpointSpec {
-        name: name("web"),
-        netns: "/run/netns/web".into(),
-        interface: "eth0".into(),
-        addresses: vec![],
-        mac: None,
-        runtime_class: None,
-        virtual_machine: false,
-        labels: Labels::new(),
-    };
     let backend =
-        Backend { service: name("shop"), address: ([10, 0, 0, 1], 80).into(), protocol: Protocol::Tcp };
+        Backend { service: snapshot::name(), address: ([10, 0, 0, 1], 80).into(), protocol: Protocol::Tcp };
     [
         Question::Place { chain: chain.clone(), candidate: Candidate::datapath(true) },
         Question::Rebalance { chain },
         Question::Choose { spec, netns, addresses: vec![] },
         Question::Plan { event: ReapEvent { reason: ReapReason::Removed, backends: vec![backend] } },
     ]
-}
-
-fn name(text: &str) -> Name {
-    #[expect(clippy::expect_used, reason = "each of ours is a name")]
-    Name::new(text).expect("a name")
 }

@@ -5,13 +5,14 @@ use netloom_core::{
     answer::{RawMode, RawPlacement, RawReapPlan},
     model::{
         AttachmentKind, AttachmentMode, Backend, Candidate, Capabilities, Chain, ChainEntry, DeviceMode,
-        EndpointSpec, EntryId, Feature, Hook, HookPoint, IfIndex, Labels, MacAddress, Name, NetkitPolicy,
-        NetkitScrub, NetnsCookie, NetnsId, Owner, Placement, ProgramId, Protocol, ReapAction, ReapEvent,
-        ReapReason, Revision, SocketState, Support,
+        EntryId, Feature, Labels, MacAddress, NetkitPolicy, NetkitScrub, NetnsCookie, Owner, Placement,
+        ProgramId, Protocol, ReapAction, ReapEvent, ReapReason, Revision, SocketState, Support,
     },
     moves,
     validate::{self, ModeDefaults},
 };
+
+use crate::snapshot;
 
 /// A snapshot and an answer about it, both made of the bytes. What comes through can be carried out.
 pub(crate) fn feed(input: &[u8]) {
@@ -92,7 +93,7 @@ fn mode(bytes: &mut Unstructured<'_>) -> Result<()> {
         gro_max_size: bytes.arbitrary()?,
     };
     let capabilities = capabilities(bytes)?;
-    let mut spec = spec();
+    let mut spec = snapshot::spec();
     spec.mac = some(bytes, |bytes| Ok(MacAddress(bytes.arbitrary()?)))?;
     let wish = bytes.choose_iter([AttachmentMode::Auto, AttachmentMode::Tcx, AttachmentMode::Tc])?;
     let (has_ipv6, defaults) = (bytes.arbitrary()?, ModeDefaults { attachment: wish, mtu: 1_500 });
@@ -119,7 +120,7 @@ fn reap_plan(bytes: &mut Unstructured<'_>) -> Result<()> {
         Ok(Backend {
             address: (bytes.arbitrary::<[u8; 4]>()?, bytes.arbitrary()?).into(),
             protocol: protocol(bytes)?,
-            service: name(),
+            service: snapshot::name(),
         })
     })?;
     let event = ReapEvent { reason: ReapReason::Removed, backends };
@@ -162,9 +163,7 @@ fn chain(bytes: &mut Unstructured<'_>) -> Result<Chain> {
             labels: Labels::new(),
         })
     })?;
-    let netns = NetnsId { device: 4, inode: 1 };
-    let hook = Hook { netns, device: "eth0".into(), ifindex: IfIndex(2), point: HookPoint::TcxIngress };
-    Ok(Chain { hook, revision: Revision(bytes.arbitrary()?), entries })
+    Ok(Chain { hook: snapshot::hook(), revision: Revision(bytes.arbitrary()?), entries })
 }
 
 fn capabilities(bytes: &mut Unstructured<'_>) -> Result<Capabilities> {
@@ -207,22 +206,4 @@ fn list<T>(
 ) -> Result<Vec<T>> {
     let count = bytes.int_in_range(0..=most)?;
     (0..count).map(|_| make(bytes)).collect()
-}
-
-fn spec() -> EndpointSpec {
-    EndpointSpec {
-        name: name(),
-        netns: "/run/netns/web".into(),
-        interface: "eth0".into(),
-        addresses: vec![],
-        mac: None,
-        runtime_class: None,
-        virtual_machine: false,
-        labels: Labels::new(),
-    }
-}
-
-fn name() -> Name {
-    #[expect(clippy::expect_used, reason = "it is a name")]
-    Name::new("web").expect("a name")
 }

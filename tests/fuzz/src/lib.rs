@@ -6,6 +6,7 @@
 mod component;
 mod decision;
 mod packed_batch;
+mod snapshot;
 
 use std::str::FromStr;
 
