@@ -181,17 +181,19 @@ impl Node {
     /// Looks at one chain: what others changed, and whether ours are in place and in order.
     async fn look_at(&self, hook: &Hook) -> Result<(), Failure> {
         let _guards = self.hook_locks(hook).await?;
+        // Read before ours are looked after: what others change meanwhile has another revision, and a look of its own.
+        let netns = self.netns_of(hook).ok();
+        let before = match netns.as_ref().map(|netns| links::query(hook, netns)).transpose() {
+            Ok(chain) => chain.map(|chain| self.annotated(chain)).transpose()?,
+            Err(LinkError::DeviceGone { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
         let mut lost = false;
         let attachments = self.store.attachments();
         for attachment in attachments.values().filter(|attachment| attachment.hook == *hook) {
             lost |= self.take_care(attachment).await?;
         }
-        let Ok(netns) = self.netns_of(hook) else { return Ok(()) };
-        let chain = match links::query(hook, &netns) {
-            Ok(chain) => self.annotated(chain)?,
-            Err(LinkError::DeviceGone { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        let (Some(netns), Some(chain)) = (netns, before) else { return Ok(()) };
         let disordered = self.note_changes(hook, &chain) || lost;
         if disordered {
             let rebalanced = self.rebalance_locked(hook, false).await?;
@@ -201,6 +203,8 @@ impl Node {
             }
             let chain = self.present(hook).await?;
             self.note_changes(hook, &chain);
+            // Others may have come between those changes of ours.
+            self.watch.expect(&hook.device);
         }
         self.look_for_shadows(hook, &netns)
     }
