@@ -1,8 +1,5 @@
 //! The maps of bindings, as `bpf/bound.h` has them: each backend has a socket storage of its own.
 
-/// `NL_BOUND_SLOTS`: backends with a storage of their own; what is more shares.
-pub const SLOTS: u32 = 65_536;
-
 /// The array of storages, by the backend's number.
 pub const STORAGES: &str = "nl_bound";
 

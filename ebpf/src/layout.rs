@@ -183,6 +183,48 @@ layout! {
         id: u32,
         /// How many backends it has.
         count: u32,
+        /// Its element of the counters.
+        counters: u32,
+        /// [`choice`].
+        choice: u32,
+        /// Seconds for which a client that comes again gets the backend it had; 0 for none.
+        affinity: u32,
+    }
+}
+
+/// `enum nl_choice`: how a service chooses its backend.
+pub mod choice {
+    /// By chance.
+    pub const RANDOM: u32 = 0;
+    /// By the client's network namespace.
+    pub const HASH: u32 = 1;
+}
+
+layout! {
+    /// `struct nl_client`: a client of a service.
+    Client {
+        /// Its network namespace.
+        netns_cookie: u64,
+        /// The service's number.
+        service: u32,
+        /// Zero.
+        reserved: u32,
+    }
+}
+
+layout! {
+    /// `struct nl_affinity`: which backend a client had.
+    Affinity {
+        /// Its address.
+        backend: Address,
+        /// Its port.
+        port: U16,
+        /// Zero.
+        reserved: u16,
+        /// Its slot when it was chosen.
+        slot: u32,
+        /// When, in nanoseconds of the monotonic clock.
+        used: u64,
     }
 }
 
@@ -253,9 +295,9 @@ layout! {
 }
 
 layout! {
-    /// `struct nl_lb_counters`: what the socket-LB counted.
-    LbCounters {
-        /// Connects sent to a backend.
+    /// `struct nl_service_counters`: what the socket-LB counted of a service.
+    ServiceCounters {
+        /// Connects, and exchanges begun by unconnected UDP sockets, sent to a backend.
         connected: u64,
         /// Connects and messages refused because the service has no backend.
         refused: u64,

@@ -47,7 +47,9 @@ fn socket_lb_layouts_match() {
         "nl_backend" = layout::Backend,
         "nl_flow" = layout::Flow,
         "nl_flows" = layout::Flows,
-        "nl_lb_counters" = layout::LbCounters,
+        "nl_service_counters" = layout::ServiceCounters,
+        "nl_client" = layout::Client,
+        "nl_affinity" = layout::Affinity,
     );
 }
 
@@ -89,19 +91,18 @@ fn enums_match() {
     ];
     assert_eq!(enumerators("nl_direction"), directions);
 
+    let choices = [
+        format!("CHOICE_RANDOM = {}", layout::choice::RANDOM),
+        format!("CHOICE_HASH = {}", layout::choice::HASH),
+    ];
+    assert_eq!(enumerators("nl_choice"), choices);
+
     let modes = [
         format!("MODE_NETKIT = {}", layout::mode::NETKIT),
         format!("MODE_NETKIT_L2 = {}", layout::mode::NETKIT_L2),
         format!("MODE_VETH = {}", layout::mode::VETH),
     ];
     assert_eq!(enumerators("nl_mode"), modes);
-}
-
-#[test]
-fn there_are_as_many_storages_as_the_header_says() {
-    let header = include_str!("../src/bpf/netloom.h");
-    let define = format!("#define NL_BOUND_SLOTS {}\n", netloom_ebpf::bound::SLOTS);
-    assert!(header.contains(&define), "{define}");
 }
 
 #[test]

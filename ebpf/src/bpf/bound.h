@@ -28,13 +28,13 @@ struct nl_bound_storage {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, NL_BOUND_SLOTS);
+	__uint(max_entries, 131072);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, __u32);
 	__array(values, struct nl_bound_storage);
 } nl_bound SEC(".maps");
 
-/* The number of each backend. */
+/* The number of each backend. What has no number of its own shares one. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -86,10 +86,11 @@ static __always_inline int nl_to_node(struct __sk_buff *skb)
  * two endpoints see each other as if on one link, no loop can pass here because the packet goes straight to
  * the owner of its destination, and the checksum need not be touched.
  */
-static __always_inline int nl_to_local(struct __sk_buff *skb, const struct nl_route *route)
+static __always_inline int nl_to_local(struct __sk_buff *skb, const struct nl_route *route, __u32 header,
+				       __u8 protocol)
 {
-	/* Some packets may not fit: the node's stack fragments them or tells the sender. */
-	if (route->mtu < nl_config.mtu)
+	/* What does not fit, the node's stack fragments, or tells the sender of. */
+	if (route->mtu < nl_config.mtu && nl_length_on_link(skb, header, protocol) > route->mtu)
 		return nl_to_node(skb);
 	/* Left over from the sender's own qdiscs, it would classify the packet on the way out. */
 	skb->tc_classid = 0;
@@ -182,7 +183,7 @@ static __always_inline int nl_take(struct __sk_buff *skb, const struct nl_route 
 				   __u8 protocol)
 {
 	if (route->receiver)
-		return nl_to_local(skb, route);
+		return nl_to_local(skb, route, header, protocol);
 	if (route->ifindex)
 		return nl_to_outside(skb, route, header, protocol);
 	return nl_to_node(skb);
@@ -219,7 +220,7 @@ static __always_inline int nl_from_endpoint_v4(struct __sk_buff *skb)
 	/* Options are for routers, and the next one is the node. */
 	if (version_length != 0x45 && !route->receiver)
 		return nl_to_node(skb);
-	return nl_take(skb, route, sizeof(*ip), protocol);
+	return nl_take(skb, route, (version_length & 0xf) * 4, protocol);
 }
 
 /* Answers a solicitation in place. The node's own address on the link is with the endpoint's other constants. */

@@ -47,9 +47,6 @@ struct nl_bound_key {
 	__u8 reserved;
 };
 
-/* Backends with a storage of their own; what is more shares. */
-#define NL_BOUND_SLOTS 65536
-
 /* Key of nl_services: what a client connects to. */
 struct nl_service_key {
 	struct nl_addr vip;
@@ -58,10 +55,41 @@ struct nl_service_key {
 	__u8 reserved;
 };
 
+/* How a service chooses. */
+enum nl_choice {
+	NL_CHOICE_RANDOM = 0,
+	/* Each client has its slot: the table is one in which few slots change with the backends. */
+	NL_CHOICE_HASH = 1,
+};
+
 /* Value of nl_services. Slots 0 … count - 1 of nl_backends hold the backends. */
 struct nl_service {
 	__u32 id;
 	__u32 count;
+	/* Its element of nl_service_counters. */
+	__u32 counters;
+	/* enum nl_choice */
+	__u32 choice;
+	/* Seconds for which a client that comes again gets the backend it had; 0 for none. */
+	__u32 affinity;
+};
+
+/* Key of nl_affinities: a client, which is a network namespace, and the service it used. */
+struct nl_client {
+	__u64 netns_cookie;
+	__u32 service;
+	__u32 reserved;
+};
+
+/* Value of nl_affinities. */
+struct nl_affinity {
+	struct nl_addr backend;
+	__be16 port;
+	__u16 reserved;
+	/* The backend's slot in nl_backends when it was chosen. */
+	__u32 slot;
+	/* Nanoseconds of the monotonic clock. */
+	__u64 used;
 };
 
 /* Key of nl_backends. */
@@ -101,9 +129,9 @@ struct nl_flows {
 	struct nl_flow flow[NL_FLOWS];
 };
 
-/* Value of nl_lb_counters, which has one element. */
-struct nl_lb_counters {
-	/* Connects sent to a backend. */
+/* Value of nl_service_counters. The first is of services that are gone. */
+struct nl_service_counters {
+	/* Connects, and exchanges begun by unconnected UDP sockets, sent to a backend. */
 	__u64 connected;
 	/* Connects and messages refused because the service has no backend. */
 	__u64 refused;

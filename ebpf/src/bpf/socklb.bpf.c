@@ -29,11 +29,20 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 16385);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, __u32);
-	__type(value, struct nl_lb_counters);
-} nl_lb_counters SEC(".maps");
+	__type(value, struct nl_service_counters);
+} nl_service_counters SEC(".maps");
+
+/* The oldest are forgotten first. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct nl_client);
+	__type(value, struct nl_affinity);
+} nl_affinities SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -43,11 +52,9 @@ struct {
 	__type(value, struct nl_flows);
 } nl_flows SEC(".maps");
 
-static __always_inline struct nl_lb_counters *nl_lb_count(void)
+static __always_inline struct nl_service_counters *nl_count(__u32 counters)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&nl_lb_counters, &zero);
+	return bpf_map_lookup_elem(&nl_service_counters, &counters);
 }
 
 static __always_inline int nl_is(const struct nl_addr *a, __be16 a_port, const struct nl_addr *b, __be16 b_port)
@@ -113,12 +120,24 @@ static __always_inline int nl_backend_at(__u32 service, __u32 slot, struct nl_ba
 	return copy->service == service;
 }
 
+/* The slot of a client, which is a network namespace: the same one each time. */
+static __always_inline __u32 nl_slot_of(__u64 netns_cookie, __u32 count)
+{
+	/* The finaliser of MurmurHash3: neighbouring numbers get slots that are far apart. */
+	netns_cookie ^= netns_cookie >> 33;
+	netns_cookie *= 0xff51afd7ed558ccdULL;
+	netns_cookie ^= netns_cookie >> 33;
+	netns_cookie *= 0xc4ceb9fe1a85ec53ULL;
+	netns_cookie ^= netns_cookie >> 33;
+	return (__u32)netns_cookie % count;
+}
+
 /*
  * Chooses a backend. User space may shrink the service between the lookups, hence more than one attempt, each
  * after the first with a fresh count.
  */
-static __always_inline int nl_choose(const struct nl_service_key *key, const struct nl_service *service,
-				     struct nl_backend *backend, __u32 *slot)
+static __always_inline int nl_choose(struct bpf_sock_addr *ctx, const struct nl_service_key *key,
+				     const struct nl_service *service, struct nl_backend *backend, __u32 *slot)
 {
 	for (int attempt = 0; attempt < 4; attempt++) {
 		__u32 count, id;
@@ -129,7 +148,10 @@ static __always_inline int nl_choose(const struct nl_service_key *key, const str
 		count = service->count;
 		if (!count)
 			return 0;
-		*slot = bpf_get_prandom_u32() % count;
+		if (service->choice == NL_CHOICE_HASH)
+			*slot = nl_slot_of(bpf_get_netns_cookie(ctx), count);
+		else
+			*slot = bpf_get_prandom_u32() % count;
 		if (nl_backend_at(id, *slot, backend))
 			return 1;
 		service = bpf_map_lookup_elem(&nl_services, key);
@@ -137,11 +159,53 @@ static __always_inline int nl_choose(const struct nl_service_key *key, const str
 	return 0;
 }
 
-/* Fails the system call with ECONNREFUSED, as a connection to a closed port does. */
-static __always_inline int nl_refuse(struct bpf_sock_addr *ctx, const struct nl_service_key *key)
+/* Chooses the backend that the client had before, if the service still has it and that was not too long ago. */
+static __noinline int nl_choose_again(struct bpf_sock_addr *ctx, const struct nl_service_key *key,
+				      struct nl_backend *backend, __u32 *slot)
 {
-	struct nl_lb_counters *counters = nl_lb_count();
+	const struct nl_service *service;
+	struct nl_affinity *last, fresh = {};
+	struct nl_client client = {};
+	__u64 now;
 
+	if (!key || !backend || !slot)
+		return 0;
+	service = bpf_map_lookup_elem(&nl_services, key);
+	if (!service)
+		return 0;
+	client.netns_cookie = bpf_get_netns_cookie(ctx);
+	client.service = service->id;
+	now = bpf_ktime_get_ns();
+	last = bpf_map_lookup_elem(&nl_affinities, &client);
+	if (last && now - last->used < service->affinity * 1000000000ULL && last->slot < service->count &&
+	    nl_backend_at(service->id, last->slot, backend) &&
+	    nl_is(&backend->address, backend->port, &last->backend, last->port)) {
+		last->used = now;
+		*slot = last->slot;
+		return 1;
+	}
+	if (!nl_choose(ctx, key, service, backend, slot))
+		return 0;
+	fresh.backend = backend->address;
+	fresh.port = backend->port;
+	fresh.slot = *slot;
+	fresh.used = now;
+	bpf_map_update_elem(&nl_affinities, &client, &fresh, BPF_ANY);
+	return 1;
+}
+
+static __always_inline int nl_choose_for(struct bpf_sock_addr *ctx, const struct nl_service_key *key,
+					 const struct nl_service *service, struct nl_backend *backend, __u32 *slot)
+{
+	if (service->affinity)
+		return nl_choose_again(ctx, key, backend, slot);
+	return nl_choose(ctx, key, service, backend, slot);
+}
+
+/* Fails the system call with ECONNREFUSED, as a connection to a closed port does. */
+static __always_inline int nl_refuse(struct bpf_sock_addr *ctx, const struct nl_service_key *key,
+				     struct nl_service_counters *counters)
+{
 	if (counters)
 		counters->refused++;
 	nl_event_connect(ctx, key, NULL);
@@ -182,7 +246,7 @@ static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
 {
 	struct nl_service_key key = nl_service_key(ctx, v6);
 	const struct nl_service *service;
-	struct nl_lb_counters *counters;
+	struct nl_service_counters *counters;
 	struct nl_binding *binding;
 	struct nl_backend backend;
 	void *storage;
@@ -197,11 +261,11 @@ static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
 		nl_unbind_from(ctx->sk, &key.vip, key.port, key.protocol);
 		return 1;
 	}
-	if (!nl_choose(&key, service, &backend, &slot))
-		return nl_refuse(ctx, &key);
+	counters = nl_count(service->counters);
+	if (!nl_choose_for(ctx, &key, service, &backend, &slot))
+		return nl_refuse(ctx, &key, counters);
 
 	nl_unbind_from_peer(ctx->sk, v6, key.protocol);
-	counters = nl_lb_count();
 	if (counters)
 		counters->connected++;
 	storage = nl_bound_to(&backend.address, backend.port, key.protocol);
@@ -234,6 +298,7 @@ static __always_inline int nl_sendmsg(struct bpf_sock_addr *ctx, int v6)
 {
 	struct nl_service_key key = nl_service_key(ctx, v6);
 	const struct nl_service *service = bpf_map_lookup_elem(&nl_services, &key);
+	struct nl_service_counters *counters;
 	struct nl_backend backend;
 	struct nl_flows *flows;
 	struct nl_flow *flow;
@@ -256,8 +321,11 @@ static __always_inline int nl_sendmsg(struct bpf_sock_addr *ctx, int v6)
 		}
 	}
 
-	if (!nl_choose(&key, service, &backend, &slot))
-		return nl_refuse(ctx, &key);
+	counters = nl_count(service->counters);
+	if (!nl_choose_for(ctx, &key, service, &backend, &slot))
+		return nl_refuse(ctx, &key, counters);
+	if (counters)
+		counters->connected++;
 	if (flows) {
 		flow = &flows->flow[flows->next++ % NL_FLOWS];
 		flow->vip = key.vip;

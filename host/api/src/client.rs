@@ -116,6 +116,18 @@ impl Client {
         self.with_body(Method::POST, route, body).await
     }
 
+    /// `PUT route` with a JSON body.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        route: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.with_body(Method::PUT, route, body).await
+    }
+
     /// `PATCH route` with a JSON body.
     ///
     /// # Errors

@@ -26,6 +26,8 @@
 //! | `POST /v1/attachments/{id}/update` | [`UpdateRequest`] | [`AttachAnswer`] |
 //! | `GET /v1/services` | | `[Service]` |
 //! | `POST /v1/services` | [`Service`] | [`Service`] |
+//! | `PUT /v1/services` | [`ServicesApply`] | [`ServicesApplied`] |
+//! | `GET /v1/services/{name}` | | [`ServiceView`] |
 //! | `DELETE /v1/services/{name}` | | [`ReapReport`] |
 //! | `POST /v1/services/{name}/backends` | [`BackendRequest`] | [`Service`] |
 //! | `PATCH /v1/services/{name}/backends/{address}` | [`BackendChange`] | [`Service`] |
@@ -57,6 +59,7 @@ mod monitor;
 mod node;
 mod plugin;
 mod reap;
+mod service;
 
 pub use netloom_core::grants::{Access, Grant, Grants};
 pub use netloom_core::model::{
@@ -66,7 +69,7 @@ pub use netloom_core::model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::{attachment::*, device::*, endpoint::*, monitor::*, node::*, plugin::*, reap::*};
+pub use self::{attachment::*, device::*, endpoint::*, monitor::*, node::*, plugin::*, reap::*, service::*};
 
 /// What went wrong, and the way out.
 #[derive(Clone, Debug, Serialize, Deserialize)]

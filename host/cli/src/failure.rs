@@ -26,6 +26,22 @@ pub(crate) enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// A file of services.
+    #[error("cannot read the services {}: {source}", path.display())]
+    ReadServices {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of services.
+    #[error("{} is no list of services: {reason}", path.display())]
+    ParseServices {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A plugin's configuration file.
     #[error("cannot read the plugin's configuration {}: {source}", path.display())]
     ReadConfig {
@@ -98,6 +114,7 @@ impl Failure {
             Self::Tool { .. } => {
                 Some("netloom-plugin comes with Netloom: put it beside netloom, or on the PATH")
             }
+            Self::ParseServices { .. } => Some("`netloom service list --output json` shows how one looks"),
             Self::UnknownService(_) => Some("`netloom service list` shows the services there are"),
             _ => None,
         };

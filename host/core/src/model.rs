@@ -7,6 +7,7 @@ mod device;
 mod endpoint;
 mod ids;
 mod label;
+pub mod maglev;
 mod service;
 mod socket;
 
@@ -22,7 +23,7 @@ pub use ids::{
     IfIndex, InvalidName, LinkId, Name, NetnsCookie, NetnsId, ProgramId, Revision, ServiceId, SocketCookie,
 };
 pub use label::Labels;
-pub use service::{Backend, InvalidWeight, Protocol, Service, Weight, canonical};
+pub use service::{Backend, Choice, InvalidChoice, InvalidWeight, Protocol, Service, Weight, canonical};
 pub use socket::{
     BoundSocket, DestroyFailure, DestroyFailureKind, DestroyOutcome, ReapAction, ReapEvent, ReapPlan,
     ReapReason, SocketFilter, SocketState,

@@ -7,7 +7,7 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 
 use netloom_api::types::Adoption;
 use netloom_core::{
-    model::{Attachment, Endpoint, IfIndex, Owner, ProgramSource},
+    model::{Attachment, Candidate, Endpoint, IfIndex, Owner, ProgramSource},
     plan::{Op, Plan},
 };
 use netloom_kernel::{
@@ -29,23 +29,24 @@ use crate::{
 /// What became of an attachment's link or filter.
 enum Found {
     InPlace,
+    /// It runs on maps of before, which know nothing of what is new.
+    Outdated(Program),
     Lost(&'static str),
 }
 
 impl Node {
-    /// Takes up what an earlier daemon left.
-    pub(crate) async fn adopt(self: &Arc<Self>) -> Result<Adoption, Failure> {
-        let mut adoption = Adoption { recovered: self.recover().await?, ..Adoption::default() };
-        self.adopt_endpoints(&mut adoption).await?;
+    /// Takes up what an earlier daemon left, but for the services.
+    pub(crate) async fn adopt(self: &Arc<Self>, adoption: &mut Adoption) -> Result<(), Failure> {
+        adoption.recovered.extend(self.recover().await?);
+        self.adopt_endpoints(adoption).await?;
         adoption.dropped.extend(self.adopt_pairs().await?);
-        self.adopt_attachments(&mut adoption).await?;
-        self.remove_orphans(&mut adoption).await?;
-        self.adopt_services(&mut adoption)?;
+        self.adopt_attachments(adoption).await?;
+        self.remove_orphans(adoption).await?;
         let reaps = self.pay_reaps().await?;
         if reaps > 0 {
             adoption.recovered.push(format!("{reaps} reaps that were due"));
         }
-        Ok(adoption)
+        Ok(())
     }
 
     async fn adopt_endpoints(&self, adoption: &mut Adoption) -> Result<(), Failure> {
@@ -83,6 +84,18 @@ impl Node {
                     adoption.attachments += 1;
                     continue;
                 }
+                Ok(Found::Outdated(program)) => match self.renew(&attachment, &program).await {
+                    Ok(renewed) => {
+                        self.store.commit(|changes| changes.put(&key, &renewed))?;
+                        tracing::info!(
+                            attachment = key,
+                            "runs on the maps of this version and configuration"
+                        );
+                        adoption.attachments += 1;
+                        continue;
+                    }
+                    Err(failure) => failure.to_string(),
+                },
                 Ok(Found::Lost(why)) => why.to_owned(),
                 Err(failure) => failure.to_string(),
             };
@@ -109,10 +122,14 @@ impl Node {
         }
         if !attachment.hook.point.is_legacy() {
             let info = Link::open_pinned(&pin)?.info()?;
-            return Ok(if info.ifindex.is_some() {
-                Found::InPlace
+            if info.ifindex.is_none() {
+                return Ok(Found::Lost("its device is gone"));
+            }
+            let program = Program::from_id(info.program)?;
+            return Ok(if self.is_outdated(attachment, &program) {
+                Found::Outdated(program)
             } else {
-                Found::Lost("its device is gone")
+                Found::InPlace
             });
         }
         let program = Program::open_pinned(&pin)?;
@@ -123,16 +140,39 @@ impl Node {
             return Ok(Found::Lost("its device is gone"));
         };
         let present = links::query(&hook, &netns)?.entries.iter().any(|entry| entry.program == program.id());
-        Ok(if present { self.check_maps(attachment, &program) } else { Found::Lost("its filter is gone") })
+        Ok(match present {
+            false => Found::Lost("its filter is gone"),
+            true if self.is_outdated(attachment, &program) => Found::Outdated(program),
+            true => Found::InPlace,
+        })
     }
 
-    /// An endpoint's program that runs on maps whose pins were lost knows nothing of the others.
-    fn check_maps(&self, attachment: &Attachment, program: &Program) -> Found {
-        let datapath = attachment.candidate.owner.as_str() == Owner::DATAPATH;
-        if datapath && !self.datapath.runs_on_these_maps(program) {
-            return Found::Lost("its maps are gone");
+    /// An endpoint's program whose maps were made anew, or lost their pins, knows nothing of the others.
+    fn is_outdated(&self, attachment: &Attachment, program: &Program) -> bool {
+        attachment.candidate.owner.as_str() == Owner::DATAPATH && !self.datapath.runs_on_these_maps(program)
+    }
+
+    /// Has an attachment run its program on the maps of now: no packet meets the endpoint without one.
+    async fn renew(&self, attachment: &Attachment, present: &Program) -> Result<Attachment, Failure> {
+        let Op::Detach { id, target } = Op::detach(attachment) else {
+            return Err(Failure::conflict("its record is bad"));
+        };
+        let mut progress = Progress::default();
+        if let Some(endpoint) = &attachment.endpoint {
+            progress.endpoint = self.store.get::<Endpoint>(endpoint.as_str())?;
         }
-        Found::InPlace
+        let owner = &attachment.candidate.owner;
+        let program = self.program(&id, owner, &attachment.source, &target, &mut progress)?;
+        let pin = naming::pin(&self.paths.bpffs, &id);
+        self.swap(&target, &pin, present, &program).await?;
+        if target.point.is_legacy() {
+            let fresh = naming::update_folder(&self.paths.bpffs, &id).join("new");
+            program.pin(&fresh)?;
+            links::repin(&fresh, &pin)?;
+            remove_folder(&naming::update_folder(&self.paths.bpffs, &id))?;
+        }
+        let candidate = Candidate { tag: program.tag().to_owned(), ..attachment.candidate.clone() };
+        Ok(Attachment { program: program.id(), candidate, ..attachment.clone() })
     }
 
     pub(crate) async fn reattach(&self, attachment: &Attachment) -> Result<Attachment, Failure> {
@@ -224,21 +264,21 @@ impl Node {
         Ok(())
     }
 
-    fn adopt_services(&self, adoption: &mut Adoption) -> Result<(), Failure> {
+    /// Has the datapath know the services of the records, and no others.
+    pub(crate) async fn adopt_services(&self, adoption: &mut Adoption) -> Result<(), Failure> {
         let records = self.store.all::<ServiceRecord>()?;
+        let known: HashSet<_> = records.iter().map(|(_, record)| record.id).collect();
         for entry in self.datapath.services()? {
-            let known = records.iter().any(|(_, record)| {
-                (record.service.vip, record.service.protocol) == (entry.vip, entry.protocol)
-            });
-            if !known {
-                self.datapath.remove_service(entry.id, entry.vip, entry.protocol)?;
-                adoption
-                    .recovered
-                    .push(format!("service {}/{} had no record: removed", entry.vip, entry.protocol));
+            if !known.contains(&entry.id) {
+                self.datapath.remove_service(entry.id)?;
+                let vips: Vec<String> = entry.vips.iter().map(ToString::to_string).collect();
+                let (vips, protocol) = (vips.join(", "), entry.protocol);
+                adoption.recovered.push(format!("service {vips}/{protocol} had no record: removed"));
             }
         }
+        let addresses = self.node_addresses().await?;
         for (name, record) in records {
-            if let Err(error) = self.datapath.set_service(record.id, &record.service) {
+            if let Err(error) = self.set_service(&record, &addresses) {
                 tracing::error!(service = name, %error, "the datapath does not know it");
                 adoption.dropped.push(format!("service {name} is not in the datapath: {error}"));
             }
@@ -264,9 +304,8 @@ impl Node {
         for (id, attachment) in self.store.all::<Attachment>()? {
             note(&id, whole(self.detach_recorded(&attachment).await));
         }
-        for (name, ServiceRecord { id, service }) in self.store.all::<ServiceRecord>()? {
-            let removed = self.datapath.remove_service(id, service.vip, service.protocol);
-            note(&name, removed.map_err(Failure::from));
+        for (name, ServiceRecord { id, .. }) in self.store.all::<ServiceRecord>()? {
+            note(&name, self.datapath.remove_service(id).map_err(Failure::from));
         }
         for device in self.devices.list().await? {
             if device.alias.as_deref().is_some_and(|alias| naming::is_plugins(&self.instance, alias)) {

@@ -15,7 +15,8 @@ use netloom_api::types::{
     DeviceRequest, DeviceView, Doctor, Done, EndpointMigrated, EndpointMigration, EndpointSpec, EndpointView,
     Event, MigrateRequest, MonitorQuery, Name, NodeView, PairChange, PluginInspection, PluginLoad,
     PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest, Rebalanced, ReloadReport,
-    ReloadRequest, RollbackRequest, Service, SocketDestroy, SocketQuery, SocketView, Status, UpdateRequest,
+    ReloadRequest, RollbackRequest, Service, ServiceView, ServicesApplied, ServicesApply, SocketDestroy,
+    SocketQuery, SocketView, Status, UpdateRequest,
 };
 use netloom_runtime::Recording;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -27,6 +28,8 @@ type Answer<T> = Result<Json<T>, Failure>;
 
 /// A request is at most so large.
 const BODY_BYTES: usize = 4 << 20;
+/// All services of a node together: a hundred thousand backends take a few MiB.
+const SERVICES_BYTES: usize = 64 << 20;
 
 pub(crate) fn router(node: Arc<Node>) -> Router {
     Router::new()
@@ -44,8 +47,11 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/attachments/{id}", delete(detach))
         .route("/v1/attachments/{id}/migrate", post(migrate))
         .route("/v1/attachments/{id}/update", post(update))
-        .route("/v1/services", get(services).post(add_service))
-        .route("/v1/services/{name}", delete(remove_service))
+        .route(
+            "/v1/services",
+            get(services).post(add_service).put(apply_services).layer(DefaultBodyLimit::max(SERVICES_BYTES)),
+        )
+        .route("/v1/services/{name}", get(service).delete(remove_service))
         .route("/v1/services/{name}/backends", post(add_backend))
         .route("/v1/services/{name}/backends/{address}", delete(remove_backend).patch(weigh_backend))
         .route("/v1/reap", post(reap))
@@ -207,6 +213,15 @@ async fn services(State(node): Shared) -> Answer<Vec<Service>> {
 async fn add_service(State(node): Shared, body: Bytes) -> Answer<Service> {
     let service = parse::<Service>(&body)?;
     to_the_end(async move { node.add_service(service).await }).await
+}
+
+async fn apply_services(State(node): Shared, body: Bytes) -> Answer<ServicesApplied> {
+    let request = parse::<ServicesApply>(&body)?;
+    to_the_end(async move { node.apply_services(request).await }).await
+}
+
+async fn service(State(node): Shared, Path(text): Path<String>) -> Answer<ServiceView> {
+    Ok(Json(node.service(&name(&text)?)?))
 }
 
 async fn remove_service(State(node): Shared, Path(text): Path<String>) -> Answer<ReapReport> {

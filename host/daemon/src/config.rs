@@ -86,6 +86,8 @@ pub(crate) struct Datapath {
     pub(crate) max_endpoints: u32,
     pub(crate) max_services: u32,
     pub(crate) max_backends: u32,
+    /// Clients of services with an affinity whose backend is remembered; the one seen longest ago is forgotten first.
+    pub(crate) max_affinities: u32,
     /// The cgroup whose processes services are translated for; the root if none.
     pub(crate) cgroup: Option<PathBuf>,
     /// How packets of endpoints go to and come from outside.
@@ -192,6 +194,7 @@ impl Default for Datapath {
             max_endpoints: 4_096,
             max_services: 16_384,
             max_backends: 131_072,
+            max_affinities: 65_536,
             cgroup: None,
             outside: Outside::Auto,
             uplinks: Vec::new(),
@@ -253,6 +256,7 @@ impl Config {
             ("max_endpoints", self.datapath.max_endpoints),
             ("max_services", self.datapath.max_services),
             ("max_backends", self.datapath.max_backends),
+            ("max_affinities", self.datapath.max_affinities),
             ("events_per_second", self.datapath.events_per_second),
         ] {
             if value == 0 {

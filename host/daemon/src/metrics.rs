@@ -41,6 +41,11 @@ pub(crate) struct OfPlace {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMap {
+    map: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OfWhat {
     pub(crate) what: &'static str,
 }
@@ -72,6 +77,7 @@ pub(crate) struct Metrics {
     pub(crate) attach_phase_seconds: Family<OfPhase, Histogram, fn() -> Histogram>,
     pub(crate) commit_seconds: Histogram,
     pub(crate) stale_retries: Counter,
+    full_maps: Family<OfMap, Counter>,
     pub(crate) undone_plans: Counter,
     pub(crate) moves: Counter,
     pub(crate) events: Family<OfKind, Counter>,
@@ -96,6 +102,7 @@ impl Metrics {
         let attach_phase_seconds = Family::new_with_constructor(durations as fn() -> Histogram);
         let commit_seconds = durations();
         let stale_retries = Counter::default();
+        let full_maps = Family::default();
         let undone_plans = Counter::default();
         let moves = Counter::default();
         let events = Family::default();
@@ -160,6 +167,7 @@ impl Metrics {
             "Decisions made anew as the chain had changed",
             stale_retries.clone(),
         );
+        registry.register("map_full", "Changes refused as a map of the datapath was full", full_maps.clone());
         registry.register(
             "undone_plans",
             "Plans undone after a step failed or a crash",
@@ -197,6 +205,7 @@ impl Metrics {
             attach_phase_seconds,
             commit_seconds,
             stale_retries,
+            full_maps,
             undone_plans,
             moves,
             events,
@@ -205,6 +214,10 @@ impl Metrics {
             namespaces,
             namespace_walks,
         }
+    }
+
+    pub(crate) fn map_full(&self, map: &'static str) {
+        self.full_maps.get_or_create(&OfMap { map }).inc();
     }
 
     pub(crate) fn set_objects(&self, what: &'static str, count: usize) {

@@ -88,6 +88,7 @@ impl Node {
             endpoints: config.datapath.max_endpoints,
             services: config.datapath.max_services,
             backends: config.datapath.max_backends,
+            affinities: config.datapath.max_affinities,
         };
         let datapath = Datapath::open(&paths.bpffs, sizes)?;
         let ways = Ways { finder: config.sockets.finder, destroyer: config.sockets.destroyer };
@@ -148,13 +149,18 @@ impl Node {
         self.operator.serve(self);
         self.silence()?;
         self.load_plugins().await?;
-        let was_attached = self.datapath.binds_sockets();
+        let known = self.datapath.binds_sockets() && !self.datapath.bindings_lost();
+        // Before what translates them, which may be about to look at other maps than before.
+        let mut adoption = Adoption::default();
+        self.adopt_services(&mut adoption)
+            .await
+            .map_err(|failure| anyhow::anyhow!("adoption failed: {failure}"))?;
         match self.attach_socket_lb() {
-            Ok(()) if was_attached => {}
+            Ok(()) if known => {}
             Ok(()) => self.back_fill.mark(),
             Err(error) => tracing::error!(error = format!("{error:#}"), "services are not translated"),
         }
-        let adoption = self.adopt().await.map_err(|failure| anyhow::anyhow!("adoption failed: {failure}"))?;
+        self.adopt(&mut adoption).await.map_err(|failure| anyhow::anyhow!("adoption failed: {failure}"))?;
         tracing::info!(?adoption, "adopted");
         if let Err(failure) = self.refresh_uplinks().await {
             tracing::error!(%failure, "packets to and from outside go through the node's stack");

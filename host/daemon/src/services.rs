@@ -1,13 +1,19 @@
 //! Services and their backends: the datapath's tables follow the store, and a backend that goes makes a reap due.
+//!
+//! - [`apply`]: many services at once
+//! - [`check`]: what is refused
+
+mod apply;
+mod check;
 
 use std::{
-    collections::HashSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use netloom_api::types::ReapReport;
+use netloom_api::types::{ReapReport, ServiceView};
 use netloom_core::model::{Name, ReapEvent, ReapReason, Service, ServiceId, Weight, canonical};
+use netloom_kernel::datapath::{DatapathError, ServiceCounters};
 
 use crate::{
     failure::Failure,
@@ -21,37 +27,36 @@ impl Node {
         Ok(self.store.all::<ServiceRecord>()?.into_iter().map(|(_, record)| record.service).collect())
     }
 
+    /// A service, and what was counted of it.
+    pub(crate) fn service(&self, name: &Name) -> Result<ServiceView, Failure> {
+        let ServiceRecord { id, service } = self.service_record(name)?;
+        let ServiceCounters { connected, refused, unbound } =
+            self.datapath.service_counters(id)?.unwrap_or_default();
+        Ok(ServiceView { service, connected, refused, unbound })
+    }
+
     /// Adds a service with its backends.
     pub(crate) async fn add_service(&self, service: Service) -> Result<Service, Failure> {
-        let service = check_lists(service)?;
-        check_vip(&service)?;
-        for backend in &service.backends {
-            check_backend(&service, *backend)?;
-        }
+        let service = check::alone(service)?;
+        let addresses = self.node_addresses().await?;
         let _guard = self.locks.services().await;
-        let existing = self.store.all::<ServiceRecord>()?;
-        for (_, ServiceRecord { service: other, .. }) in &existing {
+        for (_, ServiceRecord { service: other, .. }) in &self.store.all::<ServiceRecord>()? {
             if other.name == service.name {
                 return Err(Failure::conflict(format!("there is a service {} already", service.name))
                     .hint("remove it first, or choose another name"));
             }
-            if (other.vip, other.protocol) == (service.vip, service.protocol) {
-                return Err(Failure::conflict(format!(
-                    "{}/{} is the address of service {}",
-                    service.vip, service.protocol, other.name
-                )));
-            }
-            check_chain(&service, &service.backends, other)?;
-            check_chain(other, &other.backends, &service)?;
+            check::address(&service, other, &addresses)?;
+            check::chain(&service, &service.backends, other)?;
+            check::chain(other, &other.backends, &service)?;
         }
         // Never given twice: sockets bound through a removed service keep its number.
         let id = self.store.commit(|changes| changes.next("service"))?;
         let id = ServiceId(u32::try_from(id)?);
-        self.datapath.set_service(id, &service)?;
-        self.back_fill.backends_were_added();
         let record = ServiceRecord { id, service };
+        self.set_service(&record, &addresses)?;
+        self.back_fill.backends_were_added();
         if let Err(error) = self.store.commit(|changes| changes.put(record.service.name.as_str(), &record)) {
-            self.datapath.remove_service(record.id, record.service.vip, record.service.protocol)?;
+            self.datapath.remove_service(record.id)?;
             return Err(error.into());
         }
         Ok(record.service)
@@ -67,18 +72,18 @@ impl Node {
         let _guard = self.locks.services().await;
         let record = self.service_record(name)?;
         let backend = canonical(backend);
-        check_backend(&record.service, backend)?;
+        check::backend(&record.service, backend)?;
         if record.service.backends.contains(&backend) {
             return Err(Failure::conflict(format!("{backend} is a backend of {name} already"))
                 .hint("change its weight with `netloom backend weight`"));
         }
         for (_, ServiceRecord { service: other, .. }) in &self.store.all::<ServiceRecord>()? {
-            check_chain(&record.service, &[backend], other)?;
+            check::chain(&record.service, &[backend], other)?;
         }
         let mut changed = record.clone();
         changed.service.backends.push(backend);
         changed.service.set_weight(backend, weight);
-        self.replace_service(&record, &changed)?;
+        self.replace_service(&record, &changed).await?;
         Ok(changed.service)
     }
 
@@ -97,7 +102,7 @@ impl Node {
         }
         let mut changed = record.clone();
         changed.service.set_weight(backend, weight);
-        self.replace_service(&record, &changed)?;
+        self.replace_service(&record, &changed).await?;
         Ok(changed.service)
     }
 
@@ -126,7 +131,7 @@ impl Node {
         if changed.service.backends.len() == record.service.backends.len() {
             return Err(no_backend(name, backend));
         }
-        self.replace_service(&record, &changed)?;
+        self.replace_service(&record, &changed).await?;
         self.owe_reap(&record.service, &[backend])
     }
 
@@ -135,7 +140,7 @@ impl Node {
         let (event, pending) = {
             let _guard = self.locks.services().await;
             let record = self.service_record(name)?;
-            self.datapath.remove_service(record.id, record.service.vip, record.service.protocol)?;
+            self.datapath.remove_service(record.id)?;
             self.store.commit(|changes| changes.remove::<ServiceRecord>(name.as_str()))?;
             if record.service.backends.is_empty() {
                 return Ok(ReapReport { finder: self.finder(), ..ReapReport::default() });
@@ -152,12 +157,56 @@ impl Node {
     }
 
     /// Changes the datapath, then the store; takes the change back if it cannot be kept.
-    fn replace_service(&self, old: &ServiceRecord, new: &ServiceRecord) -> Result<(), Failure> {
-        self.datapath.set_service(new.id, &new.service)?;
+    async fn replace_service(&self, old: &ServiceRecord, new: &ServiceRecord) -> Result<(), Failure> {
+        check::size(&new.service)?;
+        let addresses = self.node_addresses().await?;
+        self.set_service(new, &addresses)?;
         self.back_fill.backends_were_added();
         if let Err(error) = self.store.commit(|changes| changes.put(new.service.name.as_str(), new)) {
-            self.datapath.set_service(old.id, &old.service)?;
+            self.set_service(old, &addresses)?;
             return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Has the datapath know a service as its record says.
+    pub(crate) fn set_service(
+        &self,
+        ServiceRecord { id, service }: &ServiceRecord,
+        addresses: &[IpAddr],
+    ) -> Result<(), Failure> {
+        let set = self.datapath.set_service_at(*id, service, &vips(service, addresses));
+        set.inspect_err(|error| {
+            if let DatapathError::Full { map, .. } = error {
+                self.metrics.map_full(map);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// The node's addresses, but for those that mean something else in another namespace: each has a loopback device.
+    pub(crate) async fn node_addresses(&self) -> Result<Vec<IpAddr>, Failure> {
+        let addresses = self.devices.all_addresses().await?.into_iter().map(|network| network.addr());
+        let local = |address: &IpAddr| match address {
+            IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+        };
+        Ok(addresses.filter(|address| !local(address)).collect())
+    }
+
+    /// Has the services on the node's addresses follow these.
+    pub(crate) async fn follow_node_addresses(&self) -> Result<(), Failure> {
+        let _guard = self.locks.services().await;
+        let records = self.store.all::<ServiceRecord>()?;
+        let on_node: Vec<_> = records.iter().filter(|(_, record)| record.service.is_on_node()).collect();
+        if on_node.is_empty() {
+            return Ok(());
+        }
+        let mut addresses = self.node_addresses().await?;
+        // An address that came later may be a service's already: that one was first.
+        addresses.retain(|address| !records.iter().any(|(_, record)| record.service.vip.ip() == *address));
+        for (_, record) in on_node {
+            self.set_service(record, &addresses)?;
         }
         Ok(())
     }
@@ -179,111 +228,12 @@ fn no_backend(name: &Name, backend: SocketAddr) -> Failure {
     Failure::not_found(format!("{backend} is no backend of {name}")).hint("see `netloom backend list`")
 }
 
-/// Backends are given once, and weights for backends only.
-fn check_lists(service: Service) -> Result<Service, Failure> {
-    let mut seen = HashSet::new();
-    for backend in &service.backends {
-        if !seen.insert(canonical(*backend)) {
-            return Err(Failure::invalid(anyhow::anyhow!("the backend {backend} is given twice")));
-        }
+/// The addresses under which clients reach a service.
+fn vips(service: &Service, node: &[IpAddr]) -> Vec<SocketAddr> {
+    let vip = service.vip;
+    if !service.is_on_node() {
+        return vec![vip];
     }
-    if let Some(stray) = service.weights.keys().find(|backend| !seen.contains(&canonical(**backend))) {
-        return Err(Failure::invalid(anyhow::anyhow!("{stray} has a weight, and is no backend"))
-            .hint("name it among the backends as well"));
-    }
-    Ok(service.canonical())
-}
-
-/// No backend may be a service's address: a connection is translated once, and would end where nobody listens.
-fn check_chain(service: &Service, backends: &[SocketAddr], other: &Service) -> Result<(), Failure> {
-    if service.protocol == other.protocol && backends.contains(&other.vip) {
-        return Err(Failure::conflict(format!(
-            "{} cannot be a backend of {}: it is the address of service {}",
-            other.vip, service.name, other.name
-        ))
-        .hint("use the backends of that service"));
-    }
-    Ok(())
-}
-
-fn check_vip(service: &Service) -> Result<(), Failure> {
-    let ip = service.vip.ip();
-    if ip.is_unspecified() || ip.is_multicast() || service.vip.port() == 0 {
-        return Err(Failure::invalid(anyhow::anyhow!("{} cannot be a service's address", service.vip))
-            .hint("use an address that no interface has, and a port"));
-    }
-    Ok(())
-}
-
-fn check_backend(service: &Service, backend: SocketAddr) -> Result<(), Failure> {
-    let refused = |why: &str| {
-        Err(Failure::invalid(anyhow::anyhow!("{backend} cannot be a backend of {}: {why}", service.name)))
-    };
-    if backend == service.vip {
-        return refused("it is the service's own address");
-    }
-    if matches!(backend.ip(), IpAddr::V4(_)) != matches!(service.vip.ip(), IpAddr::V4(_)) {
-        return refused("the service's address is of the other family");
-    }
-    if backend.port() == 0 || backend.ip().is_unspecified() || backend.ip().is_multicast() {
-        return refused("it is no address of one host with a port");
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use netloom_core::model::Protocol;
-
-    use super::*;
-
-    fn service() -> Service {
-        Service {
-            name: Name::new("web").unwrap(),
-            vip: "10.96.0.1:80".parse().unwrap(),
-            protocol: Protocol::Tcp,
-            backends: vec![],
-            weights: BTreeMap::new(),
-        }
-    }
-
-    #[test]
-    fn backends_that_could_never_answer_are_refused() {
-        for bad in ["10.96.0.1:80", "[fd00::1]:80", "10.0.0.1:0", "0.0.0.0:80", "224.0.0.1:80"] {
-            let failure = check_backend(&service(), bad.parse().unwrap()).unwrap_err();
-            assert!(failure.to_string().contains(bad), "{failure}");
-        }
-        assert!(check_backend(&service(), "10.96.0.1:8080".parse().unwrap()).is_ok());
-    }
-
-    #[test]
-    fn lists_say_a_thing_once_and_of_backends_only() {
-        let listed = |text: &str| check_lists(serde_json::from_str(text).unwrap());
-        let start = r#"{"name": "web", "vip": "10.96.0.1:80", "protocol": "tcp", "backends": "#;
-        let twice = listed(&format!(r#"{start}["10.0.0.1:80", "[::ffff:10.0.0.1]:80"]}}"#)).unwrap_err();
-        assert!(twice.to_string().contains("given twice"), "{twice}");
-        let stray =
-            listed(&format!(r#"{start}["10.0.0.1:80"], "weights": {{"10.0.0.2:80": 2}}}}"#)).unwrap_err();
-        assert!(stray.to_string().contains("10.0.0.2:80"), "{stray}");
-        let fine = listed(&format!(r#"{start}["10.0.0.1:80"], "weights": {{"10.0.0.1:80": 0}}}}"#)).unwrap();
-        assert_eq!(fine.weight("10.0.0.1:80".parse().unwrap()), Weight::NONE);
-    }
-
-    #[test]
-    fn a_backend_is_no_services_address() {
-        let backends = ["10.96.0.1:80".parse().unwrap()];
-        let front = Service { vip: "10.96.0.2:80".parse().unwrap(), ..service() };
-        let failure = check_chain(&front, &backends, &service()).unwrap_err();
-        assert!(failure.to_string().contains("10.96.0.1:80"), "{failure}");
-        assert!(check_chain(&front, &backends, &Service { protocol: Protocol::Udp, ..service() }).is_ok());
-    }
-
-    #[test]
-    fn a_vip_needs_an_address_and_a_port() {
-        for bad in ["0.0.0.0:80", "10.96.0.1:0", "224.0.0.1:80"] {
-            assert!(check_vip(&Service { vip: bad.parse().unwrap(), ..service() }).is_err(), "{bad}");
-        }
-    }
+    let of_family = node.iter().filter(|address| address.is_ipv4() == vip.is_ipv4());
+    of_family.map(|address| SocketAddr::new(*address, vip.port())).collect()
 }

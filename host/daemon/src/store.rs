@@ -224,14 +224,21 @@ impl Changes {
 
     /// The next number of a counter, from 1; never given twice.
     pub(crate) fn next(&self, counter: &str) -> Result<u64, StoreError> {
-        let next = {
+        self.take(counter, 1)
+    }
+
+    /// The first of so many numbers of a counter.
+    pub(crate) fn take(&self, counter: &str, count: usize) -> Result<u64, StoreError> {
+        let first = {
             let table = self.transaction.open_table(table::<Counter>()).map_err(trouble)?;
             let last = table.get(counter).map_err(trouble)?;
             last.map(|bytes| decode::<Counter>(counter, bytes.value())).transpose()?.map_or(0, |Counter(n)| n)
                 + 1
         };
-        self.put(counter, &Counter(next))?;
-        Ok(next)
+        if let Some(more) = count.checked_sub(1) {
+            self.put(counter, &Counter(first + more as u64))?;
+        }
+        Ok(first)
     }
 }
 

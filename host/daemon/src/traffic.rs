@@ -1,9 +1,9 @@
 //! What the datapath counted, as metrics: read from its maps when somebody asks.
 
 use netloom_api::types::Endpoint;
-use netloom_kernel::datapath::EndpointCounters;
+use netloom_kernel::datapath::{EndpointCounters, MapFill, ServiceCounters};
 
-use crate::{failure::Failure, node::Node};
+use crate::{failure::Failure, node::Node, store::ServiceRecord};
 
 type Field = fn(&EndpointCounters) -> u64;
 
@@ -22,6 +22,26 @@ const DROPPED: [(&str, Field); 3] = [
     ("unsupported", |counted| counted.dropped_unsupported),
 ];
 
+type OfService = fn(&ServiceCounters) -> u64;
+
+const CONNECTED: [(&str, &str, OfService); 3] = [
+    (
+        "service_connects",
+        "Connects, and exchanges of unconnected sockets, that went to a backend; of services that are gone where there \
+         is no name",
+        |counted| counted.connected,
+    ),
+    ("service_refusals", "Connects and messages to a service without a backend", |counted| counted.refused),
+    ("service_unbound", "Connects that no reap will find", |counted| counted.unbound),
+];
+
+type OfMap = fn(&MapFill) -> u32;
+
+const FILLS: [(&str, &str, OfMap); 2] = [
+    ("map_entries", "What is in a map of the datapath that refuses what does not fit", |fill| fill.entries),
+    ("map_size", "How much there can be in it", |fill| fill.size),
+];
+
 impl Node {
     /// The lines of `/metrics` on endpoints' packets and on services' connections.
     pub(crate) fn datapath_metrics(&self) -> Result<Vec<String>, Failure> {
@@ -30,14 +50,18 @@ impl Node {
             endpoints.push((name, self.datapath.counters(endpoint.id)?));
         }
         let mut lines = of_endpoints(&endpoints);
-        let services = self.datapath.socket_lb_counters()?;
-        for (name, help, value) in [
-            ("service_connects", "Connects to services that went to a backend", services.connected),
-            ("service_refusals", "Connects and messages to services without a backend", services.refused),
-            ("service_unbound", "Connects that no reap will find", services.unbound),
-        ] {
-            lines.extend(heading(name, help));
-            lines.push(format!("netloom_{name}_total {value}"));
+        let mut services = vec![(String::new(), self.datapath.gone_service_counters()?)];
+        for (name, record) in self.store.all::<ServiceRecord>()? {
+            services.push((name, self.datapath.service_counters(record.id)?.unwrap_or_default()));
+        }
+        lines.extend(of_services(&services));
+        let fills = self.datapath.fill()?;
+        for (name, help, of) in FILLS {
+            lines.push(format!("# HELP netloom_{name} {help}."));
+            lines.push(format!("# TYPE netloom_{name} gauge"));
+            lines.extend(
+                fills.iter().map(|fill| format!("netloom_{name}{{map=\"{}\"}} {}", fill.map, of(fill))),
+            );
         }
         lines.extend(heading("monitor_lost_events", "Events that were listened to and came too fast"));
         lines.push(format!("netloom_monitor_lost_events_total {}", self.datapath.lost_events()?));
@@ -62,6 +86,18 @@ fn of_endpoints(endpoints: &[(String, EndpointCounters)]) -> Vec<String> {
         for (reason, field) in DROPPED {
             let labels = format!("endpoint=\"{name}\",reason=\"{reason}\"");
             lines.push(format!("netloom_endpoint_dropped_packets_total{{{labels}}} {}", field(counted)));
+        }
+    }
+    lines
+}
+
+/// The nameless one is of services that are gone.
+fn of_services(services: &[(String, ServiceCounters)]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (metric, help, field) in CONNECTED {
+        lines.extend(heading(metric, help));
+        for (name, counted) in services {
+            lines.push(format!("netloom_{metric}_total{{service=\"{name}\"}} {}", field(counted)));
         }
     }
     lines

@@ -30,7 +30,7 @@ impl Uplinks {
 }
 
 impl Node {
-    /// Keeps up with devices, routes and netfilter, for as long as the daemon runs.
+    /// Keeps up with devices, addresses, routes and netfilter, for as long as the daemon runs.
     pub(crate) async fn watch_uplinks(self: Arc<Self>) {
         let mut changes = match self.devices.changes() {
             Ok(changes) => Some(changes),
@@ -52,6 +52,9 @@ impl Node {
             tokio::time::sleep(SETTLE).await;
             if let Err(failure) = self.refresh_uplinks().await {
                 tracing::error!(%failure, "the devices to outside are not as they should be");
+            }
+            if let Err(failure) = self.follow_node_addresses().await {
+                tracing::error!(%failure, "services on the node's addresses are not as they should be");
             }
         }
     }

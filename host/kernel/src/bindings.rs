@@ -62,6 +62,8 @@ type Numbers = BpfHashMap<MapData, [u8; BoundKey::SIZE], u32>;
 /// The pinned maps of bindings.
 pub struct Bindings {
     storages: OwnedFd,
+    /// Backends that can have a storage of their own; what is more shares.
+    slots: u32,
     numbers: Numbers,
 }
 
@@ -73,11 +75,14 @@ impl Bindings {
     pub fn open(pins: &Path) -> Result<Self, BindingsError> {
         let storages = open(&pins.join(bound::STORAGES))?;
         let numbers = open(&pins.join(bound::NUMBERS))?;
+        let unusable = |source| BindingsError::Numbers { action: "open", source };
         let numbers = MapData::from_fd(numbers)
             .and_then(Map::from_map_data)
             .and_then(Numbers::try_from)
-            .map_err(|source| BindingsError::Numbers { action: "open", source })?;
-        Ok(Self { storages, numbers })
+            .map_err(unusable)?;
+        let slots = storages.try_clone().map_err(MapError::from).and_then(MapData::from_fd);
+        let slots = slots.and_then(|map| Ok(map.info()?.max_entries())).map_err(unusable)?;
+        Ok(Self { storages, slots, numbers })
     }
 
     /// The storage of a backend's sockets; none if it has no number.
@@ -130,6 +135,8 @@ pub struct Numbering {
     /// How many backends have each number that is in use.
     users: HashMap<u32, u32>,
     free: BTreeSet<u32>,
+    /// The next number that is given to more than one, when all are in use.
+    shared: u32,
 }
 
 impl Numbering {
@@ -141,7 +148,7 @@ impl Numbering {
         let bindings = Bindings::open(pins)?;
         let kind = open(&pins.join(bound::KIND))?;
         let mut made = 0;
-        while made < bound::SLOTS && bindings.is_made(made)? {
+        while made < bindings.slots && bindings.is_made(made)? {
             made += 1;
         }
         let mut users = HashMap::new();
@@ -149,7 +156,7 @@ impl Numbering {
             *users.entry(number).or_default() += 1;
         }
         let free = (0..made).filter(|number| !users.contains_key(number)).collect();
-        Ok(Self { bindings, kind, made, users, free })
+        Ok(Self { bindings, kind, made, users, free, shared: 0 })
     }
 
     /// Sees to it that each backend has a number and a storage at it. Sockets that connect afterwards are bound.
@@ -195,6 +202,12 @@ impl Numbering {
         Ok(())
     }
 
+    /// How many backends have a number.
+    #[must_use]
+    pub fn numbered(&self) -> u32 {
+        self.users.values().sum()
+    }
+
     /// The maps, for reading.
     #[must_use]
     pub const fn bindings(&self) -> &Bindings {
@@ -204,7 +217,7 @@ impl Numbering {
     /// Makes storages until so many are free, or there are as many as there can be.
     fn make(&mut self, wanted: u32) -> Result<(), BindingsError> {
         let free = u32::try_from(self.free.len()).unwrap_or(u32::MAX);
-        let room = bound::SLOTS - self.made;
+        let room = self.bindings.slots - self.made;
         if free >= wanted || room == 0 {
             return Ok(());
         }
@@ -227,10 +240,12 @@ impl Numbering {
         Ok(())
     }
 
-    /// A number nobody has, or else the one that the fewest share.
-    fn choose(&self) -> u32 {
-        let shared = || self.users.iter().min_by_key(|(_, users)| **users).map(|(number, _)| *number);
-        self.free.first().copied().or_else(shared).unwrap_or_default()
+    /// A number nobody has, or else each in turn.
+    fn choose(&mut self) -> u32 {
+        self.free.first().copied().unwrap_or_else(|| {
+            self.shared = (self.shared + 1) % self.made.max(1);
+            self.shared
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The BPF datapath: its maps, its endpoint programs, socket-LB.
 //!
 //! - [`loader`]: bringing objects into the kernel
-//! - [`maps`]: creating and adopting the maps
+//! - [`maps`]: the maps that user space reads and writes
+//! - [`pins`]: creating and adopting the maps, and moving what is in them to others
 //! - [`endpoints`]: an endpoint's programs, its addresses, its counters
 //! - [`uplinks`]: what comes from outside, and goes there
 //! - [`services`]: services and their backends
@@ -22,6 +23,7 @@ mod error;
 mod events;
 mod loader;
 mod maps;
+mod pins;
 mod services;
 mod socket_lb;
 mod uplinks;
@@ -34,6 +36,7 @@ use std::{
 };
 
 use netloom_core::model::Protocol;
+use netloom_ebpf::bound;
 pub use netloom_ebpf::layout::drop_reason::NAMES as DROP_REASONS;
 use rustix::thread::{MembarrierCommand, membarrier};
 
@@ -42,10 +45,13 @@ pub use self::{
     error::DatapathError,
     events::{Connected, DatapathEvent, Dropped, EventKinds, EventReader, Happened},
     maps::MapSizes,
-    services::ServiceEntry,
-    socket_lb::{SocketLbCounters, SocketLbHook},
+    services::{ServiceCounters, ServiceEntry},
+    socket_lb::SocketLbHook,
 };
-use self::{loader::Loader, maps::Maps};
+use self::{
+    loader::Loader,
+    maps::{BACKENDS, ENDPOINTS, Maps, SERVICES, all},
+};
 use crate::bindings::Numbering;
 
 /// The datapath's state in the kernel. Shared freely: each operation takes the lock it needs.
@@ -55,6 +61,18 @@ pub struct Datapath {
     loader: Loader,
     maps: Mutex<Maps>,
     numbering: Mutex<Numbering>,
+    bindings_lost: bool,
+}
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapFill {
+    /// Which.
+    pub map: &'static str,
+    /// What is in it.
+    pub entries: u32,
+    /// How much there can be.
+    pub size: u32,
 }
 
 impl fmt::Debug for Datapath {
@@ -68,15 +86,17 @@ impl fmt::Debug for Datapath {
 
 impl Datapath {
     /// Creates the maps, or takes up the ones pinned below `bpffs_dir`. What an interrupted operation left in them
-    /// without effect is removed.
+    /// without effect is removed. Maps of another version or configuration are made anew, with what they held as far
+    /// as it means the same: set endpoints and services again, then replace the programs that do not
+    /// [run on these maps](Self::runs_on_these_maps).
     ///
     /// # Errors
-    /// [`DatapathError::NotBpffs`], [`DatapathError::Layout`] and [`DatapathError::Size`] if the pinned maps are
-    /// another version's or configuration's, [`DatapathError::Load`].
+    /// [`DatapathError::NotBpffs`], [`DatapathError::Load`]; [`DatapathError::Full`] if a map that was made smaller
+    /// cannot hold what it held.
     pub fn open(bpffs_dir: &Path, sizes: MapSizes) -> Result<Self, DatapathError> {
         let folder = bpffs_dir.join("maps");
         let loader = Loader::new(&folder, sizes);
-        let (mut maps, numbering) = maps::open(&folder, sizes, &loader)?;
+        let (mut maps, numbering, bindings_lost) = maps::open(&folder, sizes, &loader)?;
         services::sweep(&mut maps)?;
         Ok(Self {
             folder: bpffs_dir.to_owned(),
@@ -84,6 +104,7 @@ impl Datapath {
             loader,
             maps: Mutex::new(maps),
             numbering: Mutex::new(numbering),
+            bindings_lost,
         })
     }
 
@@ -91,6 +112,28 @@ impl Datapath {
     #[must_use]
     pub fn maps_dir(&self) -> PathBuf {
         self.folder.join("maps")
+    }
+
+    /// Whether the maps of an earlier version or configuration had bindings of sockets that could not be kept.
+    #[must_use]
+    pub const fn bindings_lost(&self) -> bool {
+        self.bindings_lost
+    }
+
+    /// How full the maps are whose size is configured, and which refuse what does not fit.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn fill(&self) -> Result<Vec<MapFill>, DatapathError> {
+        let maps = self.maps();
+        let addresses = all(&maps.endpoints, ENDPOINTS)?.len() as u32;
+        let (services, backends) = maps.service_entries();
+        let numbered = self.numbering().numbered();
+        let filled =
+            [(ENDPOINTS, addresses), (SERVICES, services), (BACKENDS, backends), (bound::NUMBERS, numbered)];
+        let of =
+            |(map, entries)| MapFill { map, entries, size: self.sizes.of(map).map_or(0, |(size, _)| size) };
+        Ok(filled.map(of).to_vec())
     }
 
     /// Takes back the storages of backends that no service has, and that no socket is bound to any more.

@@ -1,7 +1,6 @@
 //! Nodes with Netloom's datapath, as netloomd sets them up, and endpoints on them.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
@@ -150,13 +149,8 @@ impl Node {
     pub fn service(&self, vip: SocketAddr, backend: SocketAddr) {
         let cgroup = mounts::ensure_cgroup2(&PathBuf::from("/run/netloom-roundtrips")).expect("cgroup2");
         self.datapath.attach_socket_lb(&cgroup).expect("socket-LB can be attached");
-        let service = Service {
-            name: Name::new("service").expect("a name"),
-            vip,
-            protocol: Protocol::Tcp,
-            backends: vec![backend],
-            weights: BTreeMap::new(),
-        };
+        let mut service = Service::new(Name::new("service").expect("a name"), vip, Protocol::Tcp);
+        service.backends.push(backend);
         self.datapath.set_service(ServiceId(1), &service).expect("a service can be made");
     }
 }

@@ -114,6 +114,14 @@ impl Daemon {
         self.runtime.block_on(self.client.post(route, body))
     }
 
+    /// `PUT route`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn put<T: DeserializeOwned>(&self, route: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.runtime.block_on(self.client.put(route, body))
+    }
+
     /// `PATCH route`.
     ///
     /// # Errors

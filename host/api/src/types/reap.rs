@@ -1,28 +1,9 @@
-//! Backends, bound sockets, and what becomes of them.
+//! Bound sockets, and what becomes of them.
 
 use std::net::SocketAddr;
 
-use netloom_core::model::{BoundSocket, Name, Protocol, SocketState, Weight};
+use netloom_core::model::{BoundSocket, Name, Protocol, SocketState};
 use serde::{Deserialize, Serialize};
-
-/// A backend to add.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BackendRequest {
-    /// Where.
-    pub address: SocketAddr,
-    /// How many of the service's new connections it gets.
-    #[serde(default)]
-    pub weight: Weight,
-}
-
-/// What to change of a backend.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BackendChange {
-    /// How many of the service's new connections it gets; with 0 it gets none, and those it has live on.
-    pub weight: Weight,
-}
 
 /// A reap to carry out or to try.
 #[derive(Clone, Debug, Serialize, Deserialize)]

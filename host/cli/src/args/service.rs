@@ -1,8 +1,8 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use netloom_api::types::SocketQuery;
-use netloom_core::model::{Name, Protocol, SocketState, Weight};
+use netloom_core::model::{Choice, Name, Protocol, SocketState, Weight};
 
 pub(crate) use super::values::{VirtualAddress, Weighted};
 
@@ -14,7 +14,9 @@ pub(crate) enum ServiceCommand {
 Examples:
   netloom service add shop 10.96.0.10:80/tcp --backend 10.0.0.2:8080 --backend 10.0.0.3:8080
   netloom service add shop 10.96.0.10:80/tcp --backend 10.0.0.2:8080=3 --backend 10.0.0.3:8080
-  netloom service add dns '[fd00::10]:53/udp' --backend '[fd00:1::2]:53'")]
+  netloom service add dns '[fd00::10]:53/udp' --backend '[fd00:1::2]:53'
+  netloom service add web 0.0.0.0:30080/tcp --backend 10.0.0.2:8080   # at every address of the node
+  netloom service add cache 10.96.0.11:6379/tcp --choice maglev --backend 10.0.0.2:6379")]
     Add {
         /// What to call it: unique on the node
         name: Name,
@@ -25,11 +27,35 @@ Examples:
         /// default; 0 gets it none
         #[arg(long = "backend", value_name = "IP:PORT[=WEIGHT]")]
         backends: Vec<Weighted>,
+        /// How it chooses a backend: random, for each connection anew, or maglev, by the client's network namespace,
+        /// so that few clients change their backend when backends come and go
+        #[arg(long, default_value_t)]
+        choice: Choice,
+        /// For so many seconds after its last connection, a client gets the backend it had
+        #[arg(long, value_name = "SECONDS", default_value_t, hide_default_value = true)]
+        affinity: u32,
+    },
+    /// Add, change and remove many services at once: all of the changes are made, or none
+    #[command(after_help = "\
+Examples:
+  netloom service list --output json > services.json
+  netloom service apply services.json --dry-run
+  netloom service apply services.json --prune
+  my-controller | netloom service apply -")]
+    Apply {
+        /// The services, as `netloom service list --output json` shows them; - is standard input
+        file: PathBuf,
+        /// Remove services that the file does not name, and reap the sockets bound to their backends
+        #[arg(long)]
+        prune: bool,
+        /// Say what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List the services
     #[command(visible_alias = "ls")]
     List,
-    /// Show one service
+    /// Show one service, and what was counted of it
     Show {
         /// Its name
         name: Name,

@@ -1,5 +1,5 @@
-use netloom_api::types::Service;
-use netloom_core::model::{Backend, Weight};
+use netloom_api::types::{Service, ServiceView, ServicesApplied};
+use netloom_core::model::{Backend, Choice, Weight};
 use serde::Serialize;
 
 use super::{
@@ -29,25 +29,79 @@ impl Render for [Service] {
 
 impl Render for Service {
     fn render(&self, _wide: bool) -> String {
-        let mut lines = vec![("Name", self.name.to_string()), ("Address", address(self))];
-        let mut title = "Backends";
-        if self.backends.is_empty() {
-            lines.push((title, "none".to_owned()));
-        }
-        for &backend in &self.backends {
-            let weight = self.weight(backend);
-            lines.push((
-                title,
-                match weight {
-                    Weight::NONE => format!("{backend}, no new connections"),
-                    _ if weight == Weight::default() => backend.to_string(),
-                    _ => format!("{backend}, weight {weight}"),
-                },
-            ));
-            title = "";
+        facts(lines(self))
+    }
+}
+
+impl Render for ServiceView {
+    fn render(&self, _wide: bool) -> String {
+        let mut lines = lines(&self.service);
+        lines.push(("Connects", self.connected.to_string()));
+        lines.push(("Refused", self.refused.to_string()));
+        if self.unbound > 0 {
+            lines.push(("Unbound", format!("{}: no reap will find them", self.unbound)));
         }
         facts(lines)
     }
+}
+
+/// So many names of services are shown.
+const SHOWN: usize = 10;
+
+impl Render for ServicesApplied {
+    fn render(&self, wide: bool) -> String {
+        let mut parts = Vec::new();
+        let words = if self.dry_run {
+            ["Would add", "Would change", "Would remove"]
+        } else {
+            ["Added", "Changed", "Removed"]
+        };
+        for (word, names) in words.into_iter().zip([&self.added, &self.changed, &self.removed]) {
+            if !names.is_empty() {
+                let shown = list(names.iter().take(SHOWN));
+                let more = names.len().saturating_sub(SHOWN);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                parts.push(format!("{word} {}: {shown}{more}.", names.len()));
+            }
+        }
+        if self.unchanged > 0 {
+            parts.push(format!("{} stay as they are.", self.unchanged));
+        }
+        if parts.is_empty() {
+            parts.push("There was nothing to do.".to_owned());
+        }
+        if !self.reap.sockets.is_empty() || self.reap.reason.is_some() {
+            parts.push(self.reap.render(wide));
+        }
+        parts.join("\n")
+    }
+}
+
+fn lines(service: &Service) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("Name", service.name.to_string()), ("Address", address(service))];
+    if service.choice != Choice::default() {
+        lines.push(("Choice", service.choice.to_string()));
+    }
+    if service.affinity_seconds > 0 {
+        lines.push(("Affinity", format!("{} s", service.affinity_seconds)));
+    }
+    let mut title = "Backends";
+    if service.backends.is_empty() {
+        lines.push((title, "none".to_owned()));
+    }
+    for &backend in &service.backends {
+        let weight = service.weight(backend);
+        lines.push((
+            title,
+            match weight {
+                Weight::NONE => format!("{backend}, no new connections"),
+                _ if weight == Weight::default() => backend.to_string(),
+                _ => format!("{backend}, weight {weight}"),
+            },
+        ));
+        title = "";
+    }
+    lines
 }
 
 /// A backend as it is listed.

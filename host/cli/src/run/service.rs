@@ -1,10 +1,10 @@
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{fs, io, path::Path, process::ExitCode};
 
 use netloom_api::{
     Client,
     types::{
-        BackendChange, BackendRequest, Fate, ReapReport, ReapRequest, Service, SocketDestroy, SocketQuery,
-        SocketView,
+        BackendChange, BackendRequest, Fate, ReapReport, ReapRequest, Service, ServiceView, ServicesApplied,
+        ServicesApply, SocketDestroy, SocketQuery, SocketView,
     },
 };
 use netloom_core::model::Name;
@@ -23,17 +23,30 @@ pub(super) async fn run(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     match command {
-        ServiceCommand::Add { name, address, backends } => {
-            let addresses = backends.iter().map(|backend| backend.address).collect();
-            let (vip, protocol) = (address.vip, address.protocol);
-            let mut service = Service { name, vip, protocol, backends: addresses, weights: BTreeMap::new() };
+        ServiceCommand::Add { name, address, backends, choice, affinity } => {
+            let mut service = Service {
+                choice,
+                affinity_seconds: affinity,
+                ..Service::new(name, address.vip, address.protocol)
+            };
             for backend in backends {
+                service.backends.push(backend.address);
                 service.set_weight(backend.address, backend.weight);
             }
             output.show(&client.post::<Service>("/v1/services", &service).await?)?;
         }
         ServiceCommand::List => output.show(services(client).await?.as_slice())?,
-        ServiceCommand::Show { name } => output.show(&service(client, name).await?)?,
+        ServiceCommand::Apply { file, prune, dry_run } => {
+            let services = read(&file)?;
+            let applied: ServicesApplied =
+                client.put("/v1/services", &ServicesApply { services, prune, dry_run }).await?;
+            output.show(&applied)?;
+            return Ok(code(&applied.reap));
+        }
+        ServiceCommand::Show { name } => {
+            let view: ServiceView = client.get(&format!("/v1/services/{}", encoded(&name))).await?;
+            output.show(&view)?;
+        }
         ServiceCommand::Remove { name } => {
             let report = client.delete(&format!("/v1/services/{}", encoded(&name))).await?;
             output.note(&format!("Removed service {name}."))?;
@@ -116,8 +129,21 @@ fn route(query: &SocketQuery) -> String {
 /// Shows what a reap did. Sockets that it could not judge or destroy are a failure.
 fn reaped(report: &ReapReport, output: &Output) -> Result<ExitCode, Failure> {
     output.show(report)?;
+    Ok(code(report))
+}
+
+fn code(report: &ReapReport) -> ExitCode {
     let failed = report.sockets.iter().any(|socket| matches!(socket.fate, Fate::Failed(_) | Fate::Unjudged));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The services of a file, or of standard input.
+fn read(file: &Path) -> Result<Vec<Service>, Failure> {
+    let text =
+        if file == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };
+    let text = text.map_err(|source| Failure::ReadServices { path: file.to_owned(), source })?;
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::ParseServices { path: file.to_owned(), reason: error.to_string() })
 }
 
 async fn services(client: &Client) -> Result<Vec<Service>, Failure> {

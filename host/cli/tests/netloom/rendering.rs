@@ -1,6 +1,8 @@
 //! Given an answer, what people and programs see: each noun as table, wide table and JSON.
 
-use netloom_api::types::{AttachmentMoved, Done, EndpointMigrated, Rebalanced};
+use netloom_api::types::{
+    AttachmentMoved, Done, EndpointMigrated, ReapReport, Rebalanced, ServiceView, ServicesApplied,
+};
 use netloom_core::model::DeviceMode;
 use serde::Serialize;
 
@@ -142,8 +144,21 @@ fn services_and_backends() {
     let both = [service(), idle_service()];
     lists("service-list", route, &both, &["service", "list"]);
     snapshot("service-list-empty", route, &[(); 0], &["service", "list"]);
-    details("service-show", route, &both, &["service", "show", "shop"]);
-    snapshot("service-show-idle", route, &both, &["service", "show", "dns"]);
+    let view = |service| ServiceView { service, connected: 7, refused: 2, unbound: 0 };
+    details("service-show", "GET /v1/services/shop", &view(service()), &["service", "show", "shop"]);
+    let idle = view(idle_service());
+    snapshot("service-show-idle", "GET /v1/services/dns", &idle, &["service", "show", "dns"]);
+    let applied = ServicesApplied {
+        dry_run: false,
+        added: vec![name("a"), name("b")],
+        changed: vec![name("shop")],
+        removed: vec![],
+        unchanged: 9,
+        reap: ReapReport::default(),
+    };
+    std::fs::write(std::env::temp_dir().join("netloom-cli-services.json"), "[]").unwrap();
+    let file = std::env::temp_dir().join("netloom-cli-services.json");
+    snapshot("service-apply", "PUT /v1/services", &applied, &["service", "apply", file.to_str().unwrap()]);
     details("backend-list", route, &both, &["backend", "list"]);
     snapshot("backend-list-empty", route, &both, &["backend", "list", "dns"]);
 }

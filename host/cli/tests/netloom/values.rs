@@ -270,26 +270,18 @@ pub(crate) fn attach_answer() -> AttachAnswer {
 
 pub(crate) fn service() -> Service {
     Service {
-        name: name("shop"),
-        vip: "10.96.0.10:80".parse().unwrap(),
-        protocol: Protocol::Tcp,
         backends: ["10.200.0.2:8080", "10.200.0.3:8080", "10.200.0.4:8080"]
             .map(|backend| backend.parse().unwrap())
             .to_vec(),
         weights: [("10.200.0.3:8080", "3"), ("10.200.0.4:8080", "0")]
             .map(|(backend, weight)| (backend.parse().unwrap(), weight.parse().unwrap()))
             .into(),
+        ..Service::new(name("shop"), "10.96.0.10:80".parse().unwrap(), Protocol::Tcp)
     }
 }
 
 pub(crate) fn idle_service() -> Service {
-    Service {
-        name: name("dns"),
-        vip: "[fd00::10]:53".parse().unwrap(),
-        protocol: Protocol::Udp,
-        backends: Vec::new(),
-        weights: BTreeMap::new(),
-    }
+    Service::new(name("dns"), "[fd00::10]:53".parse().unwrap(), Protocol::Udp)
 }
 
 pub(crate) fn socket(cookie: u64) -> SocketView {

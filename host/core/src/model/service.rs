@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Name;
+use super::{Name, maglev};
 
 /// A transport protocol that services and socket policies know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -131,13 +131,49 @@ impl fmt::Display for Weight {
     }
 }
 
+/// How a service chooses a backend for a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// By chance, for each connection anew.
+    #[default]
+    Random,
+    /// By the client's network namespace, in a table that changes little when backends do: see [`maglev`].
+    Maglev,
+}
+
+/// A text is no way to choose.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no way to choose a backend: use random or maglev")]
+pub struct InvalidChoice(String);
+
+impl FromStr for Choice {
+    type Err = InvalidChoice;
+    fn from_str(text: &str) -> Result<Self, InvalidChoice> {
+        match text {
+            "random" => Ok(Self::Random),
+            "maglev" => Ok(Self::Maglev),
+            _ => Err(InvalidChoice(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+        })
+    }
+}
+
 /// A service: a virtual address translated to one of its backends at connect time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// Unique on the node.
     pub name: Name,
-    /// The virtual address.
+    /// The virtual address. `0.0.0.0` and `[::]` stand for every address of the node.
     pub vip: SocketAddr,
     /// Over what.
     pub protocol: Protocol,
@@ -147,9 +183,40 @@ pub struct Service {
     /// Weights of backends, where they are not 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<SocketAddr, Weight>,
+    /// How it chooses among them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub choice: Choice,
+    /// For so many seconds after its last connection, a client (a network namespace) gets the backend it had. 0 for
+    /// none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub affinity_seconds: u32,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Service {
+    /// A service without backends, that chooses by chance.
+    #[must_use]
+    pub const fn new(name: Name, vip: SocketAddr, protocol: Protocol) -> Self {
+        Self {
+            name,
+            vip,
+            protocol,
+            backends: Vec::new(),
+            weights: BTreeMap::new(),
+            choice: Choice::Random,
+            affinity_seconds: 0,
+        }
+    }
+
+    /// Whether it is at every address of the node.
+    #[must_use]
+    pub fn is_on_node(&self) -> bool {
+        self.vip.ip().is_unspecified()
+    }
+
     /// A backend's weight.
     #[must_use]
     pub fn weight(&self, backend: SocketAddr) -> Weight {
@@ -165,9 +232,14 @@ impl Service {
         }
     }
 
-    /// Where new connections go: the shortest list that has each backend as often as its weight says.
+    /// Where new connections go, in slots. By chance: the shortest list that has each backend as often as its weight
+    /// says. By client: a [`maglev`] table.
     #[must_use]
     pub fn choices(&self) -> Vec<SocketAddr> {
+        if self.choice == Choice::Maglev {
+            let weighted = self.backends.iter().map(|backend| (*backend, u32::from(self.weight(*backend).0)));
+            return maglev::table(&weighted.collect::<Vec<_>>());
+        }
         let weights = self.backends.iter().map(|backend| usize::from(self.weight(*backend).0));
         let unit = weights.clone().fold(0, greatest_common_divisor).max(1);
         let repeated = |(backend, weight): (&SocketAddr, usize)| std::iter::repeat_n(*backend, weight / unit);
@@ -213,13 +285,7 @@ mod tests {
     }
 
     fn choices(weights: &[u32]) -> Vec<u8> {
-        let mut service = Service {
-            name: Name::new("web").unwrap(),
-            vip: address(0),
-            protocol: Protocol::Tcp,
-            backends: Vec::new(),
-            weights: BTreeMap::new(),
-        };
+        let mut service = Service::new(Name::new("web").unwrap(), address(0), Protocol::Tcp);
         for (host, weight) in (1..).zip(weights) {
             service.backends.push(address(host));
             service.set_weight(address(host), Weight::try_from(*weight).unwrap());

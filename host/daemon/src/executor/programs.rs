@@ -170,7 +170,8 @@ impl Node {
         remove_folder(&naming::map_folder(&self.paths.bpffs, id))
     }
 
-    fn program(
+    /// Loads an attachment's program, if `progress` does not have it yet.
+    pub(crate) fn program(
         &self,
         id: &str,
         owner: &Owner,

@@ -73,7 +73,7 @@ impl Scope {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::time::Duration;
 
     use netloom_core::model::{Service, SocketCookie, SocketState};
 
@@ -98,16 +98,10 @@ mod tests {
     }
 
     fn record(id: u32, name: &str, backends: &[&str]) -> ServiceRecord {
-        ServiceRecord {
-            id: ServiceId(id),
-            service: Service {
-                name: Name::new(name).unwrap(),
-                vip: format!("10.96.0.{id}:80").parse().unwrap(),
-                protocol: Protocol::Tcp,
-                backends: backends.iter().map(|backend| backend.parse().unwrap()).collect(),
-                weights: BTreeMap::new(),
-            },
-        }
+        let vip = format!("10.96.0.{id}:80").parse().unwrap();
+        let mut service = Service::new(Name::new(name).unwrap(), vip, Protocol::Tcp);
+        service.backends.extend(backends.iter().map(|backend| backend.parse::<SocketAddr>().unwrap()));
+        ServiceRecord { id: ServiceId(id), service }
     }
 
     fn event(reason: ReapReason, service: &str) -> ReapEvent {

@@ -11,6 +11,7 @@ use super::{
     Datapath, DatapathError,
     loader::load_program,
     maps::{COUNTERS, DATAPATH_OBJECT, ENDPOINTS, Maps, all, delete, get, put},
+    uplinks::FROM_UPLINK,
 };
 use crate::programs::Program;
 
@@ -185,17 +186,19 @@ impl Datapath {
         }
     }
 
-    /// Whether an endpoint's program, found attached after a restart, sees the endpoints and counters of this
+    /// Whether an endpoint's or an uplink's program, found attached after a restart, sees the endpoints and counters of this
     /// datapath. If somebody removed the pins meanwhile, it goes on with the maps of before and has to be replaced.
     #[must_use]
     pub fn runs_on_these_maps(&self, program: &Program) -> bool {
         let maps = self.maps();
-        // nl_to_endpoint looks nobody and nothing up.
-        program.maps().contains(&maps.counters_id)
-            && (program.name() == TO_ENDPOINT
-                || [maps.endpoints_id, maps.node_id, maps.monitor_id]
-                    .iter()
-                    .all(|id| program.maps().contains(id)))
+        let used = program.maps();
+        let has = |ids: &[u32]| ids.iter().all(|id| used.contains(id));
+        match program.name() {
+            // Looks nobody and nothing up.
+            TO_ENDPOINT => has(&[maps.counters_id]),
+            FROM_UPLINK => has(&[maps.counters_id, maps.endpoints_id, maps.node_id]),
+            _ => has(&[maps.counters_id, maps.endpoints_id, maps.node_id, maps.monitor_id]),
+        }
     }
 
     /// Makes an endpoint reachable for the others under its addresses, or brings its entries up to date. An endpoint

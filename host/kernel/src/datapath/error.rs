@@ -18,39 +18,11 @@ pub enum DatapathError {
         /// Which.
         path: PathBuf,
     },
-    /// A pinned map is laid out differently.
-    #[error(
-        "the map pinned at {path} has {found}, this version wants {wanted}: detach the endpoints with the version \
-         that made it, then remove {}", path.parent().unwrap_or(path).display()
-    )]
-    Layout {
-        /// Which.
-        path: PathBuf,
-        /// What it is.
-        found: String,
-        /// What it should be.
-        wanted: String,
-    },
-    /// A pinned map has another size.
-    #[error(
-        "the map pinned at {path} was made for {found} entries, and {key} wants {wanted}: set {key} back, or detach \
-         the endpoints and remove {}", path.parent().unwrap_or(path).display()
-    )]
-    Size {
-        /// Which.
-        path: PathBuf,
-        /// Its size.
-        found: u32,
-        /// What is configured.
-        wanted: u32,
-        /// The configuration's key.
-        key: &'static str,
-    },
     /// The maps of socket bindings cannot be used.
     #[error(transparent)]
     Bindings(#[from] BindingsError),
     /// A map has no room.
-    #[error("the map {map} is full ({size} entries): raise {key} and start netloomd on an empty node")]
+    #[error("the map {map} is full ({size} entries): raise {key} and restart netloomd")]
     Full {
         /// Which.
         map: &'static str,

@@ -1,9 +1,14 @@
 use std::{fs, path::Path};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, MapType, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use netloom_ebpf::{bound, layout};
 
-use super::{DatapathError, loader::Loader};
+use super::{
+    DatapathError,
+    loader::Loader,
+    pins::{Pins, typed},
+    services::Known,
+};
 use crate::{bindings::Numbering, mounts};
 
 /// How much the maps hold.
@@ -15,11 +20,13 @@ pub struct MapSizes {
     pub services: u32,
     /// Backends of all services together: `datapath.max_backends`.
     pub backends: u32,
+    /// Clients whose backend is remembered, over all services with an affinity: `datapath.max_affinities`.
+    pub affinities: u32,
 }
 
 impl Default for MapSizes {
     fn default() -> Self {
-        Self { endpoints: 4_096, services: 16_384, backends: 131_072 }
+        Self { endpoints: 4_096, services: 16_384, backends: 131_072, affinities: 65_536 }
     }
 }
 
@@ -28,20 +35,27 @@ impl MapSizes {
     const ADDRESSES: u32 = 4;
 
     /// A map's size and the configuration's key of it; none for maps whose size is fixed.
-    fn of(self, map: &str) -> Option<(u32, &'static str)> {
+    pub(super) fn of(self, map: &str) -> Option<(u32, &'static str)> {
         match map {
             ENDPOINTS => Some((self.endpoints.saturating_mul(Self::ADDRESSES), "datapath.max_endpoints")),
             COUNTERS => Some((self.endpoints, "datapath.max_endpoints")),
             SERVICES => Some((self.services, "datapath.max_services")),
-            BACKENDS => Some((self.backends, "datapath.max_backends")),
+            // One more, for services that are gone.
+            SERVICE_COUNTERS => Some((self.services.saturating_add(1), "datapath.max_services")),
+            BACKENDS | bound::STORAGES => Some((self.backends, "datapath.max_backends")),
+            // Also of backends that are gone, and have sockets yet.
+            bound::NUMBERS => Some((self.backends.saturating_mul(2), "datapath.max_backends")),
+            AFFINITIES => Some((self.affinities, "datapath.max_affinities")),
             _ => None,
         }
     }
 
     /// The maps whose size is configured.
     pub(super) fn all(self) -> impl Iterator<Item = (&'static str, u32)> {
-        [ENDPOINTS, COUNTERS, SERVICES, BACKENDS]
+        let sized = [ENDPOINTS, COUNTERS, SERVICES, SERVICE_COUNTERS, BACKENDS, AFFINITIES];
+        sized
             .into_iter()
+            .chain([bound::STORAGES, bound::NUMBERS])
             .filter_map(move |map| self.of(map).map(|(size, _)| (map, size)))
     }
 
@@ -59,16 +73,17 @@ pub(super) const SOCKLB_OBJECT: &str = "socklb.bpf.o";
 pub(super) const ENDPOINTS: &str = "nl_endpoints";
 pub(super) const COUNTERS: &str = "nl_counters";
 pub(super) const NODE: &str = "nl_node";
-const ROUTES: &str = "nl_routes";
+pub(super) const ROUTES: &str = "nl_routes";
 pub(super) const SERVICES: &str = "nl_services";
 pub(super) const BACKENDS: &str = "nl_backends";
-pub(super) const LB_COUNTERS: &str = "nl_lb_counters";
-const FLOWS: &str = "nl_flows";
+pub(super) const SERVICE_COUNTERS: &str = "nl_service_counters";
+pub(super) const AFFINITIES: &str = "nl_affinities";
+pub(super) const FLOWS: &str = "nl_flows";
 pub(super) const EVENTS: &str = "nl_events";
 pub(super) const MONITOR: &str = "nl_monitor";
 pub(super) const EVENT_RATE: &str = "nl_event_rate";
 
-type Table<const K: usize, const V: usize> = HashMap<MapData, [u8; K], [u8; V]>;
+pub(super) type Table<const K: usize, const V: usize> = HashMap<MapData, [u8; K], [u8; V]>;
 
 /// Keys and values.
 pub(super) type Entries<const K: usize, const V: usize> = Vec<([u8; K], [u8; V])>;
@@ -80,7 +95,9 @@ pub(super) struct Maps {
     pub(super) node: Array<MapData, [u8; layout::Node::SIZE]>,
     pub(super) services: Table<{ layout::ServiceKey::SIZE }, { layout::Service::SIZE }>,
     pub(super) backends: Table<{ layout::BackendKey::SIZE }, { layout::Backend::SIZE }>,
-    pub(super) lb_counters: PerCpuArray<MapData, [u8; layout::LbCounters::SIZE]>,
+    pub(super) service_counters: PerCpuArray<MapData, [u8; layout::ServiceCounters::SIZE]>,
+    /// What `services` has.
+    pub(super) known: Known,
     pub(super) monitor: Array<MapData, [u8; layout::Monitor::SIZE]>,
     pub(super) event_rate: PerCpuArray<MapData, [u8; layout::EventRate::SIZE]>,
     /// The kernel's id of `endpoints`.
@@ -144,36 +161,29 @@ pub(super) fn all<const K: usize, const V: usize>(
     entries.map_err(|source| DatapathError::Map { action: "read", map: name, source })
 }
 
-/// Opens the maps pinned in a folder, making those that are missing.
+/// Opens the maps pinned in a folder, making those that are missing. Whether bindings of sockets were lost.
 pub(super) fn open(
     folder: &Path,
     sizes: MapSizes,
     loader: &Loader,
-) -> Result<(Maps, Numbering), DatapathError> {
+) -> Result<(Maps, Numbering, bool), DatapathError> {
     fs::create_dir_all(folder)
         .map_err(|source| DatapathError::sys("mkdir", folder.display().to_string(), source))?;
     if !mounts::is_bpffs(folder) {
         return Err(DatapathError::NotBpffs { path: folder.to_owned() });
     }
-    // Loading makes and pins what is missing; what is there already is taken as it is, hence the checks below.
+    let pins = Pins { folder, sizes };
+    pins.set_aside()?;
+    // Loading makes and pins what is missing, and takes what is there as it is.
     loader.load(DATAPATH_OBJECT, netloom_ebpf::DATAPATH)?;
     loader.load(SOCKLB_OBJECT, netloom_ebpf::SOCKLB)?;
+    let lost = pins.bring_back()?;
 
-    let pins = Pins { folder, sizes };
-    let endpoints = pins.open(ENDPOINTS, MapType::Hash, layout::Address::SIZE, layout::Endpoint::SIZE)?;
-    let counters = pins.open(COUNTERS, MapType::PerCpuArray, 4, layout::Counters::SIZE)?;
-    let node = pins.open(NODE, MapType::Array, 4, layout::Node::SIZE)?;
-    pins.open(ROUTES, MapType::PerCpuArray, 4, layout::Route::SIZE)?;
-    let services = pins.open(SERVICES, MapType::Hash, layout::ServiceKey::SIZE, layout::Service::SIZE)?;
-    let backends = pins.open(BACKENDS, MapType::Hash, layout::BackendKey::SIZE, layout::Backend::SIZE)?;
-    let lb_counters = pins.open(LB_COUNTERS, MapType::PerCpuArray, 4, layout::LbCounters::SIZE)?;
-    pins.open(EVENTS, MapType::RingBuf, 0, 0)?;
-    let monitor = pins.open(MONITOR, MapType::Array, 4, layout::Monitor::SIZE)?;
-    let event_rate = pins.open(EVENT_RATE, MapType::PerCpuArray, 4, layout::EventRate::SIZE)?;
-    pins.open(FLOWS, MapType::SkStorage, 4, layout::Flows::SIZE)?;
-    pins.open(bound::KIND, MapType::SkStorage, 4, layout::Binding::SIZE)?;
-    pins.open(bound::STORAGES, MapType::ArrayOfMaps, 4, 4)?;
-    pins.open(bound::NUMBERS, MapType::Hash, layout::BoundKey::SIZE, 4)?;
+    let endpoints = pins.open(ENDPOINTS)?;
+    let counters = pins.open(COUNTERS)?;
+    let node = pins.open(NODE)?;
+    let monitor = pins.open(MONITOR)?;
+    let services = typed(SERVICES, pins.open(SERVICES)?)?;
     let numbering = Numbering::open(folder)?;
     let maps = Maps {
         endpoints_id: id(ENDPOINTS, &endpoints)?,
@@ -181,67 +191,19 @@ pub(super) fn open(
         node_id: id(NODE, &node)?,
         monitor_id: id(MONITOR, &monitor)?,
         monitor: typed(MONITOR, monitor)?,
-        event_rate: typed(EVENT_RATE, event_rate)?,
+        event_rate: typed(EVENT_RATE, pins.open(EVENT_RATE)?)?,
         node: typed(NODE, node)?,
         endpoints: typed(ENDPOINTS, endpoints)?,
         counters: typed(COUNTERS, counters)?,
-        services: typed(SERVICES, services)?,
-        backends: typed(BACKENDS, backends)?,
-        lb_counters: typed(LB_COUNTERS, lb_counters)?,
+        known: Known::of(&services, sizes)?,
+        services,
+        backends: typed(BACKENDS, pins.open(BACKENDS)?)?,
+        service_counters: typed(SERVICE_COUNTERS, pins.open(SERVICE_COUNTERS)?)?,
     };
-    Ok((maps, numbering))
+    Ok((maps, numbering, lost))
 }
 
 /// The kernel's id of a map.
 fn id(name: &'static str, map: &MapData) -> Result<u32, DatapathError> {
     Ok(map.info().map_err(|source| DatapathError::Map { action: "describe", map: name, source })?.id())
-}
-
-fn typed<T: TryFrom<Map, Error = MapError>>(name: &'static str, map: MapData) -> Result<T, DatapathError> {
-    Map::from_map_data(map).and_then(T::try_from).map_err(|source| DatapathError::Map {
-        action: "open",
-        map: name,
-        source,
-    })
-}
-
-struct Pins<'a> {
-    folder: &'a Path,
-    sizes: MapSizes,
-}
-
-impl Pins<'_> {
-    /// Opens a pinned map and compares it with what this version makes.
-    fn open(
-        &self,
-        name: &'static str,
-        kind: MapType,
-        key: usize,
-        value: usize,
-    ) -> Result<MapData, DatapathError> {
-        let path = self.folder.join(name);
-        let failed = |action| move |source| DatapathError::Map { action, map: name, source };
-        let map = MapData::from_pin(&path).map_err(failed("open"))?;
-        let info = map.info().map_err(failed("describe"))?;
-        let found = (
-            info.map_type().map_err(failed("describe"))?,
-            info.key_size() as usize,
-            info.value_size() as usize,
-        );
-        if found != (kind, key, value) {
-            let describe =
-                |(kind, key, value)| format!("type {kind:?}, keys of {key} bytes and values of {value}");
-            return Err(DatapathError::Layout {
-                path,
-                found: describe(found),
-                wanted: describe((kind, key, value)),
-            });
-        }
-        match self.sizes.of(name) {
-            Some((wanted, key)) if wanted != info.max_entries() => {
-                Err(DatapathError::Size { path, found: info.max_entries(), wanted, key })
-            }
-            _ => Ok(map),
-        }
-    }
 }

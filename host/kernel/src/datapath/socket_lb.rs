@@ -9,14 +9,9 @@ use std::{
 };
 
 use netloom_core::model::LinkId;
-use netloom_ebpf::layout;
 use netloom_sys::bpf::{self, AttachType, command};
 
-use super::{
-    Datapath, DatapathError,
-    loader::load_program,
-    maps::{LB_COUNTERS, SOCKLB_OBJECT},
-};
+use super::{Datapath, DatapathError, loader::load_program, maps::SOCKLB_OBJECT};
 use crate::programs::Program;
 
 /// A cgroup hook of the socket-LB.
@@ -89,17 +84,6 @@ impl SocketLbHook {
     }
 }
 
-/// What the socket-LB counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketLbCounters {
-    /// Connects sent to a backend.
-    pub connected: u64,
-    /// Connects and messages refused because the service has no backend.
-    pub refused: u64,
-    /// Connects whose binding could not be stored, for want of memory: no reap will find them.
-    pub unbound: u64,
-}
-
 impl Datapath {
     /// Translates services for every process in a cgroup and below. Links that are pinned already are adopted: one
     /// that runs another program, or this one over other maps, is made to run the present one, in place and without
@@ -163,24 +147,6 @@ impl Datapath {
             _ => Ok(()),
         };
         result.and(removed)
-    }
-
-    /// What the socket-LB counted since its maps were made.
-    ///
-    /// # Errors
-    /// [`DatapathError::Map`].
-    pub fn socket_lb_counters(&self) -> Result<SocketLbCounters, DatapathError> {
-        let of_cpus = self.maps().lb_counters.get(&0, 0).map_err(|source| DatapathError::Map {
-            action: "read",
-            map: LB_COUNTERS,
-            source,
-        })?;
-        let of_cpus = of_cpus.iter().map(|bytes| layout::LbCounters::from_bytes(*bytes));
-        Ok(of_cpus.fold(SocketLbCounters::default(), |sum, of_cpu| SocketLbCounters {
-            connected: sum.connected + of_cpu.connected,
-            refused: sum.refused + of_cpu.refused,
-            unbound: sum.unbound + of_cpu.unbound,
-        }))
     }
 }
 

@@ -8,6 +8,8 @@ use super::{
 };
 use crate::programs::Program;
 
+pub(super) const FROM_UPLINK: &str = "nl_from_uplink";
+
 impl Datapath {
     /// Loads a program for the ingress of a device to outside, which sends what is for an endpoint straight there.
     /// Each device needs a program of its own.
@@ -16,7 +18,7 @@ impl Datapath {
     /// [`DatapathError::Rejected`] with the verifier's log, [`DatapathError::Load`].
     pub fn uplink_program(&self) -> Result<Program, DatapathError> {
         let mut object = self.loader.load(UPLINK_OBJECT, netloom_ebpf::UPLINK)?;
-        load_program(&mut object, "nl_from_uplink")
+        load_program(&mut object, FROM_UPLINK)
     }
 
     /// Whether an uplink's program, found attached after a restart, sees the endpoints of this datapath.

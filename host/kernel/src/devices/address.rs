@@ -41,6 +41,18 @@ impl Devices {
             })?;
         Ok(messages.iter().filter(|message| message.header.index == device.0).filter_map(usable).collect())
     }
+
+    /// The addresses of all devices, as [`Self::addresses`] has them.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn all_addresses(&self) -> Result<Vec<IpNet>, DeviceError> {
+        let messages = self
+            .all(|| self.handle.address().get().execute())
+            .await
+            .map_err(|error| self.failed("list the addresses of all devices", error))?;
+        Ok(messages.iter().filter_map(usable).collect())
+    }
 }
 
 fn usable(message: &AddressMessage) -> Option<IpNet> {

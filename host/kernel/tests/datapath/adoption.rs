@@ -1,13 +1,22 @@
 //! What a daemon that starts again finds.
 
+use std::os::fd::OwnedFd;
+
 use aya::maps::{HashMap, MapData};
 use netloom_core::model::{AttachmentKind, DeviceMode, IfIndex, Protocol, ServiceId};
-use netloom_kernel::datapath::{Datapath, DatapathError, EndpointConfig, MapSizes};
+use netloom_kernel::{
+    bindings::Bindings,
+    datapath::{Datapath, DatapathError, EndpointConfig, MapSizes},
+};
 
 use crate::{
     node::{Pins, SIZES, v4, v6},
     services::service,
 };
+
+fn map_id(map: OwnedFd) -> u32 {
+    MapData::from_fd(map).unwrap().info().unwrap().id()
+}
 
 #[test]
 fn maps_survive_a_restart() {
@@ -37,25 +46,69 @@ fn maps_survive_a_restart() {
 }
 
 #[test]
-fn a_map_of_another_size_is_refused_with_the_configurations_key() {
+fn maps_of_another_size_are_made_anew_with_what_they_held() {
     let pins = Pins::new();
-    drop(pins.datapath());
-    let error = Datapath::open(&pins.0, MapSizes { services: 5, ..SIZES }).unwrap_err();
-    assert!(matches!(error, DatapathError::Size { found: 4, wanted: 5, .. }), "{error}");
-    assert!(error.to_string().contains("datapath.max_services"), "{error}");
-    drop(pins.datapath());
+    let datapath = pins.datapath();
+    let web = service("10.96.0.1:80", Protocol::Tcp, &["10.1.0.3:80", "10.1.0.4:80"]);
+    datapath.set_service(ServiceId(7), &web).unwrap();
+    let storage = |datapath: &Datapath| {
+        let bindings = Bindings::open(&datapath.maps_dir()).unwrap();
+        let (number, storage) = bindings.storage((web.backends[0], Protocol::Tcp)).unwrap().unwrap();
+        (number, map_id(storage))
+    };
+    let (services, bound) = (datapath.services().unwrap(), storage(&datapath));
+    drop(datapath);
+
+    let larger = MapSizes { endpoints: 16, services: 9, backends: 32, affinities: 32 };
+    for sizes in [larger, SIZES] {
+        let datapath = Datapath::open(&pins.0, sizes).unwrap();
+        assert_eq!(datapath.services().unwrap(), services);
+        assert_eq!(storage(&datapath), bound, "sockets that are bound stay bound");
+        assert!(!datapath.bindings_lost());
+        let fill = datapath.fill().unwrap();
+        let of = |map| fill.iter().find(|fill| fill.map == map).map(|fill| (fill.entries, fill.size));
+        assert_eq!(of("nl_services"), Some((1, sizes.services)));
+        assert_eq!(of("nl_backends"), Some((2, sizes.backends)));
+        let left: Vec<_> = std::fs::read_dir(datapath.maps_dir()).unwrap().collect();
+        assert!(left.iter().all(|pin| !pin.as_ref().unwrap().file_name().to_string_lossy().contains("old")));
+    }
 }
 
 #[test]
-fn a_map_of_another_layout_is_refused() {
+fn a_map_that_cannot_hold_what_it_held_is_refused_and_nothing_is_lost() {
+    let pins = Pins::new();
+    let datapath = pins.datapath();
+    for number in 1..=2 {
+        let vip = format!("10.96.0.{number}:80");
+        datapath.set_service(ServiceId(number), &service(&vip, Protocol::Tcp, &["10.1.0.3:80"])).unwrap();
+    }
+    let services = datapath.services().unwrap();
+    drop(datapath);
+    let error = Datapath::open(&pins.0, MapSizes { services: 1, ..SIZES }).unwrap_err();
+    assert!(error.to_string().contains("datapath.max_services"), "{error}");
+    assert_eq!(pins.datapath().services().unwrap(), services);
+}
+
+#[test]
+fn a_map_of_another_layout_is_made_anew() {
     let pins = Pins::new();
     let folder = pins.0.join("maps");
     std::fs::create_dir_all(&folder).unwrap();
-    let foreign: HashMap<MapData, [u8; 16], [u8; 12]> = HashMap::create(32, 0).unwrap();
-    foreign.pin(folder.join("nl_endpoints")).unwrap();
-    let error = Datapath::open(&pins.0, SIZES).unwrap_err();
-    assert!(matches!(error, DatapathError::Layout { .. }), "{error}");
-    assert!(error.to_string().contains("values of 12"), "{error}");
+    let pin = |name: &str| {
+        let other: HashMap<MapData, [u8; 16], [u8; 12]> = HashMap::create(32, 0).unwrap();
+        other.pin(folder.join(name)).unwrap();
+    };
+    pin("nl_endpoints");
+    pin("nl_of_another_version");
+    let datapath = pins.datapath();
+    assert!(datapath.addresses().unwrap().is_empty() && !datapath.bindings_lost());
+    assert!(!folder.join("nl_of_another_version").exists());
+    drop(datapath);
+
+    std::fs::remove_file(folder.join("nl_bound_slots")).unwrap();
+    pin("nl_bound_slots");
+    assert!(pins.datapath().bindings_lost());
+    assert!(!pins.datapath().bindings_lost(), "it was told once");
 }
 
 #[test]

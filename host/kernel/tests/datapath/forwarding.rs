@@ -10,7 +10,7 @@ use netloom_core::model::{AttachmentKind, DeviceMode};
 use netloom_kernel::datapath::{DatapathError, EndpointConfig};
 
 use crate::{
-    node::{Endpoint, Kind, Node, SIZES, arrivals, send, v4, v6},
+    node::{Endpoint, Kind, Node, SIZES, arrivals, send, send_sized, v4, v6},
     ping::ping,
 };
 
@@ -168,17 +168,27 @@ async fn another_endpoints_address_is_a_forged_one_too() {
 }
 
 #[tokio::test]
-async fn what_may_not_fit_is_left_to_the_nodes_stack() {
+async fn what_does_not_fit_is_left_to_the_nodes_stack() {
     for kind in Kind::all().await {
         let node = Node::new();
         let wide = node.endpoint_with_mtu(kind, 1, 1500).await;
         let narrow = node.endpoint_with_mtu(kind, 2, 1300).await;
         let receiver = narrow.receiver(v4(2));
         send(&wide.netns, v4(1), v4(2), 1);
-        assert_eq!(arrivals(&receiver), 0, "{kind:?}: the node does not forward, and so nothing arrives");
+        assert_eq!(arrivals(&receiver), 1, "{kind:?}: what fits goes directly");
+        // On the link with the header of IPv4, and that of UDP.
+        send_sized(&wide.netns, v4(1), v4(2), 1300 - 28, 1);
+        assert_eq!(arrivals(&receiver), 1, "{kind:?}: what just fits as well");
+        send_sized(&wide.netns, v4(1), v4(2), 1300 - 27, 1);
+        assert_eq!(arrivals(&receiver), 0, "{kind:?}: the node does not forward, and so it does not arrive");
         node.forward(true);
-        send(&wide.netns, v4(1), v4(2), 1);
-        assert_eq!(arrivals(&receiver), 1, "{kind:?}");
+        send_sized(&wide.netns, v4(1), v4(2), 1300 - 27, 1);
+        send_sized(&wide.netns, v4(1), v4(2), 1300 - 27, 1);
+        assert_eq!(
+            arrivals(&receiver),
+            1,
+            "{kind:?}: of the first its sender is told, the second is in fragments"
+        );
         node.forward(false);
         assert!(ping_one_way(&narrow, v4(2), &wide, v4(1)), "{kind:?}: to the wider link it goes directly");
     }

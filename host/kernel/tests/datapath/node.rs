@@ -48,7 +48,7 @@ impl Drop for Pins {
 }
 
 /// Small, so that a test can fill it.
-pub(crate) const SIZES: MapSizes = MapSizes { endpoints: 8, services: 4, backends: 16 };
+pub(crate) const SIZES: MapSizes = MapSizes { endpoints: 8, services: 4, backends: 16, affinities: 16 };
 
 pub(crate) struct Node {
     pub(crate) netns: Netns,
@@ -200,12 +200,16 @@ impl Endpoint {
     }
 }
 
-/// Sends datagrams of one size from an address of a namespace.
+/// Sends datagrams of 100 bytes from an address of a namespace.
 pub(crate) fn send(from: &Netns, source: IpAddr, to: IpAddr, count: usize) {
+    send_sized(from, source, to, 100, count);
+}
+
+pub(crate) fn send_sized(from: &Netns, source: IpAddr, to: IpAddr, bytes: usize, count: usize) {
     from.run(|| {
         let socket = UdpSocket::bind((source, 0)).unwrap();
         for _ in 0..count {
-            socket.send_to(&[7; 100], SocketAddr::new(to, 7000)).unwrap();
+            socket.send_to(&vec![7; bytes], SocketAddr::new(to, 7000)).unwrap();
         }
     })
     .unwrap();

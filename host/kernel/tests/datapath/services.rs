@@ -1,9 +1,6 @@
 //! The tables of services, without traffic.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use aya::maps::{HashMap, Map, MapData};
 use netloom_core::model::{Name, Protocol, Service, ServiceId, Weight};
@@ -13,13 +10,9 @@ use netloom_kernel::datapath::{Datapath, DatapathError, MapSizes};
 use crate::node::{Pins, SIZES};
 
 pub(crate) fn service(vip: &str, protocol: Protocol, backends: &[&str]) -> Service {
-    Service {
-        name: Name::new("web").unwrap(),
-        vip: vip.parse().unwrap(),
-        protocol,
-        backends: backends.iter().map(|backend| backend.parse().unwrap()).collect(),
-        weights: BTreeMap::new(),
-    }
+    let mut service = Service::new(Name::new("web").unwrap(), vip.parse().unwrap(), protocol);
+    service.backends.extend(backends.iter().map(|backend| backend.parse::<SocketAddr>().unwrap()));
+    service
 }
 
 const WEB: ServiceId = ServiceId(1);
@@ -56,10 +49,10 @@ fn services_are_set_changed_listed_and_removed() {
     datapath.set_service(DNS, &service("[fd00::53]:53", Protocol::Udp, &["[fd00::1]:53"])).unwrap();
     let all = datapath.services().unwrap();
     assert_eq!(all.iter().map(|entry| entry.id).collect::<Vec<_>>(), [WEB, DNS]);
-    assert_eq!((all[1].vip, all[1].protocol), ("[fd00::53]:53".parse().unwrap(), Protocol::Udp));
+    assert_eq!((all[1].vips[0], all[1].protocol), ("[fd00::53]:53".parse().unwrap(), Protocol::Udp));
 
-    datapath.remove_service(WEB, vip.parse().unwrap(), Protocol::Tcp).unwrap();
-    datapath.remove_service(WEB, vip.parse().unwrap(), Protocol::Tcp).unwrap();
+    datapath.remove_service(WEB).unwrap();
+    datapath.remove_service(WEB).unwrap();
     assert_eq!(datapath.services().unwrap().len(), 1);
 }
 
@@ -153,7 +146,7 @@ fn what_an_interrupted_change_left_is_swept_up() {
 #[test]
 fn ten_thousand_services_fit() {
     let pins = Pins::new();
-    let sizes = MapSizes { endpoints: 8, services: 10_000, backends: 20_000 };
+    let sizes = MapSizes { services: 10_000, backends: 20_000, ..SIZES };
     let datapath = Datapath::open(&pins.0, sizes).unwrap();
     for number in 0..10_000u16 {
         let vip = SocketAddr::from(([10, 96, 0, 1], 10_000 + number));

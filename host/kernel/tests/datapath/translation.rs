@@ -1,6 +1,7 @@
 //! Service translation, seen from programs in a cgroup of the tests' own.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -16,17 +17,20 @@ use std::{
 };
 
 use aya::maps::{Map, MapData, MapError, SkStorage};
-use netloom_core::model::{LinkId, Protocol, ServiceId, Weight};
+use netloom_core::model::{Choice, LinkId, Protocol, Service, ServiceId, Weight};
 use netloom_ebpf::layout::Binding;
 use netloom_kernel::{
     bindings::Bindings,
-    datapath::{Datapath, DatapathError, SocketLbHook},
+    datapath::{Datapath, DatapathError, MapSizes, ServiceCounters, SocketLbHook},
     mounts,
     netns::Netns,
 };
 use netloom_sys::bpf;
 
-use crate::{node::Pins, services::service};
+use crate::{
+    node::{Pins, SIZES},
+    services::service,
+};
 
 /// One test at a time: the process can be in one cgroup only.
 static TURN: Mutex<()> = Mutex::new(());
@@ -45,7 +49,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let world = Self::bare();
+        Self::sized(SIZES)
+    }
+
+    fn sized(sizes: MapSizes) -> Self {
+        let mut world = Self::bare();
+        world.datapath = Datapath::open(&world.pins.0, sizes).unwrap();
         world.datapath.attach_socket_lb(&world.cgroup).unwrap();
         world
     }
@@ -171,7 +180,7 @@ const INET6: u8 = 10;
 fn a_tcp_client_lands_on_the_backend_and_sees_the_service() {
     let world = World::new();
     tcp(&world, "10.96.0.1:80", "10.96.0.1:80", "127.0.0.1:8080", INET);
-    world.datapath.remove_service(ServiceId(1), address("10.96.0.1:80"), Protocol::Tcp).unwrap();
+    world.datapath.remove_service(ServiceId(1)).unwrap();
     tcp(&world, "[fd00::80]:80", "[fd00::80]:80", "[fd00::1]:8080", INET6);
 }
 
@@ -376,6 +385,135 @@ fn a_service_without_backends_refuses_at_once() {
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(world.datapath.socket_lb_counters().unwrap().refused, 3);
     world.datapath.wait_for_translations().unwrap();
+}
+
+/// The backends that so many connects of a client in a namespace get.
+fn chosen(netns: &Netns, world: &World, vip: &str, connects: usize) -> BTreeSet<SocketAddr> {
+    (0..connects)
+        .map(|_| {
+            let client = netns.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+            client.connect(vip).unwrap();
+            world.bindings(&client)[0].backend_address()
+        })
+        .collect()
+}
+
+const EIGHT: [&str; 8] = [
+    "127.0.0.1:8080",
+    "127.0.0.2:8080",
+    "127.0.0.3:8080",
+    "127.0.0.4:8080",
+    "127.0.0.5:8080",
+    "127.0.0.6:8080",
+    "127.0.0.7:8080",
+    "127.0.0.8:8080",
+];
+
+#[test]
+fn a_client_stays_with_its_backend_as_long_as_the_affinity_lasts() {
+    let world = World::new();
+    let vip = "10.96.0.1:80";
+    let mut affine = Service { affinity_seconds: 3600, ..service(vip, Protocol::Udp, &EIGHT) };
+    world.datapath.set_service(ServiceId(1), &affine).unwrap();
+    let first = chosen(&world.netns, &world, vip, 30);
+    assert_eq!(first.len(), 1, "{first:?}");
+
+    // An exchange without connecting as well.
+    let client = world.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    let backend = world.run(|| UdpSocket::bind(first.first().unwrap()).unwrap());
+    client.send_to(b"question", vip).unwrap();
+    backend.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(backend.recv(&mut [0; 16]).unwrap(), 8);
+
+    // Another client has its own, and all are used.
+    let others: Vec<Netns> = (0..24).map(|_| lo_netns()).collect();
+    let theirs: BTreeSet<_> = others.iter().flat_map(|netns| chosen(netns, &world, vip, 1)).collect();
+    assert!(theirs.len() > 1, "{theirs:?}");
+
+    // One whose backend goes gets another, and stays with that.
+    affine.backends.retain(|backend| !first.contains(backend));
+    world.datapath.set_service(ServiceId(1), &affine).unwrap();
+    let second = chosen(&world.netns, &world, vip, 30);
+    assert_eq!(second.len(), 1);
+    assert!(second.is_disjoint(&first));
+
+    affine.affinity_seconds = 1;
+    world.datapath.set_service(ServiceId(1), &affine).unwrap();
+    let after_a_while: BTreeSet<_> = (0..8)
+        .flat_map(|_| {
+            sleep(Duration::from_millis(1100));
+            chosen(&world.netns, &world, vip, 1)
+        })
+        .collect();
+    assert!(after_a_while.len() > 1, "{after_a_while:?}");
+}
+
+fn lo_netns() -> Netns {
+    let netns = Netns::create().unwrap();
+    let up = netns.run(|| Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap()).unwrap();
+    assert!(up.success());
+    netns
+}
+
+#[test]
+fn with_maglev_few_clients_change_their_backend() {
+    let world = World::sized(MapSizes { backends: 1024, ..SIZES });
+    let vip = "10.96.0.1:80";
+    let mut maglev = Service { choice: Choice::Maglev, ..service(vip, Protocol::Udp, &EIGHT) };
+    let clients: Vec<Netns> = (0..40).map(|_| lo_netns()).collect();
+    let choices = |service: &Service| -> Vec<SocketAddr> {
+        world.datapath.set_service(ServiceId(1), service).unwrap();
+        let chosen = clients.iter().map(|netns| {
+            let chosen = chosen(netns, &world, vip, 3);
+            assert_eq!(chosen.len(), 1, "each has its own: {chosen:?}");
+            *chosen.first().unwrap()
+        });
+        chosen.collect()
+    };
+    let before = choices(&maglev);
+    let used: BTreeSet<_> = before.iter().collect();
+    assert!(used.len() >= 5, "{used:?}");
+    let gone = maglev.backends.remove(3);
+    let after = choices(&maglev);
+    let moved = before.iter().zip(&after).filter(|(old, new)| **old != gone && old != new).count();
+    assert!(moved <= clients.len() / 4, "{moved} clients of other backends moved");
+    assert!(!after.contains(&gone));
+    maglev.choice = Choice::Random;
+    world.datapath.set_service(ServiceId(1), &maglev).unwrap();
+    assert!(chosen(&clients[0], &world, vip, 40).len() > 1);
+}
+
+#[test]
+fn a_service_has_several_addresses_and_counts_for_all_of_them() {
+    let world = World::new();
+    let web = service("0.0.0.0:80", Protocol::Udp, &["127.0.0.1:8080"]);
+    let set = |vips: &[&str]| {
+        let vips: Vec<_> = vips.iter().map(|vip| address(vip)).collect();
+        world.datapath.set_service_at(ServiceId(7), &web, &vips)
+    };
+    set(&["10.96.0.1:80", "10.96.0.2:80"]).unwrap();
+    for vip in ["10.96.0.1:80", "10.96.0.2:80"] {
+        assert_eq!(chosen(&world.netns, &world, vip, 1), BTreeSet::from([address("127.0.0.1:8080")]));
+    }
+    let counted = |id| world.datapath.service_counters(ServiceId(id)).unwrap();
+    assert_eq!(counted(7).unwrap().connected, 2);
+    set(&["10.96.0.2:80", "10.96.0.3:80"]).unwrap();
+    let vips = world.datapath.services().unwrap().remove(0).vips;
+    assert_eq!(vips, [address("10.96.0.2:80"), address("10.96.0.3:80")]);
+    chosen(&world.netns, &world, "10.96.0.3:80", 1);
+    assert_eq!(counted(7).unwrap().connected, 3);
+
+    world.serve(8, "10.96.0.4:80", Protocol::Udp, &["127.0.0.1:8080"]);
+    let taken = set(&["10.96.0.2:80", "10.96.0.4:80"]).unwrap_err();
+    assert!(matches!(taken, DatapathError::VipTaken { owner: 8, .. }), "{taken}");
+    assert_eq!(world.datapath.services().unwrap()[0].vips, vips, "it is as before");
+
+    world.datapath.remove_service(ServiceId(7)).unwrap();
+    assert_eq!(counted(7), None);
+    assert_eq!(world.datapath.gone_service_counters().unwrap().connected, 3);
+    world.serve(9, "10.96.0.2:80", Protocol::Udp, &[]);
+    assert_eq!(counted(9), Some(ServiceCounters::default()), "a new one counts from zero");
+    assert_eq!(world.datapath.socket_lb_counters().unwrap().connected, 3);
 }
 
 #[test]

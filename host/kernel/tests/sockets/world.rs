@@ -116,7 +116,13 @@ impl World {
         let mut services: HashMap<&mut MapData, [u8; ServiceKey::SIZE], [u8; Service::SIZE]> =
             self.object.map_mut("nl_services").unwrap().try_into().unwrap();
         let key = ServiceKey::new(address(vip), protocol.number());
-        services.insert(key.to_bytes(), Service { id: service, count: 1 }.to_bytes(), 0).unwrap();
+        services
+            .insert(
+                key.to_bytes(),
+                Service { id: service, count: 1, counters: 0, choice: 0, affinity: 0 }.to_bytes(),
+                0,
+            )
+            .unwrap();
         service
     }
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use netloom_api::types::ReapReport;
 use netloom_netns_tests::{Node, ObjectFile};
 use netloom_test_support::{Netns, command};
 use serde_json::json;
@@ -29,6 +30,44 @@ fn a_killed_daemon_loses_no_datagram_and_the_next_adopts_everything() {
     assert_eq!(after.socket_lb_links, before.socket_lb_links);
     assert_eq!((after.adoption.endpoints, after.adoption.attachments), (2, 5));
     assert_eq!((after.adoption.reattached, after.adoption.dropped.len()), (0, 0), "{:?}", after.adoption);
+}
+
+#[test]
+fn a_daemon_with_larger_maps_takes_over_what_the_smaller_ones_held_without_losing_a_datagram() {
+    let mut node = Node::configured("[datapath]\nmax_endpoints = 8\nmax_services = 4\nmax_backends = 8\n");
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
+    let vip = "10.96.32.1:80";
+    node.service("web", vip, "tcp", &[echo.address().to_string()]);
+    let mut connection = client.netns.connect_tcp(vip.parse().unwrap());
+    assert_eq!(connection.exchange("before"), "before");
+    let links = |node: &Node| -> Vec<_> {
+        let all = node.status().attachments.into_iter().map(|attachment| (attachment.id, attachment.link));
+        all.filter(|(id, _)| !id.starts_with("late")).collect()
+    };
+    let before = links(&node);
+    let receiver = server.netns.count_datagrams(&format!("{}:7000", server.v4()));
+    let sender = client.netns.send_datagrams(receiver.address(), Duration::from_millis(1));
+    let mut late = Vec::new();
+    for sizes in ["max_endpoints = 64\nmax_services = 64\nmax_backends = 64", "max_endpoints = 16"] {
+        node.daemon.kill9();
+        node.daemon.set_config(&format!("[datapath]\n{sizes}\n"));
+        node.daemon.restart();
+        assert_eq!(links(&node), before, "each link runs its program on the new maps");
+        assert!(node.status().adoption.dropped.is_empty(), "{:?}", node.status().adoption);
+        // Also of endpoints that came since, which only the new maps know.
+        late.push(node.endpoint(if late.is_empty() { "late" } else { "later" }));
+        assert!(late.iter().all(|endpoint| client.netns.can_ping(endpoint.v4())));
+        assert_eq!(client.netns.connect_tcp(vip.parse().unwrap()).exchange("new"), "new");
+    }
+    let arrivals = receiver.compare(sender.stop(), Duration::from_secs(10));
+    assert_eq!((arrivals.lost, arrivals.duplicated), (0, 0), "of {}", arrivals.sent);
+    assert_eq!(connection.exchange("still"), "still");
+
+    let route = format!("/v1/services/web/backends/{}", echo.address());
+    let report: ReapReport = node.daemon.delete(&route).unwrap();
+    assert!(!report.sockets.is_empty(), "sockets bound before are found in the new maps: {report:?}");
+    assert!(connection.try_exchange("after").is_err());
 }
 
 #[test]

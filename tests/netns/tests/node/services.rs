@@ -5,11 +5,12 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
-use netloom_api::types::{ReapReport, Service};
+use netloom_api::types::{ReapReport, Service, ServicesApplied};
 use netloom_netns_tests::{Node, refusal};
-use netloom_test_support::{Netns, command};
+use netloom_test_support::{Netns, at_this_pace, command, emulated};
 use serde_json::json;
 
 #[test]
@@ -148,4 +149,122 @@ fn ordinary_programs_see_the_service_also_where_they_are_its_backend() {
             }
         }
     }
+}
+
+#[test]
+fn ten_thousand_services_are_applied_at_once_and_go_at_once() {
+    let mut node = Node::start();
+    let client = node.endpoint("client");
+    let server = client.netns.tcp_echo(&format!("{}:8080", client.v4()));
+    let (services, backends) = if emulated() { (300, 3) } else { (10_000, 10) };
+    let vip = |number: usize| format!("10.97.{}.{}:80", number / 250, 1 + number % 250);
+    let wanted: Vec<_> = (0..services)
+        .map(|number| {
+            let backend = |of: usize| match (number, of) {
+                (7, 0) => server.address().to_string(),
+                _ => format!("10.{}.{}.{}:{}", 98 + of, number / 250, 1 + number % 250, 8000 + of),
+            };
+            let count = if number == 7 { 1 } else { backends };
+            let backends: Vec<_> = (0..count).map(backend).collect();
+            json!({ "name": format!("s{number}"), "vip": vip(number), "protocol": "tcp", "backends": backends })
+        })
+        .collect();
+    let started = Instant::now();
+    let request = json!({ "services": wanted, "prune": true });
+    let applied: ServicesApplied = node.daemon.put("/v1/services", &request).unwrap();
+    assert_eq!((applied.added.len(), applied.unchanged), (services, 0));
+    println!("{services} services of {backends} backends in {} ms", started.elapsed().as_millis());
+    let mut connection = client.netns.connect_tcp(vip(7).parse().unwrap());
+    assert_eq!(connection.exchange("hello"), "hello");
+    node.daemon.kill9();
+    node.daemon.restart();
+    let again: ServicesApplied = node.daemon.put("/v1/services", &request).unwrap();
+    assert_eq!((again.added.len(), again.changed.len(), again.unchanged), (0, 0, services));
+
+    // One of them moves to the address of one that goes.
+    let mut fewer = wanted[1..].to_vec();
+    fewer[0]["vip"] = json!(vip(0));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("services.json");
+    std::fs::write(&file, json!(fewer).to_string()).unwrap();
+    let apply = ["service", "apply", file.to_str().unwrap(), "--prune"];
+    let dry = node.daemon.netloom(&[apply.as_slice(), &["--dry-run"]].concat()).expect_ok();
+    assert!(dry.contains("Would change 1: s1.") && dry.contains("Would remove 1: s0."), "{dry}");
+    let shown = node.daemon.netloom(&apply).expect_ok();
+    assert!(shown.contains("Changed 1: s1.") && shown.contains("Removed 1: s0."), "{shown}");
+    assert_eq!(connection.exchange("still"), "still");
+
+    let none: ServicesApplied =
+        node.daemon.put("/v1/services", &json!({ "services": [], "prune": true })).unwrap();
+    assert_eq!(none.removed.len(), services - 1);
+    assert_eq!(none.reap.sockets.len(), 1, "{:?}", none.reap);
+    assert!(connection.try_exchange("after").is_err());
+    let metrics = node.daemon.text("/metrics").unwrap();
+    assert!(metrics.contains("netloom_map_entries{map=\"nl_backends\"} 0\n"), "{metrics}");
+}
+
+#[test]
+fn services_that_do_not_fit_are_refused_as_a_whole() {
+    let node = Node::configured("[datapath]\nmax_services = 3\nmax_backends = 4\n");
+    node.service("old", "10.96.31.1:80", "tcp", &["10.1.0.1:80".to_owned()]);
+    let before: Vec<Service> = node.daemon.get("/v1/services").unwrap();
+    let service = |name: &str, vip: &str, backends: &[&str]| json!({ "name": name, "vip": vip, "protocol": "tcp", "backends": backends });
+    let apply = |services: Vec<serde_json::Value>| {
+        let request = json!({ "services": services, "prune": true });
+        node.daemon.put::<ServicesApplied>("/v1/services", &request)
+    };
+    let three = ["10.1.0.1:80", "10.1.0.2:80", "10.1.0.3:80"];
+    let (_, full, _) =
+        refusal(apply(vec![service("a", "10.96.31.2:80", &three), service("b", "10.96.31.3:80", &three)]));
+    assert!(full.contains("datapath.max_backends"), "{full}");
+    let (_, many, _) = refusal(apply(
+        (0..4).map(|n| service(&format!("s{n}"), &format!("10.96.31.{}:80", n + 5), &[])).collect(),
+    ));
+    assert!(many.contains("datapath.max_services"), "{many}");
+    let (_, twice, _) =
+        refusal(apply(vec![service("a", "10.96.31.2:80", &[]), service("b", "10.96.31.2:80", &[])]));
+    assert!(twice.contains("the address of service"), "{twice}");
+    let (_, broken, _) = refusal(apply(vec![service("a", "10.96.31.2:80", &["10.96.31.2:80"])]));
+    assert!(broken.contains("own address"), "{broken}");
+    assert_eq!(node.daemon.get::<Vec<Service>>("/v1/services").unwrap(), before);
+    let metrics = node.daemon.text("/metrics").unwrap();
+    for line in [
+        "netloom_map_entries{map=\"nl_services\"} 1",
+        "netloom_map_entries{map=\"nl_backends\"} 1",
+        "netloom_map_size{map=\"nl_backends\"} 4",
+        "netloom_map_full_total{map=\"nl_backends\"} 1",
+        "netloom_map_full_total{map=\"nl_services\"} 1",
+    ] {
+        assert!(metrics.contains(&format!("{line}\n")), "no {line} in {metrics}");
+    }
+}
+
+#[test]
+fn a_service_on_the_nodes_addresses_is_at_each_of_them_and_at_those_that_come() {
+    let mut node = Node::start();
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
+    node.service("web", "0.0.0.0:30781", "tcp", &[echo.address().to_string()]);
+    let at = |address: &str| -> SocketAddr { format!("{address}:30781").parse().unwrap() };
+    assert_eq!(client.netns.connect_tcp(at(Node::ADDRESS)).exchange("hello"), "hello");
+    assert!(client.netns.try_connect_tcp(at("127.0.0.1")).is_err(), "its own loopback is its own");
+    let (_, taken, _) = refusal(node.daemon.post::<Service>(
+        "/v1/services",
+        &json!({ "name": "other", "vip": at(Node::ADDRESS), "protocol": "tcp" }),
+    ));
+    assert!(taken.contains("service web"), "{taken}");
+
+    node.netns.add_address("lo", "192.0.2.77/32");
+    let started = Instant::now();
+    while client.netns.try_connect_tcp(at("192.0.2.77")).is_err() {
+        assert!(started.elapsed() < at_this_pace(Duration::from_secs(30)), "the address is followed");
+        thread::sleep(Duration::from_millis(50));
+    }
+    node.daemon.kill9();
+    node.netns.ip(&["address", "delete", "192.0.2.77/32", "dev", "lo"]);
+    node.daemon.restart();
+    assert_eq!(client.netns.connect_tcp(at(Node::ADDRESS)).exchange("hello"), "hello");
+    assert!(client.netns.try_connect_tcp(at("192.0.2.77")).is_err(), "nor are those that went");
+    let shown = node.daemon.netloom(&["service", "show", "web"]).expect_ok();
+    assert!(shown.contains("0.0.0.0:30781/tcp") && shown.contains("Connects  3"), "{shown}");
 }
