@@ -48,6 +48,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use netloom_api::Paths;
 use netloom_core::model::Name;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -121,6 +122,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     start_log(&config)?;
     check_rights()?;
+    allow_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("netloomd")
@@ -131,6 +133,14 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Some(Command::Cleanup) => runtime.block_on(cleanup(instance.as_ref(), paths, config)),
         _ => runtime.block_on(serve(instance.as_ref(), paths, config, &lock)),
+    }
+}
+
+/// As many descriptors as there may be: namespaces are held by them, and maps on their way into others.
+fn allow_descriptors() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
     }
 }
 

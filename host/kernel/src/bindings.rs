@@ -16,6 +16,7 @@ use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
 use netloom_core::model::{Protocol, canonical};
 use netloom_ebpf::{bound, layout::BoundKey};
 use netloom_sys::bpf::{self, command};
+use rustix::process::{Resource, getrlimit};
 
 /// Storages are made so many at a time, at least: one that is there costs nothing but a little memory, and putting
 /// any number into the array takes the kernel the same milliseconds.
@@ -224,13 +225,13 @@ impl Numbering {
         // Twice as many each time, so that a node of any size waits a few times only.
         let count = (wanted - free).max(POOL).max(self.made).min(room);
         let failed = |command| move |source| BindingsError::Storage { command, source };
+        let descriptors =
+            getrlimit(Resource::Nofile).current.map_or(u32::MAX, |limit| limit.min(65_536) as u32);
         let mut rest = count;
         while rest > 0 {
             // A descriptor each, until they are in the array.
-            let chunk = rest.min(POOL);
-            let new =
-                (0..chunk).map(|_| bpf::map_create_like(self.kind.as_fd())).collect::<Result<Vec<_>, _>>();
-            let new = new.map_err(failed(command::MAP_CREATE))?;
+            let chunk = rest.min(descriptors / 2).max(1);
+            let new = bpf::maps_like(self.kind.as_fd(), chunk).map_err(failed(command::MAP_CREATE))?;
             bpf::set_maps(self.bindings.storages.as_fd(), self.made, &new)
                 .map_err(failed(command::MAP_UPDATE_BATCH))?;
             self.free.extend(self.made..self.made + chunk);

@@ -22,7 +22,7 @@ use std::{
     ptr,
 };
 
-pub use map::{map_at, map_by_id, map_create_like, set_maps};
+pub use map::{map_at, map_by_id, maps_like, set_maps};
 pub use object::{
     LinkIds, LinkInfo, ProgramInfo, link_by_id, link_ids, link_info, link_next_id, obj_get, obj_pin,
     program_by_id, program_info, program_instructions,

@@ -45,7 +45,8 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
             update(report, &node)?;
         }
     }
-    many::run(report)
+    many::endpoints(report)?;
+    many::services(report)
 }
 
 fn update(report: &mut Report, node: &Node) -> anyhow::Result<()> {

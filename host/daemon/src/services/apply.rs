@@ -86,6 +86,8 @@ impl Node {
                     self.datapath.remove_service(new.id)?;
                 }
             }
+            let services: Vec<_> = set.iter().map(|(_, record)| &record.service).collect();
+            self.datapath.expect_backends(&services)?;
             for (_, record) in &set {
                 self.set_service(record, addresses)?;
                 done += 1;

@@ -85,6 +85,18 @@ impl Known {
 }
 
 impl Datapath {
+    /// Prepares for services with these backends, which costs less for many at once.
+    ///
+    /// # Errors
+    /// [`DatapathError::Bindings`].
+    pub fn expect_backends(&self, services: &[&Service]) -> Result<(), DatapathError> {
+        let backends = services.iter().flat_map(|service| {
+            service.backends.iter().map(|backend| (canonical(*backend), service.protocol))
+        });
+        let backends: HashSet<_> = backends.collect();
+        Ok(self.numbering().number(&backends.into_iter().collect::<Vec<_>>())?)
+    }
+
     /// Makes a service at its virtual address, or changes the one with this number. See [`Self::set_service_at`].
     ///
     /// # Errors

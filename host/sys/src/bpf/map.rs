@@ -7,32 +7,35 @@ use std::{
 
 use super::{address, address_mut, attr, call, call_fd, object::describe, raw};
 
-/// Makes a map of the type, sizes, flags and BTF types of another, empty and without a name in a filesystem.
+/// Makes so many maps of the type, sizes, flags and BTF types of another, empty and without a name in a filesystem.
 ///
 /// # Errors
 /// EPERM: CAP_BPF is missing. ENOMEM. EINVAL: the other one needs more than its description says.
-pub fn map_create_like(other: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub fn maps_like(other: BorrowedFd<'_>, count: u32) -> io::Result<Vec<OwnedFd>> {
     let mut info = attr::RawMapInfo::default();
     describe(other, &mut info)?;
     let btf = match info.btf {
         0 => None,
         id => Some(call_fd(&mut attr::BtfById { id, next: 0, open_flags: 0 })?),
     };
-    call_fd(&mut attr::MapCreate {
-        kind: info.kind,
-        key_size: info.key_size,
-        value_size: info.value_size,
-        max_entries: info.max_entries,
-        flags: info.flags,
-        inner: 0,
-        numa_node: 0,
-        name: info.name,
-        ifindex: 0,
-        btf: btf.as_ref().map_or(0, |btf| btf.as_raw_fd().cast_unsigned()),
-        btf_key: info.btf_key,
-        btf_value: info.btf_value,
-        vmlinux_value: 0,
-    })
+    let create = |_| {
+        call_fd(&mut attr::MapCreate {
+            kind: info.kind,
+            key_size: info.key_size,
+            value_size: info.value_size,
+            max_entries: info.max_entries,
+            flags: info.flags,
+            inner: 0,
+            numa_node: 0,
+            name: info.name,
+            ifindex: 0,
+            btf: btf.as_ref().map_or(0, |btf| btf.as_raw_fd().cast_unsigned()),
+            btf_key: info.btf_key,
+            btf_value: info.btf_value,
+            vmlinux_value: 0,
+        })
+    };
+    (0..count).map(create).collect()
 }
 
 /// Opens a map by its id.

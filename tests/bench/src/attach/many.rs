@@ -1,9 +1,9 @@
-//! What a node full of endpoints takes: memory of the daemon, and the time of a start that adopts them all.
+//! What a node full of endpoints or of services takes: memory of the daemon, and the time to take them up.
 
 use std::{fs, time::Instant};
 
 use anyhow::{Context as _, ensure};
-use netloom_api::types::{EndpointView, Status};
+use netloom_api::types::{EndpointView, ServicesApplied, Status};
 use netloom_test_support::{Daemon, DaemonOptions, Netns};
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::{measure::Samples, report::Report};
 const STARTS: usize = 5;
 
 /// `endpoints_N_rss` and `adopt_N`, with two attachments an endpoint: the growth shows in the steps.
-pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
+pub(crate) fn endpoints(report: &mut Report) -> anyhow::Result<()> {
     let node = Netns::new("many");
     let config = Some("[log]\nfilter = \"warn\"\n".to_owned());
     let mut daemon =
@@ -34,6 +34,33 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
             report.state("endpoints_1000_idle_cpu", "%", &one(idle(&daemon)?));
         }
     }
+    Ok(())
+}
+
+/// `services_10k_apply` and `services_10k_rss`: ten thousand services with ten backends each, in one request.
+pub(crate) fn services(report: &mut Report) -> anyhow::Result<()> {
+    let node = Netns::new("services");
+    let daemon = Daemon::start(DaemonOptions { node: Some(node.path()), ..DaemonOptions::default() });
+    let service = |number: u32| {
+        let (high, low) = (number / 250, 1 + number % 250);
+        let backends: Vec<_> =
+            (0..10).map(|of| format!("10.{}.{high}.{low}:{}", 100 + of, 8000 + of)).collect();
+        json!({
+            "name": format!("s{number}"),
+            "vip": format!("10.97.{high}.{low}:80"),
+            "protocol": "tcp",
+            "backends": backends,
+        })
+    };
+    let request = json!({ "services": (0..10_000).map(service).collect::<Vec<_>>() });
+    let began = Instant::now();
+    let applied: ServicesApplied = daemon.put("/v1/services", &request)?;
+    report.state("services_10k_apply", "ms", &one(began.elapsed().as_secs_f64() * 1e3));
+    ensure!(applied.added.len() == 10_000, "{} services", applied.added.len());
+    report.state("services_10k_rss", "MB", &one(resident(&daemon)?));
+    let none = json!({ "services": [], "prune": true });
+    let removed: ServicesApplied = daemon.put("/v1/services", &none)?;
+    ensure!(removed.removed.len() == 10_000, "{} services went", removed.removed.len());
     Ok(())
 }
 
