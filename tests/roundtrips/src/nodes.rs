@@ -142,15 +142,16 @@ impl Node {
         self.datapath.set_uplinks(&[device.ifindex]).expect("a map can be written");
     }
 
-    /// Translates a service for every process of the machine.
+    /// Translates a service, and none but it, for every process of the machine.
     ///
     /// # Panics
     /// Without a cgroup2 hierarchy.
-    pub fn service(&self, vip: SocketAddr, backend: SocketAddr) {
+    pub fn service(&self, vip: SocketAddr, protocol: Protocol, backend: SocketAddr) {
         let cgroup = mounts::ensure_cgroup2(&PathBuf::from("/run/netloom-roundtrips")).expect("cgroup2");
         self.datapath.attach_socket_lb(&cgroup).expect("socket-LB can be attached");
-        let mut service = Service::new(Name::new("service").expect("a name"), vip, Protocol::Tcp);
+        let mut service = Service::new(Name::new("service").expect("a name"), vip, protocol);
         service.backends.push(backend);
+        self.datapath.remove_service(ServiceId(1)).expect("the last one can go");
         self.datapath.set_service(ServiceId(1), &service).expect("a service can be made");
     }
 }

@@ -5,7 +5,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use netloom_core::model::{Capabilities, DeviceMode};
+use netloom_core::model::{Capabilities, DeviceMode, Protocol};
 use netloom_roundtrips::nodes::{Node, modes, route_between, wire};
 use netloom_test_support::Netns;
 use tokio::runtime::Runtime;
@@ -131,7 +131,7 @@ impl Setup {
                 let client = node.endpoint(runtime, mode, &[CLIENT]).netns;
                 let server = node.endpoint(runtime, mode, &[SERVER]).netns;
                 let vip = VIP.parse().expect("an address");
-                node.service(vip, SocketAddr::new(SERVER, PORT));
+                node.service(vip, Protocol::Tcp, SocketAddr::new(SERVER, PORT));
                 Path { service: Some(vip), ..Path::between(client, server, SERVER, node) }
             }
         }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use netloom_core::model::DeviceMode;
+use netloom_core::model::{DeviceMode, Protocol};
 use netloom_roundtrips::nodes::{Endpoint, Node, modes, route_between, wire};
 use netloom_test_support::Netns;
 use tokio::runtime::{Builder, Runtime};
@@ -72,6 +72,8 @@ struct Path<'a> {
     to: &'a Netns,
     /// The server's.
     address: IpAddr,
+    /// The node whose service the client goes to.
+    through: Option<&'a Node>,
 }
 
 impl Path<'_> {
@@ -83,6 +85,15 @@ impl Path<'_> {
     fn fresh(&self) -> SocketAddr {
         static PORT: AtomicU16 = AtomicU16::new(20_000);
         SocketAddr::new(self.address, PORT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Where the client goes to reach the server.
+    fn dialled(&self, protocol: Protocol, server: SocketAddr) -> SocketAddr {
+        let Some(node) = self.through else { return server };
+        let vip = if server.is_ipv4() { "10.96.40.1" } else { "fd00:96::1" };
+        let vip = SocketAddr::new(vip.parse().unwrap(), 80);
+        node.service(vip, protocol, server);
+        vip
     }
 
     fn ping(&self) -> Result<(), String> {
@@ -101,8 +112,9 @@ impl Path<'_> {
             stream.read_exact(&mut got)?;
             stream.write_all(&got)
         });
+        let dialled = self.dialled(Protocol::Tcp, address);
         let exchange = || {
-            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
+            let mut stream = TcpStream::connect_timeout(&dialled, Duration::from_secs(10))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
             stream.write_all(&data)?;
             let mut back = Vec::new();
@@ -124,9 +136,10 @@ impl Path<'_> {
             let (length, from) = server.recv_from(&mut buffer)?;
             server.send_to(buffer.get(..length).unwrap(), from)
         });
+        let dialled = self.dialled(Protocol::Udp, address);
         let exchange = || {
             let socket = UdpSocket::bind((if address.is_ipv4() { "0.0.0.0" } else { "::" }, 0))?;
-            socket.connect(address)?;
+            socket.connect(dialled)?;
             socket.set_read_timeout(Some(Duration::from_secs(5)))?;
             socket.send(&vec![7; size])?;
             let mut buffer = vec![0; 65_536];
@@ -148,7 +161,7 @@ struct Matrix {
 
 impl Matrix {
     fn add(&mut self, name: &str, path: &Path<'_>) {
-        write!(self.lines, "{name:42}").unwrap();
+        write!(self.lines, "{name:46}").unwrap();
         for (what, attempt) in TRIED {
             match attempt(path) {
                 Ok(()) => write!(self.lines, " {what:>9}").unwrap(),
@@ -181,7 +194,7 @@ fn every_path_in_every_mode() {
         for client in &world.clients {
             let mode = client.mode;
             let mut add = |what: &str, from: &Netns, to: &Netns, address: IpAddr| {
-                matrix.add(&format!("{name} {what}"), &Path { from, to, address });
+                matrix.add(&format!("{name} {what}"), &Path { from, to, address, through: None });
             };
             for server in &world.servers {
                 let what = format!("{mode} to {} on the node", server.mode);
@@ -199,6 +212,15 @@ fn every_path_in_every_mode() {
             add(&format!("{mode} to outside"), &client.netns, &world.far.netns, outside);
             add(&format!("outside to {mode}"), &world.far.netns, &client.netns, itself);
             add(&format!("{mode} to itself"), &client.netns, &client.netns, itself);
+            for (to, server, address) in [
+                ("itself", client, itself),
+                ("the node", &world.servers[0], address(&world.servers[0])),
+                ("another node", &world.far_servers[0], address(&world.far_servers[0])),
+            ] {
+                let through = Some(&world.near);
+                let path = Path { from: &client.netns, to: &server.netns, address, through };
+                matrix.add(&format!("{name} {mode} through a service to {to}"), &path);
+            }
         }
     }
     matrix.finish();
@@ -229,7 +251,7 @@ fn nothing_between_endpoints_passes_a_nodes_stack() {
     for client in &world.clients {
         for server in world.servers.iter().chain(&world.far_servers) {
             for address in &server.addresses {
-                let path = Path { from: &client.netns, to: &server.netns, address: *address };
+                let path = Path { from: &client.netns, to: &server.netns, address: *address, through: None };
                 // The first packet of all waits for the next hop's hardware address.
                 path.ping().unwrap();
                 let before = (forwarded(&world.near.netns), forwarded(&world.far.netns));
@@ -287,7 +309,7 @@ fn both_ends_count_what_their_devices_count() {
         let far = world.far_servers.iter().map(|server| (&world.far, server));
         for (node, server) in local.chain(far) {
             for address in &server.addresses {
-                let path = Path { from: &client.netns, to: &server.netns, address: *address };
+                let path = Path { from: &client.netns, to: &server.netns, address: *address, through: None };
                 path.ping().unwrap();
                 let ends = [(&world.near, client), (node, server)];
                 let line = format!("{} to {} at {address}", client.mode, server.mode);
@@ -319,7 +341,7 @@ fn a_narrower_wire_is_told_to_the_sender() {
     for client in &world.clients {
         for server in &world.far_servers {
             for address in &server.addresses {
-                let path = Path { from: &client.netns, to: &server.netns, address: *address };
+                let path = Path { from: &client.netns, to: &server.netns, address: *address, through: None };
                 let line = format!("{} to {} at {address}", client.mode, server.mode);
                 path.ping().unwrap();
                 // Too large for the wire, and not to be fragmented.
