@@ -8,7 +8,7 @@ use netloom_sys::bpf::{self, AttachType, Position};
 use netloom_test_support::{Netns, require};
 use serde_json::json;
 
-use netloom_netns_tests::{Listed, Node, ObjectFile, bpftool_chains, bpftool_links, refusal};
+use netloom_netns_tests::{Endpoint, Listed, Node, ObjectFile, bpftool_chains, bpftool_links, refusal};
 
 #[test]
 fn two_endpoints_reach_each_other_and_the_node_through_the_datapath() {
@@ -125,6 +125,35 @@ fn netkit_is_chosen_where_the_kernel_has_it_and_l2_for_who_asks_for_a_mac() {
     let address = machine.endpoint.addresses[0].addr();
     assert!(web.netns.can_ping(address), "from L3 to L2");
     assert!(netns.can_ping(web.v4()) && netns.can_ping(web.v6()), "from L2 to L3");
+}
+
+#[test]
+fn another_default_is_for_new_endpoints_and_old_ones_stay_as_they_are() {
+    let mut node = Node::start();
+    let add = |node: &Node, name: &str| {
+        let netns = Netns::new(name);
+        let request = json!({ "name": name, "netns": netns.path(), "runtime_class": "runc" });
+        let view = node.add(request).unwrap();
+        Endpoint { netns, view }
+    };
+    let old = add(&node, "old");
+    node.daemon.kill9();
+    node.daemon.set_config(
+        "[endpoints]\nmtu = 1400\n[plugins]\nconfig.datapath-mode.vm_runtime_classes = [\"runc\"]\n",
+    );
+    node.daemon.restart();
+    let new = add(&node, "new");
+    let mode = |name: &str| {
+        let view =
+            node.endpoints().into_iter().find(|view| view.endpoint.spec.name.as_str() == name).unwrap();
+        (view.endpoint.mode.device, view.endpoint.mode.mtu)
+    };
+    let device = old.view.endpoint.mode.device;
+    assert_eq!(mode("old"), (device, 1500));
+    assert_eq!(mode("new"), (if device.is_netkit() { DeviceMode::NetkitL2 } else { device }, 1400));
+    for (from, to) in [(&old, &new), (&new, &old)] {
+        assert!(from.netns.can_ping(to.v4()) && from.netns.can_ping(to.v6()));
+    }
 }
 
 #[test]
