@@ -210,3 +210,22 @@ fn a_registry_that_lies_about_digests_is_not_believed() {
     assert!(said.contains("nothing of it was kept"), "{said}");
     assert!(!user.has("netloom.lock"));
 }
+
+#[test]
+fn a_registry_that_asks_who_we_are_is_told_what_docker_login_left() {
+    let Some(registry) = registry::start_with_login() else { return };
+    let user = User::new();
+    user.write("policy.wasm", CUSTOM_POLICY);
+    let name = registry.name("acme/policy:1");
+    let said = user.refused(&format!("push policy.wasm {name} --plain-http"));
+    assert!(said.contains(&format!("docker login {}", registry.address)), "{said}");
+    user.log_in(&registry);
+    let pinned = user.ok(&format!("push policy.wasm {name} --plain-http"));
+    user.ok("keygen acme");
+    user.ok(&format!("sign {pinned} --plain-http --key acme.key"));
+    let user = User::new();
+    assert!(user.refused(&format!("pull {pinned} --plain-http")).contains("docker login"));
+    user.log_in(&registry);
+    user.ok(&format!("pull {pinned} --plain-http --output p.wasm"));
+    assert_eq!(user.read("p.wasm"), CUSTOM_POLICY);
+}

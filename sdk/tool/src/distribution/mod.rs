@@ -63,7 +63,7 @@ Examples:
         #[command(flatten)]
         from: Reach,
         /// Where to write it; its proof, if it is signed, goes beside it as FILE.sig [default: in the cache]
-        #[arg(short, long, value_name = "FILE")]
+        #[arg(short, long, visible_alias = "out", value_name = "FILE")]
         output: Option<PathBuf>,
         /// Only if this key signed it (or one of these, if given more than once)
         #[arg(long, value_name = "PEM")]

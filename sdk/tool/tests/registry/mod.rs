@@ -15,8 +15,20 @@ pub struct Registry {
     process: Child,
 }
 
+/// Who may enter a registry that asks: `acme`, with `open sesame`, whose bcrypt hash this is.
+const LOGIN: &str = "acme:$2b$04$O208R1e5iC/0TtC7Zgi9FeITWyMjb.ugoCtdEoHM1zJd.5/VRbm9W\n";
+
 /// A registry; none where the program is not there.
 pub fn start() -> Option<Registry> {
+    start_with("")
+}
+
+/// A registry that asks for a login.
+pub fn start_with_login() -> Option<Registry> {
+    start_with("auth:\n  htpasswd:\n    realm: acme\n    path: FOLDER/htpasswd\n")
+}
+
+fn start_with(more: &str) -> Option<Registry> {
     let Some(program) = program() else {
         println!("skipped: docker-registry is not installed; `cargo xtask setup` gets it");
         return None;
@@ -24,7 +36,7 @@ pub fn start() -> Option<Registry> {
     // A port is taken by whoever is first: another process may have been.
     for _ in 0..5 {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        let process = serve(&program, folder.path(), port);
+        let process = serve(&program, folder.path(), port, more);
         let mut registry = Registry { address: format!("127.0.0.1:{port}"), folder, process };
         let patience = Instant::now() + Duration::from_secs(20);
         while Instant::now() < patience && registry.process.try_wait().unwrap().is_none() {
@@ -47,12 +59,13 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn serve(program: &Path, folder: &Path, port: u16) -> Child {
-    let storage = folder.join("storage");
+fn serve(program: &Path, folder: &Path, port: u16, more: &str) -> Child {
     let config = format!(
-        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
-        storage.display()
+        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: FOLDER/storage\n\
+         http:\n  addr: 127.0.0.1:{port}\n{more}"
     );
+    let config = config.replace("FOLDER", folder.to_str().unwrap());
+    std::fs::write(folder.join("htpasswd"), LOGIN).unwrap();
     let file = folder.join("config.yml");
     std::fs::write(&file, config).unwrap();
     Command::new(program).arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
@@ -130,6 +143,14 @@ impl User {
             String::from_utf8_lossy(&output.stdout)
         );
         String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Leaves what `docker login` does.
+    pub fn log_in(&self, registry: &Registry) {
+        // acme:open sesame
+        let config =
+            format!(r#"{{"auths":{{"{}":{{"auth":"YWNtZTpvcGVuIHNlc2FtZQ=="}}}}}}"#, registry.address);
+        std::fs::write(self.cache.path().join("config.json"), config).unwrap();
     }
 
     pub fn write(&self, file: &str, contents: &[u8]) {
