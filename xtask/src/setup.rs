@@ -1,8 +1,13 @@
 //! What building and testing need of the machine: found missing, and installed.
 
 mod bpftool;
+mod registry;
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -23,10 +28,12 @@ pub(crate) enum Need {
     Netns,
     /// Boot another kernel.
     Vm,
+    /// Push plugins to a registry.
+    Registry,
 }
 
 impl Need {
-    const ALL: [Self; 4] = [Self::Bpf, Self::Guest, Self::Netns, Self::Vm];
+    const ALL: [Self; 5] = [Self::Bpf, Self::Guest, Self::Netns, Self::Vm, Self::Registry];
 
     /// What it is for, in the words of an error.
     const fn purpose(self) -> &'static str {
@@ -35,6 +42,7 @@ impl Need {
             Self::Guest => "build plugins",
             Self::Netns => "test in network namespaces",
             Self::Vm => "boot other kernels",
+            Self::Registry => "test with a registry",
         }
     }
 
@@ -44,6 +52,7 @@ impl Need {
             Self::Guest => GUEST,
             Self::Netns => NETNS,
             Self::Vm => VM,
+            Self::Registry => REGISTRY,
         }
     }
 }
@@ -89,6 +98,8 @@ const VM: &[Requirement] = &[
     Requirement::program("zstd", "zstd"),
     BPFTOOL,
 ];
+
+const REGISTRY: &[Requirement] = &[Requirement::program("docker-registry", "docker-registry")];
 
 /// One thing that must be there.
 struct Requirement {
@@ -205,7 +216,26 @@ fn make(needs: &[Need]) -> Result<()> {
     if missing(needs).iter().any(|requirement| requirement.name == BPFTOOL.name) {
         bpftool::build()?;
     }
+    if needs.contains(&Need::Registry) && !REGISTRY.iter().all(Requirement::is_met) {
+        registry::fetch()?;
+    }
     Ok(())
+}
+
+/// Downloads a package without installing it, into an empty folder.
+fn download(name: &str, folder: &Path) -> Result<PathBuf> {
+    if !known(name)? {
+        update_package_lists()?;
+        if !known(name)? {
+            bail!("no package source of this machine offers {name}");
+        }
+    }
+    quiet(Command::new("apt-get").args(["download", "-q", name]).current_dir(folder))?;
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("apt-get downloaded {name}, but left no .deb file"))
 }
 
 /// Fetches apt's package lists.

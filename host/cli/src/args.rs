@@ -19,7 +19,7 @@ pub(crate) use self::{
     device::{DeviceCommand, DeviceCreate, DeviceSet},
     endpoint::{EndpointAdd, EndpointCommand, EndpointMigrate, EndpointSet},
     monitor::MonitorArgs,
-    plugin::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs, ToolArgs},
+    plugin::{Component, ConfigSource, Fetching, GrantSource, PluginCommand, PluginLoadArgs, ToolArgs},
     service::{BackendCommand, ReapArgs, ServiceCommand, SocketArgs, SocketsCommand},
 };
 

@@ -84,6 +84,20 @@ pub(crate) enum Failure {
         /// Why not.
         source: io::Error,
     },
+    /// What is in a registry could not be had.
+    #[error("cannot fetch {reference}: {reason}")]
+    Fetch {
+        /// Which.
+        reference: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Only what comes from a registry is verified here.
+    #[error("{} is a file, and --verify-key is for what comes from a registry", path.display())]
+    KeyForFile {
+        /// Which.
+        path: PathBuf,
+    },
     /// A limit that there is not.
     #[error("the plugin's limits are not understood: {0}")]
     Limits(String),
@@ -115,6 +129,9 @@ impl Failure {
                 Some("netloom-plugin comes with Netloom: put it beside netloom, or on the PATH")
             }
             Self::ParseServices { .. } => Some("`netloom service list --output json` shows how one looks"),
+            Self::KeyForFile { .. } => Some(
+                "name the keys as plugins.signed_by in netloomd's configuration: it then verifies FILE.sig",
+            ),
             Self::UnknownService(_) => Some("`netloom service list` shows the services there are"),
             _ => None,
         };

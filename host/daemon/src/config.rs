@@ -135,6 +135,8 @@ pub(crate) struct Plugins {
     pub(crate) memory_mib: usize,
     /// Seconds between questions for a plugin's health; 0 never asks.
     pub(crate) health_seconds: u64,
+    /// Public keys (PEM), one of which has to have signed a plugin that is not bundled; none takes everybody's.
+    pub(crate) signed_by: Vec<PathBuf>,
     /// Where compiled plugins are kept, for root alone; in the state directory if none.
     pub(crate) compiled: Option<PathBuf>,
     /// The configuration of each bundled plugin, by its name.
@@ -210,6 +212,7 @@ impl Default for Plugins {
             deadline_ms: 50,
             memory_mib: 16,
             health_seconds: 10,
+            signed_by: Vec::new(),
             compiled: None,
             config: BTreeMap::new(),
             load: Vec::new(),

@@ -34,6 +34,7 @@ mod rebalance;
 mod reload;
 mod relocation;
 mod services;
+mod signers;
 mod sockets;
 mod spread;
 mod store;

@@ -27,7 +27,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use crate::{
     back_fill::BackFill, config::Config, events::Events, failure::Failure, kept::Kept, kv::PluginData,
     locks::Locks, metrics::Metrics, monitor::Monitor, operator::Operator, policy::Policy, reap::Due,
-    store::Store, uplinks::Uplinks, watch::Watch,
+    signers::Signers, store::Store, uplinks::Uplinks, watch::Watch,
 };
 
 pub(crate) struct Node {
@@ -48,6 +48,7 @@ pub(crate) struct Node {
     pub(crate) capabilities: Capabilities,
     pub(crate) policy: Policy,
     pub(crate) plugin_host: PluginHost,
+    pub(crate) signers: Signers,
     pub(crate) locks: Locks,
     pub(crate) metrics: Metrics,
     /// What plugins did to the node, or tried to.
@@ -95,6 +96,7 @@ impl Node {
         let sockets = Arc::new(Sockets::open_with(&datapath.maps_dir(), ways)?);
         let back_fill = BackFill::open(instance, &config, &datapath);
         let operator = Arc::new(Operator::default());
+        let signers = Signers::read(&config.plugins.signed_by)?;
         let plugin_host = PluginHost::new(HostConfig {
             cache_dir: Some(config.plugins.compiled.clone().unwrap_or_else(|| paths.state.join("compiled"))),
             limits: Limits {
@@ -127,6 +129,7 @@ impl Node {
             capabilities,
             policy: Policy::default(),
             plugin_host,
+            signers,
             locks: Locks::default(),
             metrics: Metrics::new(),
             audit_trail: Kept::default(),

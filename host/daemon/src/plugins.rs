@@ -18,6 +18,7 @@ use crate::{
     kept::now_ms,
     node::Node,
     reload::with_trial,
+    signers::{Component, NotTaken},
     store::PluginRecord,
 };
 
@@ -68,7 +69,7 @@ impl Node {
     }
 
     async fn load_configured(&self, load: &Load) -> anyhow::Result<()> {
-        let component = read_component(&load.path).await?;
+        let component = self.signers.read_component(&load.path).await?.bytes;
         let request = LoadRequest {
             config: json_table(&load.config)?,
             limits: Some(self.limits_of(&load.limits)?),
@@ -81,8 +82,8 @@ impl Node {
     }
 
     async fn load_recorded(&self, record: &PluginRecord) -> anyhow::Result<()> {
-        let component = read_component(&self.kept_component(&record.digest)).await?;
-        let plugin = self.plugin_host.load(self.load_request(&record.load, component)?).await?;
+        let component = self.signers.read_component(&self.kept_component(&record.digest)).await?;
+        let plugin = self.plugin_host.load(self.load_request(&record.load, component.bytes)?).await?;
         self.policy.registry.insert(Arc::new(plugin), Some(position(&record.load)));
         Ok(())
     }
@@ -90,7 +91,7 @@ impl Node {
     /// Loads a plugin, or replaces the one of the same name. The old one serves until the new one is ready.
     pub(crate) async fn load_plugin(&self, mut load: PluginLoad) -> Result<PluginView, Failure> {
         let _guard = self.locks.plugins().await;
-        let component = read_component(&load.path).await.map_err(Failure::invalid)?;
+        let component = self.signers.read_component(&load.path).await.map_err(NotTaken::failure)?;
         let name = plugin_name(&load)?;
         if netloom_bundled::PLUGINS.iter().any(|bundled| bundled.name == name.as_str()) {
             return Err(Failure::conflict(format!("{name} is a bundled plugin's name"))
@@ -99,7 +100,7 @@ impl Node {
         load.name = Some(name.clone());
         let plugin = self
             .plugin_host
-            .load(self.load_request(&load, component.clone()).map_err(Failure::invalid)?)
+            .load(self.load_request(&load, Arc::clone(&component.bytes)).map_err(Failure::invalid)?)
             .await
             .map_err(Failure::refused)?;
         let digest = plugin.inspection().digest.clone();
@@ -189,21 +190,15 @@ impl Node {
     }
 
     /// Keeps a copy of a component, so that a restart does not depend on the file it came from.
-    pub(crate) fn keep_component(&self, digest: &str, component: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn keep_component(&self, digest: &str, component: &Component) -> anyhow::Result<()> {
         let path = self.kept_component(digest);
-        if path.exists() {
-            return Ok(());
-        }
         let folder = path.parent().unwrap_or(Path::new("/"));
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
-        let partial = path.with_extension("partial");
-        std::fs::write(&partial, component)
-            .and_then(|()| std::fs::rename(&partial, &path))
-            .with_context(|| format!("the component cannot be kept as {}", path.display()))
+        component.keep(&path)
     }
 
     pub(crate) fn load_request(
@@ -273,6 +268,7 @@ fn plugin_name(load: &PluginLoad) -> Result<Name, Failure> {
         .map_err(|error| Failure::invalid(error).hint("name the plugin with --name"))
 }
 
+/// Reads a component that is only looked at.
 pub(crate) async fn read_component(path: &Path) -> anyhow::Result<Arc<[u8]>> {
     let bytes = tokio::fs::read(path)
         .await

@@ -23,6 +23,7 @@ use crate::{
     kept::now_ms,
     node::Node,
     plugins::{read_component, view},
+    signers::{Component, NotTaken},
     store::{Changes, PluginRecord, StoreError, VersionRecord, number_key},
 };
 
@@ -56,7 +57,7 @@ impl Node {
             Some(percent) => Some(TrialMode::Canary(percent)),
             None => request.shadow.then_some(TrialMode::Shadow),
         };
-        let component = read_component(&load.path).await.map_err(Failure::invalid)?;
+        let component = self.signers.read_component(&load.path).await.map_err(NotTaken::failure)?;
         self.replace(&serving, load, component, request.dry_run, trial).await
     }
 
@@ -78,7 +79,8 @@ impl Node {
             Failure::not_found(format!("no such version of {name} is kept"))
                 .hint(format!("see `netloom plugin versions {name}`"))
         })?;
-        let component = read_component(&self.kept_component(&version.digest)).await?;
+        let kept = self.kept_component(&version.digest);
+        let component = self.signers.read_component(&kept).await.map_err(NotTaken::failure)?;
         self.replace(&serving, version.load, component, false, None).await
     }
 
@@ -86,12 +88,12 @@ impl Node {
         &self,
         serving: &Arc<Plugin>,
         load: PluginLoad,
-        component: Arc<[u8]>,
+        component: Component,
         dry_run: bool,
         trial: Option<TrialMode>,
     ) -> Result<ReloadReport, Failure> {
         let name = serving.name();
-        let request = self.load_request(&load, Arc::clone(&component)).map_err(Failure::invalid)?;
+        let request = self.load_request(&load, Arc::clone(&component.bytes)).map_err(Failure::invalid)?;
         let next = Arc::new(self.plugin_host.load(request).await.map_err(Failure::refused)?);
         let digest = next.digest().to_string();
         let (compared, differences) = self.compare(serving, &next).await?;

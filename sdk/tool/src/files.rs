@@ -99,6 +99,17 @@ fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
+/// Where Netloom keeps what it can get again: the folder that the variable names, or the user's.
+pub(crate) fn cache(variable: &str) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os(variable) {
+        return Ok(folder.into());
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    let folder = cache.with_context(|| format!("there is no home folder: set {variable} to a folder"))?;
+    Ok(folder.join("netloom"))
+}
+
 /// A JSON file, or standard input.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     serde_json::from_str(&read(path)?).with_context(|| format!("{} is not understood", path.display()))

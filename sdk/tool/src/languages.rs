@@ -9,6 +9,8 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use netloom_plugin_build::{Options, interfaces};
 
+use crate::files;
+
 /// The version of each compiler: another one makes other bytes.
 const COMPONENTIZE_PY: &str = "0.25.1";
 const COMPONENTIZE_QJS: &str = "0.4.5";
@@ -104,18 +106,8 @@ pub(crate) fn build(folder: &Path, out: Option<&Path>) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where compilers that this tool installed lie.
-fn tools() -> anyhow::Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("NETLOOM_TOOLS") {
-        return Ok(folder.into());
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
-    Ok(cache.context("there is no home folder: set NETLOOM_TOOLS to a folder for compilers")?.join("netloom"))
-}
-
 fn python_tool() -> anyhow::Result<PathBuf> {
-    let folder = tools()?.join(format!("componentize-py-{COMPONENTIZE_PY}"));
+    let folder = files::cache("NETLOOM_TOOLS")?.join(format!("componentize-py-{COMPONENTIZE_PY}"));
     let tool = folder.join("bin/componentize-py");
     if !tool.exists() {
         eprintln!("installing componentize-py {COMPONENTIZE_PY} into {}", folder.display());
@@ -130,7 +122,7 @@ fn python_tool() -> anyhow::Result<PathBuf> {
 }
 
 fn javascript_tool() -> anyhow::Result<PathBuf> {
-    let folder = tools()?.join(format!("componentize-qjs-{COMPONENTIZE_QJS}"));
+    let folder = files::cache("NETLOOM_TOOLS")?.join(format!("componentize-qjs-{COMPONENTIZE_QJS}"));
     let tool = folder.join("node_modules/.bin/componentize-qjs");
     if !tool.exists() {
         eprintln!("installing componentize-qjs {COMPONENTIZE_QJS} into {}", folder.display());

@@ -1,9 +1,10 @@
-//! netloom-plugin, the tool of plugin authors. `netloom plugin new` and so on call it; it needs neither root nor a
-//! running netloomd.
+//! netloom-plugin, the tool of plugin authors and of whoever distributes plugins. `netloom plugin new` and so on call
+//! it; it needs neither root nor a running netloomd.
 
 mod ask;
 mod bench;
 mod conformance;
+mod distribution;
 mod files;
 mod languages;
 mod scaffold;
@@ -14,7 +15,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{files::Source, languages::Language};
 
-/// Scaffold, build, test, run, replay and measure plugins. Needs neither root nor a running netloomd.
+/// Scaffold, build, test, run, replay, measure and distribute plugins. Needs neither root nor a running netloomd.
 #[derive(Debug, Parser)]
 #[command(name = "netloom-plugin", bin_name = "netloom plugin", version)]
 struct Arguments {
@@ -80,6 +81,8 @@ enum Command {
         #[arg(long, default_value_t = 1_000)]
         rounds: usize,
     },
+    #[command(flatten)]
+    Distribution(distribution::Command),
 }
 
 fn main() -> ExitCode {
@@ -103,5 +106,6 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             runtime.block_on(ask::replay(&source, &recordings, against.as_deref()))
         }
         Command::Bench { source, rounds } => runtime.block_on(bench::run(&source, rounds)),
+        Command::Distribution(command) => runtime.block_on(distribution::run(command)),
     }
 }

@@ -2,13 +2,13 @@
 //! from the sources of a newer kernel that the distribution has as well.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 
-use super::{known, update_package_lists};
+use super::{download, known};
 use crate::{
     process::{capture, find, quiet},
     progress::step,
@@ -75,16 +75,10 @@ pub(super) fn build() -> Result<()> {
     {
         return Ok(());
     }
-    if !known(SOURCES)? {
-        update_package_lists()?;
-        if !known(SOURCES)? {
-            bail!("no package source of this machine offers {SOURCES}, which has a newer bpftool");
-        }
-    }
     step(&format!("building bpftool from {SOURCES}"));
     let scratch = tempfile::tempdir().context("creating a folder for bpftool's sources")?;
-    quiet(Command::new("apt-get").args(["download", "-q", SOURCES]).current_dir(scratch.path()))?;
-    unpack(&scratch.path().join(SOURCES), scratch.path())?;
+    let package = download(SOURCES, scratch.path())?;
+    unpack(&package, &scratch.path().join(SOURCES), scratch.path())?;
     let sources = scratch.path().join(SOURCES).join("tools/bpf/bpftool");
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     quiet(Command::new("make").arg("-C").arg(&sources).arg(format!("-j{jobs}")).args(LEFT_OUT))?;
@@ -97,11 +91,10 @@ pub(super) fn build() -> Result<()> {
 }
 
 /// Takes the parts out of the archive in the package, without writing either whole.
-fn unpack(root: &Path, folder: &Path) -> Result<()> {
-    let package = package(folder)?;
+fn unpack(package: &Path, root: &Path, folder: &Path) -> Result<()> {
     let archive = format!("./usr/src/{SOURCES}.tar.xz");
     let mut data =
-        Command::new("dpkg-deb").arg("--fsys-tarfile").arg(&package).stdout(Stdio::piped()).spawn()?;
+        Command::new("dpkg-deb").arg("--fsys-tarfile").arg(package).stdout(Stdio::piped()).spawn()?;
     let data_out = data.stdout.take().context("dpkg-deb has no output")?;
     let mut inner =
         Command::new("tar").args(["-xO", &archive]).stdin(data_out).stdout(Stdio::piped()).spawn()?;
@@ -119,14 +112,6 @@ fn unpack(root: &Path, folder: &Path) -> Result<()> {
         bail!("the sources in {} cannot be unpacked", package.display());
     }
     Ok(())
-}
-
-fn package(folder: &Path) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
-    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get downloaded {SOURCES}, but left no .deb file"))
 }
 
 /// The version in `bpftool v7.5.0`, `7.1.0+6.1.192-2` and the like: the first two numbers.

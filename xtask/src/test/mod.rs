@@ -19,6 +19,7 @@ use tier::Tier;
 use crate::{
     build::{self, Built, Program},
     process::{capture, describe, watch},
+    progress::step,
     setup::{self, Need},
     vm, workspace,
 };
@@ -131,7 +132,14 @@ impl Suite<'_> {
 /// Gets what a tier needs, or says why it cannot be had.
 fn prepare(tier: Tier) -> Result<()> {
     match tier {
-        Tier::Unit | Tier::Plugin => Ok(()),
+        Tier::Unit => Ok(()),
+        Tier::Plugin => {
+            // The tests that want one say that they were skipped; the others do without.
+            if let Err(reason) = setup::ensure(&[Need::Registry]) {
+                step(&format!("there is no registry to test with: {reason:#}"));
+            }
+            Ok(())
+        }
         Tier::Netns if !workspace::is_root() => {
             anyhow::bail!(
                 "it makes network namespaces and loads BPF programs, which needs root: try with sudo"

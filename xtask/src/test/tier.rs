@@ -66,7 +66,7 @@ impl Tier {
     pub(crate) fn runs(self, program: &Program, root: &Path) -> bool {
         let dir = program.package_dir.strip_prefix(root).unwrap_or(&program.package_dir);
         let netns = ["host/kernel", "host/daemon", "tests"];
-        let plugin = ["host/runtime", "sdk/build", "sdk/rust", "plugins", "examples"];
+        let plugin = ["host/runtime", "sdk", "plugins", "examples"];
         let below = |places: &[&str]| places.iter().any(|place| dir.starts_with(place));
         let integration = program.kind == Kind::Integration;
         let tier = if integration && below(&netns) {
@@ -111,6 +111,8 @@ mod tests {
         assert_eq!(of("tests/netns/tests/policy", "tests/netns", Kind::Integration), [Tier::Netns]);
         assert_eq!(tiers("host/runtime", Kind::Integration), [Tier::Plugin]);
         assert_eq!(tiers("host/runtime", Kind::Unit), [Tier::Unit]);
+        assert_eq!(tiers("sdk/tool", Kind::Integration), [Tier::Plugin]);
+        assert_eq!(tiers("sdk/tool", Kind::Unit), [Tier::Unit]);
         assert_eq!(tiers("examples/custom-policy", Kind::Unit), [Tier::Plugin]);
         assert_eq!(tiers("host/cli", Kind::Integration), [Tier::Unit]);
     }

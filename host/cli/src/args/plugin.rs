@@ -31,13 +31,16 @@ Examples:
   netloom plugin reload policy                       # from the file it was loaded from
   netloom plugin reload policy ./new.wasm --dry-run  # only show what it would decide otherwise
   netloom plugin reload policy ./new.wasm --shadow   # ask it, compare, never act on it
-  netloom plugin reload policy ./new.wasm --canary 10")]
+  netloom plugin reload policy ./new.wasm --canary 10
+  netloom plugin reload policy oci://ghcr.io/acme/policy:1.3 --verify-key acme.pub")]
     Reload {
         /// The plugin's name
         name: Name,
-        /// The new component [default: the file it was loaded from]
-        #[arg(value_parser = absolute)]
-        path: Option<PathBuf>,
+        /// The new component: a file, or oci:// and what a registry calls it [default: the file it was loaded from]
+        #[arg(value_name = "FILE|oci://REFERENCE")]
+        component: Option<Component>,
+        #[command(flatten)]
+        fetching: Fetching,
         /// Show what it would decide otherwise, and change nothing
         #[arg(long, conflicts_with_all = ["shadow", "canary"])]
         dry_run: bool,
@@ -96,6 +99,24 @@ Examples:
     /// Measure how long a component takes to load, start and answer
     #[command(disable_help_flag = true)]
     Bench(ToolArgs),
+    /// Push a component to a registry, as a Wasm OCI artifact
+    #[command(disable_help_flag = true)]
+    Push(ToolArgs),
+    /// Pull a component from a registry, pinned and locked if wanted
+    #[command(disable_help_flag = true)]
+    Pull(ToolArgs),
+    /// Make a pair of keys for signing
+    #[command(disable_help_flag = true)]
+    Keygen(ToolArgs),
+    /// Sign an artifact in its registry, as cosign does
+    #[command(disable_help_flag = true)]
+    Sign(ToolArgs),
+    /// Make sure that a key signed an artifact
+    #[command(disable_help_flag = true)]
+    Verify(ToolArgs),
+    /// Take artifacts to where no registry is reached
+    #[command(disable_help_flag = true)]
+    Bundle(ToolArgs),
     /// Show what plugins did to the node with their grants, or tried to
     #[command(after_help = "Examples:\n  netloom plugin audit\n  netloom plugin audit operator --last 20")]
     Audit {
@@ -132,12 +153,15 @@ Examples:
   netloom plugin load ./policy.wasm
   netloom plugin load ./policy.wasm --name first-aid --config policy.toml --config limit=10
   netloom plugin load ./audit.wasm --last --grant links --grant sockets
-  netloom plugin load ./operator.wasm --grant ./operator-grants.toml")]
+  netloom plugin load ./operator.wasm --grant ./operator-grants.toml
+  netloom plugin load oci://ghcr.io/acme/policy:1.2 --verify-key acme.pub")]
 pub(crate) struct PluginLoadArgs {
-    /// The component's file
-    #[arg(value_parser = absolute)]
-    pub(crate) path: PathBuf,
-    /// What to call it [default: the file's name without .wasm]
+    /// The component: a file, or oci:// and what a registry calls it
+    #[arg(value_name = "FILE|oci://REFERENCE")]
+    pub(crate) component: Component,
+    #[command(flatten)]
+    pub(crate) fetching: Fetching,
+    /// What to call it [default: the file's name without .wasm, or the last part of the repository]
     #[arg(long)]
     pub(crate) name: Option<Name>,
     /// Ask it after the plugins that are loaded, instead of before them
@@ -163,6 +187,36 @@ pub(crate) struct PluginLoadArgs {
     /// kv_kib, instances.
     #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = limit)]
     pub(crate) limits: Vec<(String, u64)>,
+}
+
+/// Where a component comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Component {
+    /// A file, by its full path.
+    File(PathBuf),
+    /// An artifact in a registry.
+    Registry(String),
+}
+
+impl FromStr for Component {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("oci://") {
+            Some(reference) => Ok(Self::Registry(reference.to_owned())),
+            None => absolute(text).map(Self::File),
+        }
+    }
+}
+
+/// How a component is fetched from a registry. What is in the netloom.lock of this folder is taken as it is there.
+#[derive(Debug, Args)]
+pub(crate) struct Fetching {
+    /// From a registry: only if this key signed it (or one of these, if given more than once)
+    #[arg(long, value_name = "PEM")]
+    pub(crate) verify_key: Vec<PathBuf>,
+    /// From a registry on this machine: without TLS
+    #[arg(long)]
+    pub(crate) plain_http: bool,
 }
 
 fn limit(text: &str) -> Result<(String, u64), String> {

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::attachment::done;
 use crate::{
-    args::{ConfigSource, GrantSource, PluginCommand, PluginLoadArgs, ToolArgs},
+    args::{Component, ConfigSource, Fetching, GrantSource, PluginCommand, PluginLoadArgs, ToolArgs},
     failure::Failure,
     output::Output,
     route::encoded,
@@ -35,7 +35,8 @@ pub(super) async fn run(client: &Client, command: PluginCommand, output: &Output
         PluginCommand::Unload { name } => {
             done(output, &client.delete(&format!("/v1/plugins/{}", encoded(&name))).await?)
         }
-        PluginCommand::Reload { name, path, dry_run, shadow, canary } => {
+        PluginCommand::Reload { name, component, fetching, dry_run, shadow, canary } => {
+            let path = component.map(|component| file_of(component, &fetching)).transpose()?;
             let request = ReloadRequest { path, dry_run, shadow, canary };
             output.show(&client.post::<ReloadReport>(&of(&name, "reload"), &request).await?)
         }
@@ -80,16 +81,51 @@ pub(super) async fn run(client: &Client, command: PluginCommand, output: &Output
         PluginCommand::Run(arguments) => Err(become_tool("run", &arguments)),
         PluginCommand::Replay(arguments) => Err(become_tool("replay", &arguments)),
         PluginCommand::Bench(arguments) => Err(become_tool("bench", &arguments)),
+        PluginCommand::Push(arguments) => Err(become_tool("push", &arguments)),
+        PluginCommand::Pull(arguments) => Err(become_tool("pull", &arguments)),
+        PluginCommand::Keygen(arguments) => Err(become_tool("keygen", &arguments)),
+        PluginCommand::Sign(arguments) => Err(become_tool("sign", &arguments)),
+        PluginCommand::Verify(arguments) => Err(become_tool("verify", &arguments)),
+        PluginCommand::Bundle(arguments) => Err(become_tool("bundle", &arguments)),
     }
 }
 
 /// Goes on as `netloom-plugin`, which has the Wasm engine that this command does without. Comes back only if that
 /// cannot be.
 fn become_tool(name: &str, arguments: &ToolArgs) -> Failure {
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("netloom-plugin")));
-    let program = beside.filter(|beside| beside.exists()).unwrap_or_else(|| "netloom-plugin".into());
+    let program = tool();
     let source = Command::new(&program).arg(name).args(&arguments.arguments).exec();
     Failure::Tool { program, source }
+}
+
+fn tool() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("netloom-plugin")));
+    beside.filter(|beside| beside.exists()).unwrap_or_else(|| "netloom-plugin".into())
+}
+
+/// The file that holds a component. netloom-plugin fetches what is in a registry, and lays it out in the cache with
+/// its proof beside it: netloomd itself talks to nobody.
+fn file_of(component: Component, fetching: &Fetching) -> Result<PathBuf, Failure> {
+    let reference = match component {
+        Component::File(path) if fetching.verify_key.is_empty() => return Ok(path),
+        Component::File(path) => return Err(Failure::KeyForFile { path }),
+        Component::Registry(reference) => reference,
+    };
+    let program = tool();
+    let mut command = Command::new(&program);
+    command.arg("pull");
+    for key in &fetching.verify_key {
+        command.arg("--verify-key").arg(key);
+    }
+    command.args(fetching.plain_http.then_some("--plain-http")).arg("--").arg(&reference);
+    let output = command.output().map_err(|source| Failure::Tool { program, source })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let reason = said.trim().strip_prefix("error: ").unwrap_or(said.trim()).to_owned();
+        return Err(Failure::Fetch { reference, reason });
+    }
+    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    std::path::absolute(&path).map_err(|source| Failure::Path { path, source })
 }
 
 /// A route below a plugin's.
@@ -109,15 +145,8 @@ fn load(args: PluginLoadArgs) -> Result<PluginLoad, Failure> {
     }
     let grants = grants(args.grants)?;
     let limits = limits(&args.limits)?;
-    Ok(PluginLoad {
-        name: args.name,
-        path: args.path,
-        last: args.last,
-        config,
-        grants,
-        limits,
-        watch: args.watch,
-    })
+    let path = file_of(args.component, &args.fetching)?;
+    Ok(PluginLoad { name: args.name, path, last: args.last, config, grants, limits, watch: args.watch })
 }
 
 /// `deadline_ms=200` and so on, as in the configuration.

@@ -87,8 +87,17 @@ impl Daemon {
 
     /// Runs netloom in that folder.
     pub(crate) fn netloom(&self, arguments: &[&str]) -> Ran {
+        self.run(Path::new(BINARY), arguments)
+    }
+
+    /// Runs this netloom in that folder.
+    pub(crate) fn run(&self, netloom: &Path, arguments: &[&str]) -> Ran {
         Ran::new(
-            Command::new(BINARY).current_dir(self.folder()).arg("--socket").arg(&self.socket).args(arguments),
+            Command::new(netloom)
+                .current_dir(self.folder())
+                .arg("--socket")
+                .arg(&self.socket)
+                .args(arguments),
         )
     }
 

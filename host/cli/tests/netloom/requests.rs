@@ -1,9 +1,15 @@
 //! Given a command line, what netloomd is asked.
 
+use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
 use serde_json::json;
 
 use crate::{
-    daemon::{Answers, Request},
+    daemon::{Answers, BINARY, Request},
     values::*,
 };
 
@@ -268,4 +274,37 @@ fn plugins_are_inspected_by_file_or_by_name() {
     daemon.netloom(&["plugin", "inspect", "x.wasm"]);
     assert_eq!(daemon.request().body["path"], json!(daemon.folder().join("x.wasm")));
     assert_eq!(asked(&["plugin", "unload", "custom"]).route, "DELETE /v1/plugins/custom");
+}
+
+/// A netloom with a netloom-plugin beside it that is this script.
+fn with_tool(folder: &Path, script: &str) -> PathBuf {
+    let bin = folder.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::fs::copy(BINARY, bin.join("netloom")).unwrap();
+    std::fs::write(bin.join("netloom-plugin"), format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(bin.join("netloom-plugin"), Permissions::from_mode(0o755)).unwrap();
+    bin.join("netloom")
+}
+
+#[test]
+fn a_component_in_a_registry_is_fetched_and_loaded_as_a_file() {
+    let daemon = Answers::default().ok("POST /v1/plugins", &plugin()).serve();
+    let netloom =
+        with_tool(daemon.folder(), "echo \"$@\" > asked; echo 'pulled' >&2; echo cache/policy.wasm");
+    let load = ["plugin", "load", "oci://ghcr.io/acme/policy:1", "--verify-key", "acme.pub", "--plain-http"];
+    daemon.run(&netloom, &load).success();
+    let asked = std::fs::read_to_string(daemon.folder().join("asked")).unwrap();
+    assert_eq!(asked, "pull --verify-key acme.pub --plain-http -- ghcr.io/acme/policy:1\n");
+    assert_eq!(daemon.request().body["path"], json!(daemon.folder().join("cache/policy.wasm")));
+}
+
+#[test]
+fn a_component_that_cannot_be_fetched_is_not_loaded() {
+    let daemon = Answers::default().serve();
+    let netloom = with_tool(daemon.folder(), "echo 'error: nobody has signed it' >&2; exit 1");
+    let said = daemon.run(&netloom, &["plugin", "load", "oci://ghcr.io/acme/policy:1"]).failure(1);
+    assert_eq!(said, "error: cannot fetch ghcr.io/acme/policy:1: nobody has signed it\n");
+    let said = daemon.run(&netloom, &["plugin", "load", "./p.wasm", "--verify-key", "acme.pub"]).failure(1);
+    assert!(said.contains("p.wasm is a file") && said.contains("plugins.signed_by"), "{said}");
+    assert_eq!(daemon.requests(), []);
 }

@@ -7,6 +7,7 @@ mod grants;
 mod plugins;
 mod reaping;
 mod reloading;
+mod signing;
 
 use netloom_netns_tests::Node;
 use serde_json::{Value, json};

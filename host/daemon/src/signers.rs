@@ -1,0 +1,97 @@
+//! Whose plugins this node takes. Every component that is not bundled is read here, and where `plugins.signed_by`
+//! names keys, one of them has to have signed it: the proof lies beside the file, and stays with our own copy.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use netloom_signing::{KeyError, Proof, ProofError, PublicKey, Refusal};
+
+use crate::failure::Failure;
+
+/// The keys whose signatures count; none takes everybody's plugins.
+#[derive(Debug)]
+pub(crate) struct Signers(Vec<PublicKey>);
+
+/// A component that may be loaded.
+#[derive(Clone)]
+pub(crate) struct Component {
+    pub(crate) bytes: Arc<[u8]>,
+    proof: Option<Proof>,
+}
+
+/// A component that may not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    #[error("the component {} cannot be read: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{0}; this node takes signed plugins only (plugins.signed_by)")]
+    Proof(ProofError),
+    #[error("the component {} is not taken: {refusal}; this node takes what one of {keys} signed (plugins.signed_by)", path.display())]
+    Refused { path: PathBuf, refusal: Refusal, keys: String },
+}
+
+impl Signers {
+    /// Reads the keys.
+    pub(crate) fn read(paths: &[PathBuf]) -> anyhow::Result<Self> {
+        let keys: Result<_, KeyError> = paths.iter().map(|path| PublicKey::read(path)).collect();
+        Ok(Self(keys.context("plugins.signed_by names a key that cannot be used")?))
+    }
+
+    /// Reads a component, if it may be loaded.
+    pub(crate) async fn read_component(&self, path: &Path) -> Result<Component, NotTaken> {
+        let source = |source| NotTaken::Read { path: path.to_owned(), source };
+        let bytes: Arc<[u8]> = tokio::fs::read(path).await.map_err(source)?.into();
+        let proof = match Proof::beside(path) {
+            Ok(proof) => proof,
+            // Nobody asked for it.
+            Err(_) if self.0.is_empty() => None,
+            Err(error) => return Err(NotTaken::Proof(error)),
+        };
+        if !self.0.is_empty() {
+            let signed = match &proof {
+                Some(proof) => proof.verify(&bytes, &self.0),
+                None => Err(Refusal::Unsigned),
+            };
+            let key = signed.map_err(|refusal| {
+                let keys: Vec<&str> = self.0.iter().map(PublicKey::name).collect();
+                NotTaken::Refused { path: path.to_owned(), refusal, keys: keys.join(", ") }
+            })?;
+            tracing::info!(component = %path.display(), key = key.name(), "signed by a key of this node's");
+        }
+        Ok(Component { bytes, proof })
+    }
+}
+
+impl Component {
+    /// Keeps a copy, so that a restart does not depend on the file it came from. Its proof comes first: what is there
+    /// is whole.
+    pub(crate) fn keep(&self, path: &Path) -> anyhow::Result<()> {
+        if let Some(proof) = &self.proof {
+            put(&Proof::path(path), &serde_json::to_vec(proof)?)?;
+        }
+        if path.exists() { Ok(()) } else { put(path, &self.bytes) }
+    }
+}
+
+fn put(path: &Path, contents: &[u8]) -> anyhow::Result<()> {
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, contents)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .with_context(|| format!("the component cannot be kept as {}", path.display()))
+}
+
+impl NotTaken {
+    /// As the API says it.
+    pub(crate) fn failure(self) -> Failure {
+        match self {
+            Self::Read { .. } => Failure::invalid(self),
+            Self::Proof(_) | Self::Refused { .. } => Failure::refused(self).hint(
+                "load it from its registry (netloom plugin load oci://REFERENCE), or from a file that `netloom plugin \
+                 pull --output FILE` wrote, with FILE.sig beside it",
+            ),
+        }
+    }
+}

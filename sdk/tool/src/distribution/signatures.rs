@@ -1,0 +1,118 @@
+//! Signatures in a registry, where and as cosign keeps them: an image at the tag `sha256-DIGEST.sig`, a layer a
+//! signature.
+//!
+//! <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use netloom_signing::{Digest, Signature};
+use oci_client::manifest::{IMAGE_CONFIG_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
+use serde_json::json;
+
+use super::{artifact::descriptor, reference::Name, registry::Registry};
+
+const LAYER: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+const ANNOTATION: &str = "dev.cosignproject.cosign/signature";
+
+/// The time that cosign writes.
+const CREATED: &str = "0001-01-01T00:00:00Z";
+
+/// More signatures of one artifact are not looked at.
+const MOST: usize = 64;
+
+/// The image that holds signatures.
+pub(crate) struct Image {
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) config: Vec<u8>,
+}
+
+/// The image with these layers.
+fn image(layers: Vec<OciDescriptor>) -> anyhow::Result<Image> {
+    let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.digest.as_str()).collect();
+    let history: Vec<_> = layers.iter().map(|_| json!({ "created": CREATED })).collect();
+    let config = serde_json::to_vec(&json!({
+        "architecture": "",
+        "created": CREATED,
+        "history": history,
+        "os": "",
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "config": {},
+    }))?;
+    let manifest = serde_json::to_vec(&OciImageManifest {
+        media_type: Some(OCI_IMAGE_MEDIA_TYPE.to_owned()),
+        config: descriptor(IMAGE_CONFIG_MEDIA_TYPE, &config)?,
+        layers,
+        ..OciImageManifest::default()
+    })?;
+    Ok(Image { manifest, config })
+}
+
+fn layer(signature: &Signature) -> anyhow::Result<OciDescriptor> {
+    let annotations = BTreeMap::from([(ANNOTATION.to_owned(), signature.signature.clone())]);
+    Ok(OciDescriptor { annotations: Some(annotations), ..descriptor(LAYER, signature.payload.as_bytes())? })
+}
+
+/// The image that holds these signatures.
+pub(crate) fn image_of(signatures: &[Signature]) -> anyhow::Result<Image> {
+    image(signatures.iter().map(layer).collect::<anyhow::Result<_>>()?)
+}
+
+/// The layers of an image that are signatures, each with the signature.
+pub(crate) fn layers_of(manifest: &[u8]) -> anyhow::Result<Vec<(OciDescriptor, String)>> {
+    let manifest: OciImageManifest =
+        serde_json::from_slice(manifest).context("the manifest of its signatures is not understood")?;
+    let signatures =
+        manifest.layers.into_iter().filter(|layer| layer.media_type == LAYER).filter_map(|layer| {
+            let signature = layer.annotations.as_ref()?.get(ANNOTATION)?.clone();
+            Some((layer, signature))
+        });
+    Ok(signatures.take(MOST).collect())
+}
+
+/// Gets the signatures of a manifest.
+pub(crate) async fn fetch(
+    registry: &Registry,
+    name: &Name,
+    digest: &Digest,
+) -> anyhow::Result<Vec<Signature>> {
+    let Some((manifest, _)) = registry.manifest_if_any(&name.signatures_of(digest)).await? else {
+        return Ok(Vec::new());
+    };
+    let mut signatures = Vec::new();
+    for (layer, signature) in layers_of(&manifest)? {
+        // What is no text is nothing that anybody signed about a component.
+        if let Ok(payload) = String::from_utf8(registry.blob(&layer).await?) {
+            signatures.push(Signature { payload, signature });
+        }
+    }
+    Ok(signatures)
+}
+
+/// Adds a signature to those of a manifest.
+pub(crate) async fn add(
+    registry: &Registry,
+    name: &Name,
+    digest: &Digest,
+    signature: &Signature,
+) -> anyhow::Result<()> {
+    let place = name.signatures_of(digest);
+    let mut layers = match registry.manifest_if_any(&place).await? {
+        Some((manifest, _)) => {
+            let present: OciImageManifest = serde_json::from_slice(&manifest)
+                .with_context(|| format!("{place} is there, and holds no signatures: remove it"))?;
+            present.layers
+        }
+        None => Vec::new(),
+    };
+    let added = layer(signature)?;
+    let same = |layer: &OciDescriptor| layer.digest == added.digest && layer.annotations == added.annotations;
+    if layers.iter().any(same) {
+        return Ok(());
+    }
+    layers.push(added);
+    let Image { manifest, config } = image(layers)?;
+    registry.push_blob(signature.payload.as_bytes()).await?;
+    registry.push_blob(&config).await?;
+    registry.push_manifest(&place, &manifest).await
+}
