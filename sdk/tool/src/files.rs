@@ -12,7 +12,10 @@ use netloom_core::model::{Capabilities, Feature, Name, Support};
 use netloom_runtime::{
     HostConfig, Limits, LoadRequest, Plugin, PluginHost, Question, RecordedNode, Reply, Supervision,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 
 /// The plugin, and how it is configured.
 #[derive(Debug, Args)]
@@ -35,6 +38,34 @@ pub(crate) struct Scenario {
     pub(crate) question: Question,
     /// The answer.
     pub(crate) expect: Reply,
+}
+
+/// What is to be asked: a scenario, whose expectation does not matter, or the question alone.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The node; one whose kernel has everything unless given.
+    pub(crate) node: RecordedNode,
+    /// What is asked.
+    pub(crate) question: Question,
+}
+
+// Not an untagged enum: that would say of a wrong question only that it fits neither.
+impl<'de> Deserialize<'de> for Asked {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut object = serde_json::Map::deserialize(from)?;
+        let wrong = |error: serde_json::Error| D::Error::custom(error);
+        let given = object.remove("node");
+        match object.remove("question") {
+            Some(question) => Ok(Self {
+                node: given.map_or_else(|| Ok(node()), serde_json::from_value).map_err(wrong)?,
+                question: serde_json::from_value(question).map_err(wrong)?,
+            }),
+            None => {
+                let question = serde_json::from_value(object.into()).map_err(wrong)?;
+                Ok(Self { node: node(), question })
+            }
+        }
+    }
 }
 
 /// A node whose kernel has everything.
