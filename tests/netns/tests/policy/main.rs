@@ -5,6 +5,7 @@
 
 mod first_page;
 mod grants;
+mod operator;
 mod plugins;
 mod reaping;
 mod reloading;
