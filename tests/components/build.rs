@@ -19,6 +19,7 @@ fn embed() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     for source in [
         "../../examples/custom-policy",
+        "../../examples/node-operator",
         "../guests/misbehaving",
         "../guests/operating",
         "../../sdk/rust",
@@ -29,6 +30,7 @@ fn embed() -> Result<(), Box<dyn Error>> {
     }
     for (name, crate_dir) in [
         ("custom-policy", "../../examples/custom-policy"),
+        ("node-operator", "../../examples/node-operator"),
         ("misbehaving", "../guests/misbehaving"),
         ("operating", "../guests/operating"),
     ] {

@@ -10,6 +10,7 @@ mod progress;
 mod setup;
 mod test;
 mod vm;
+mod wit;
 mod workspace;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ enum Task {
     BuildPlugins(artifacts::PluginsArgs),
     Demo(demo::Args),
     Fuzz(fuzz::Args),
+    HookReference(wit::Args),
     Test(test::Args),
     Vm(vm::Args),
 }
@@ -49,6 +51,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BuildPlugins(args) => artifacts::plugins_main(&args).map(|()| ExitCode::SUCCESS),
         Task::Demo(args) => demo::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
+        Task::HookReference(args) => wit::main(&args),
         Task::Test(args) => test::main(&args),
         Task::Vm(args) => vm::main(args),
     }

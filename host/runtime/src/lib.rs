@@ -9,6 +9,7 @@
 //! | `supervision` | backoff and quarantine, pure |
 //! | `kv`, `metrics`, `log`, `settings` | what plugins may import without a grant, without Wasm |
 //! | `operations`, `files` | what they may import with one: the node's operations, and directories |
+//! | [`EmptyNode`] | where plugins that act can be asked without a node |
 //! | `bindings` | the ABI: generated code, conversions, and glue between the two |
 //!
 //! ```no_run
@@ -31,6 +32,7 @@
 
 mod bindings;
 mod cache;
+mod empty_node;
 mod engine;
 mod error;
 mod files;
@@ -54,6 +56,7 @@ mod trace;
 mod trial;
 
 pub use cache::hex_digest;
+pub use empty_node::EmptyNode;
 pub use error::{CacheError, CallError, Failure, HostError, LoadError, Refusal};
 pub use hook::Hook;
 pub use host::{HostConfig, LoadRequest, PluginHost};

@@ -7,18 +7,18 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use netloom_core::answer::Answer;
-use netloom_runtime::{Question, Recording, Reply};
+use netloom_runtime::{Recording, Reply};
 
 use crate::{
     conformance,
-    files::{self, Scenario, Source},
+    files::{self, Asked, Scenario, Source},
 };
 
 /// One question, one answer.
 pub(crate) async fn run(source: &Source, question: &Path) -> anyhow::Result<ExitCode> {
-    let question: Question = files::read_json(question)?;
+    let Asked { node, question } = files::read_json(question)?;
     let plugin = source.load(&files::host()?).await?;
-    let reply = plugin.ask(files::node().facts(), &question).await;
+    let reply = plugin.ask(node.facts(), &question).await;
     println!("{}", serde_json::to_string_pretty(&reply)?);
     Ok(if matches!(reply, Reply::Failed(_)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

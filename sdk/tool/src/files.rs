@@ -3,16 +3,24 @@
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use netloom_core::model::{Capabilities, Feature, Name, Support};
-use netloom_runtime::{
-    HostConfig, Limits, LoadRequest, Plugin, PluginHost, Question, RecordedNode, Reply, Supervision,
+use netloom_core::{
+    grants::{Access, Grant, Grants},
+    model::{Capabilities, Feature, Name, Support},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use netloom_runtime::{
+    EmptyNode, HostConfig, Limits, LoadRequest, Operations, Plugin, PluginHost, Question, RecordedNode,
+    Reply, Supervision,
+};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 
 /// The plugin, and how it is configured.
 #[derive(Debug, Args)]
@@ -22,6 +30,12 @@ pub(crate) struct Source {
     /// Its configuration, a TOML or JSON file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// What it may do itself, a TOML or JSON file as `netloom plugin load` takes it
+    ///
+    /// The node is empty: there are no devices, sockets and services, so that unless given, each operation is granted.
+    /// Directories have to be named.
+    #[arg(long = "grant", value_name = "FILE")]
+    pub(crate) grants: Option<PathBuf>,
 }
 
 /// A scenario: a question, and what the plugin has to answer.
@@ -35,6 +49,34 @@ pub(crate) struct Scenario {
     pub(crate) question: Question,
     /// The answer.
     pub(crate) expect: Reply,
+}
+
+/// What is to be asked: a scenario, whose expectation does not matter, or the question alone.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The node; one whose kernel has everything unless given.
+    pub(crate) node: RecordedNode,
+    /// What is asked.
+    pub(crate) question: Question,
+}
+
+// Not an untagged enum: that would say of a wrong question only that it fits neither.
+impl<'de> Deserialize<'de> for Asked {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut object = serde_json::Map::deserialize(from)?;
+        let wrong = |error: serde_json::Error| D::Error::custom(error);
+        let given = object.remove("node");
+        match object.remove("question") {
+            Some(question) => Ok(Self {
+                node: given.map_or_else(|| Ok(node()), serde_json::from_value).map_err(wrong)?,
+                question: serde_json::from_value(question).map_err(wrong)?,
+            }),
+            None => {
+                let question = serde_json::from_value(object.into()).map_err(wrong)?;
+                Ok(Self { node: node(), question })
+            }
+        }
+    }
 }
 
 /// A node whose kernel has everything.
@@ -59,7 +101,8 @@ pub(crate) fn host() -> anyhow::Result<PluginHost> {
     // Each answer is wanted, also after failures.
     let supervision =
         Supervision { first_backoff: Duration::ZERO, failures: usize::MAX, ..Supervision::default() };
-    Ok(PluginHost::new(HostConfig { limits, supervision, ..HostConfig::default() })?)
+    let operations = Some(Arc::new(EmptyNode) as Arc<dyn Operations>);
+    Ok(PluginHost::new(HostConfig { limits, supervision, operations, ..HostConfig::default() })?)
 }
 
 impl Source {
@@ -76,16 +119,14 @@ impl Source {
         let name = Name::new(stem.to_ascii_lowercase()).or_else(|_| Name::new("plugin"))?;
         let mut request = LoadRequest::new(name, component);
         if let Some(path) = &self.config {
-            let text = read(path)?;
-            request.config = if path.extension().is_some_and(|extension| extension == "json") {
-                serde_json::from_str(&text)
-                    .with_context(|| format!("{} is no JSON object", path.display()))?
-            } else {
-                let table: toml::Table =
-                    toml::from_str(&text).with_context(|| format!("{} is no TOML", path.display()))?;
-                serde_json::from_value(serde_json::to_value(table)?)?
-            };
+            request.config = read_table(path)?;
         }
+        request.grants = match &self.grants {
+            Some(path) => read_table(path)?,
+            None => Grant::ALL
+                .into_iter()
+                .fold(Grants::none(), |grants, grant| grants.and(Grants::everything(grant, Access::Mutate))),
+        };
         Ok(request)
     }
 }
@@ -108,6 +149,17 @@ pub(crate) fn cache(variable: &str) -> anyhow::Result<PathBuf> {
     let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
     let folder = cache.with_context(|| format!("there is no home folder: set {variable} to a folder"))?;
     Ok(folder.join("netloom"))
+}
+
+/// A file in TOML, or in JSON if it is called so.
+fn read_table<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = read(path)?;
+    let read: Result<T, String> = if path.extension().is_some_and(|extension| extension == "json") {
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    } else {
+        toml::from_str(&text).map_err(|error| error.to_string())
+    };
+    read.map_err(|error| anyhow!("{} is not understood: {error}", path.display()))
 }
 
 /// A JSON file, or standard input.

@@ -33,7 +33,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Language::Rust)]
         lang: Language,
         /// The folder of Netloom's SDK for Rust, instead of the published one
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", env = "NETLOOM_SDK")]
         sdk: Option<PathBuf>,
     },
     /// Build the plugin of a folder into a component; installs what its language needs where that is missing
@@ -57,7 +57,7 @@ enum Command {
     Run {
         #[command(flatten)]
         source: Source,
-        /// The question: a JSON file, as in a scenario's `question`, or `-` for standard input
+        /// The question: a scenario, or what stands under `question` in one; `-` is standard input
         #[arg(long, value_name = "FILE", default_value = "-")]
         question: PathBuf,
     },

@@ -1,5 +1,4 @@
-//! The tool as a plugin's author uses it. What needs a compiler that is not part of Rust is asked for with
-//! `NETLOOM_TOOLS_TESTS=1`, as it is fetched from the network.
+//! The tool as a plugin's author uses it, beyond the first page of the book.
 
 // Clippy's exception for tests does not reach the functions beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -32,43 +31,6 @@ fn refused(folder: &Path, arguments: &[&str]) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-fn begun_built_and_tested(language: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/../rust");
-    ok(folder.path(), &["new", "first", "--lang", language, "--sdk", sdk]);
-    let built = ok(folder.path(), &["build", "first"]);
-    assert!(built.contains("netloom:policy/attach-order@0.1.0"), "{built}");
-    assert!(!built.contains("wasi:"), "{built}");
-    let tested = ok(folder.path(), &["test", "first/first.wasm"]);
-    assert!(tested.contains("ok    first/scenarios/observer.json"), "{tested}");
-    assert!(
-        tested.contains("conformance: place in a chain of 62") && tested.contains(" 0 failed"),
-        "{tested}"
-    );
-
-    // The tests can fail.
-    let file = folder.path().join("first/scenarios/other.json");
-    let scenario = std::fs::read_to_string(&file).unwrap().replace("\"abstain\"", "{ \"decide\": \"tail\" }");
-    std::fs::write(&file, scenario).unwrap();
-    let failed = refused(folder.path(), &["test", "first/first.wasm"]);
-    assert!(failed.contains("FAIL  first/scenarios/other.json") && failed.contains("1 failed"), "{failed}");
-}
-
-#[test]
-fn a_first_plugin_in_rust_works() {
-    begun_built_and_tested("rust");
-}
-
-#[test]
-fn a_first_plugin_in_python_and_javascript_works() {
-    if std::env::var_os("NETLOOM_TOOLS_TESTS").is_none() {
-        println!("skipped: the compilers are fetched from the network; set NETLOOM_TOOLS_TESTS=1");
-        return;
-    }
-    begun_built_and_tested("javascript");
-    begun_built_and_tested("python");
-}
-
 #[test]
 fn a_folder_that_is_there_or_holds_no_plugin_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -97,8 +59,13 @@ fn the_bundled_plugins_conform() {
 #[test]
 fn the_examples_build_and_conform() {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), "guard.toml", b"allow = [\"acme/\"]\n");
-    write(folder.path(), "none.toml", b"");
+    write(folder.path(), "chain-guard.toml", b"allow = [\"acme/\"]\n");
+    write(folder.path(), "business-hours.toml", b"maintenance = [{ from = \"22:00\", to = \"05:00\" }]\n");
+    write(folder.path(), "node-operator.toml", b"mtu = 1400\n");
+    // A clock, for the example that takes one.
+    write(folder.path(), "since_epoch", b"1700000000\n");
+    let clock = format!("[files.directories]\nclock = {{ path = {:?} }}\n", folder.path());
+    write(folder.path(), "business-hours-grants.toml", clock.as_bytes());
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     for entry in std::fs::read_dir(&examples).unwrap() {
         let example = entry.unwrap().path();
@@ -108,10 +75,73 @@ fn the_examples_build_and_conform() {
         let name = example.file_name().unwrap().to_str().unwrap().to_owned();
         let component = format!("{name}.wasm");
         ok(folder.path(), &["build", example.to_str().unwrap(), "--out", &component]);
-        let config = if name == "chain-guard" { "guard.toml" } else { "none.toml" };
-        let said = ok(folder.path(), &["test", &component, "--config", config]);
+        let (config, grants) = (format!("{name}.toml"), format!("{name}-grants.toml"));
+        let mut arguments = vec!["test", component.as_str()];
+        for (option, file) in [("--config", &config), ("--grant", &grants)] {
+            if folder.path().join(file).exists() {
+                arguments.extend([option, file.as_str()]);
+            }
+        }
+        let said = ok(folder.path(), &arguments);
         assert!(said.contains(" 0 failed"), "{name}: {said}");
     }
+}
+
+#[test]
+fn the_examples_in_python_and_javascript_build_and_conform() {
+    if std::env::var_os("NETLOOM_TOOLS_TESTS").is_none() {
+        println!("skipped: the compilers are fetched from the network; set NETLOOM_TOOLS_TESTS=1");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    for name in ["no-twins", "storage-mtu"] {
+        let (example, component) = (examples.join(name), format!("{name}.wasm"));
+        ok(folder.path(), &["build", example.to_str().unwrap(), "--out", &component]);
+        let scenarios = example.join("scenarios");
+        let said = ok(folder.path(), &["test", &component, "--scenarios", scenarios.to_str().unwrap()]);
+        let each = std::fs::read_dir(&scenarios).unwrap().count();
+        assert_eq!(said.matches("/scenarios/").count(), each, "{said}");
+        assert!(said.contains(" 0 failed"), "{said}");
+    }
+    write(folder.path(), "wrong.toml", b"mut = 9000\n");
+    let said = refused(folder.path(), &["test", "storage-mtu.wasm", "--config", "wrong.toml"]);
+    assert!(said.contains("unknown field `mut`"), "{said}");
+}
+
+#[test]
+fn the_files_beside_an_example_are_those_it_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/business-hours");
+    ok(folder.path(), &["build", example.to_str().unwrap(), "--out", "business-hours.wasm"]);
+    let (config, grants) = (example.join("config.toml"), folder.path().join("grants.toml"));
+    let with = |arguments: &[&str]| {
+        let config = ["--config", config.to_str().unwrap()];
+        tool(folder.path(), &[&["run", "business-hours.wasm"], arguments, &config].concat())
+    };
+    // Tuesday, 22:13: in the hours, connections are cut at once; at noon they have half an hour.
+    let question = serde_json::json!({ "plan": { "event": {
+        "reason": "removed",
+        "backends": [{ "address": "10.0.0.7:443", "protocol": "tcp", "service": "web" }],
+    } } });
+    write(folder.path(), "question.json", question.to_string().as_bytes());
+    let committed = std::fs::read_to_string(example.join("grants.toml")).unwrap();
+    let here = folder.path().to_str().unwrap();
+    write(folder.path(), "grants.toml", committed.replace("/sys/class/rtc/rtc0", here).as_bytes());
+    for (seconds, grace) in [("1700000000", 0), ("1699963200", 1_800_000)] {
+        write(folder.path(), "since_epoch", seconds.as_bytes());
+        let asked = ["--question", "question.json", "--grant", grants.to_str().unwrap()];
+        let output = with(&asked);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            said.contains(&format!("\"grace_ms\": {grace}")),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let without = with(&["--question", "question.json"]);
+    let why = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(!without.status.success() && why.contains("grant the directory `clock`"), "{why}");
 }
 
 #[test]

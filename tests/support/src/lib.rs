@@ -31,6 +31,7 @@ mod daemon;
 mod features;
 mod netns;
 mod pace;
+mod page;
 mod stream;
 mod tcp;
 mod udp;
@@ -41,6 +42,7 @@ pub use self::{
     features::require,
     netns::{Link, Netns},
     pace::{at_this_pace, emulated},
+    page::{Page, typed},
     stream::{Arrivals, UdpReceiver, UdpSender},
     tcp::{BlockedReader, TcpConnection, TcpEcho},
     udp::{UdpConnection, UdpEcho},

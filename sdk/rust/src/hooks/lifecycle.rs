@@ -63,7 +63,57 @@ pub trait Lifecycle {
 pub struct NoConfig {}
 
 pub(crate) fn configure<P: Lifecycle>(plugin: &mut P, config: &str) -> Result<(), String> {
-    let config =
-        serde_json::from_str(config).map_err(|error| format!("the configuration is wrong: {error}"))?;
-    plugin.init(config)
+    plugin.init(read(config)?)
+}
+
+/// The operator wrote TOML: what says where it is wrong is the way to the value, not the column of this JSON.
+fn read<T: DeserializeOwned>(config: &str) -> Result<T, String> {
+    let mut json = serde_json::Deserializer::from_str(config);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let why = error.into_inner().to_string();
+        let why = why.rsplit_once(" at line ").map_or(why.as_str(), |(why, _)| why);
+        match path.as_str() {
+            "." => format!("the configuration is wrong: {why}"),
+            path => format!("the configuration is wrong at `{path}`: {why}"),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        #[serde(default)]
+        #[expect(dead_code, reason = "only read")]
+        rules: Vec<Rule>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Rule {
+        #[expect(dead_code, reason = "only read")]
+        port: u16,
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_by_the_way_to_it() {
+        let cases = [
+            (r#"{ "rules": [{ "port": 1 }, { "port": 70000 }] }"#, "at `rules[1].port`: invalid value"),
+            (r#"{ "rules": [{ "prot": 1 }] }"#, "at `rules[0].prot`: unknown field `prot`"),
+            (r#"{ "rules": [{}] }"#, "at `rules[0]`: missing field `port`"),
+            (r#"{ "rules": 3 }"#, "at `rules`: invalid type"),
+            (r#"{ "rulse": [] }"#, "unknown field `rulse`, expected `rules`"),
+            ("3", "the configuration is wrong: invalid type"),
+        ];
+        for (config, wanted) in cases {
+            let error = read::<Config>(config).unwrap_err();
+            assert!(error.contains(wanted), "{config}: {error}");
+            assert!(!error.contains("column"), "{config}: {error}");
+        }
+        assert!(read::<Config>("{}").is_ok());
+    }
 }

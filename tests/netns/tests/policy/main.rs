@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unwrap_used, missing_docs)]
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
+mod first_page;
 mod grants;
+mod operator;
 mod plugins;
 mod reaping;
 mod reloading;
