@@ -150,8 +150,7 @@ impl Registry {
                      pulled or extracted from a bundle before, needs no registry"
                 )
             }
-            OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_) => {
+            denied if is_denied(denied) => {
                 format!(
                     "{registry} wants to know who asks: `docker login {registry}` or `podman login {registry}`"
                 )
@@ -168,6 +167,20 @@ impl Registry {
             _ => format!("{registry} refused or was not understood"),
         };
         anyhow!(error).context(way_out).context(attempt.to_owned())
+    }
+}
+
+fn is_denied(error: &OciDistributionError) -> bool {
+    match error {
+        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
+            true
+        }
+        // So the client says it where it asks whether there is something.
+        OciDistributionError::RequestError(cause) => {
+            cause.status().is_some_and(|status| [401, 403].contains(&status.as_u16()))
+        }
+        OciDistributionError::ServerError { code, .. } => [401, 403].contains(code),
+        _ => false,
     }
 }
 
