@@ -1,6 +1,8 @@
 //! The command line.
 
 mod attachment;
+#[cfg(test)]
+mod book;
 mod device;
 mod endpoint;
 mod monitor;

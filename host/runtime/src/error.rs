@@ -250,8 +250,24 @@ fn cause(error: &wasmtime::Error) -> String {
     format!("{error:#}").lines().next().unwrap_or_default().to_owned()
 }
 
+/// The innermost function that has a name, and is not what Rust does when it panics.
 fn innermost(error: &wasmtime::Error) -> Option<String> {
     let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>()?;
-    let name = backtrace.frames().iter().find_map(wasmtime::FrameInfo::func_name)?;
-    Some(name.chars().take(120).collect())
+    let mut names = backtrace.frames().iter().filter_map(wasmtime::FrameInfo::func_name).map(readable);
+    names.find(|name| !["__rustc::", "core::", "std::"].iter().any(|library| name.starts_with(library)))
+}
+
+/// The functions a trap happened in, innermost first, by their names as far as the component has kept them.
+pub(crate) fn backtrace(error: &wasmtime::Error) -> Option<String> {
+    let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>()?;
+    let frames = backtrace.frames().iter().map(|frame| match frame.func_name() {
+        Some(name) => readable(name),
+        None => format!("function {}", frame.func_index()),
+    });
+    Some(frames.collect::<Vec<String>>().join(" < "))
+}
+
+/// The name of a function as its author wrote it, if they wrote it in Rust; cut where it is long.
+fn readable(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name)).chars().take(120).collect()
 }

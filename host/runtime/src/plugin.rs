@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     bindings::convert,
-    error::{CallError, Failure},
+    error::{self, CallError, Failure},
     hook::Hook,
     inspect::Inspection,
     instance::{Blueprint, Instance, slack},
@@ -406,6 +406,10 @@ impl Plugin {
             }
             Ok((instance, Err(error))) => {
                 let breach = instance.store.data().meter.breach();
+                if let Some(backtrace) = error::backtrace(&error) {
+                    let plugin = self.name().as_str();
+                    tracing::debug!(target: "netloom::plugin", plugin, backtrace, "where it failed");
+                }
                 Err(self.failed(&Failure::of(&error, breach, deadline)))
             }
             Err(_) => Err(self.failed(&Failure::Deadline(deadline))),

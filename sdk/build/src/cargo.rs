@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{BuildError, Toolchain, file::write_if_changed, toolchain::TARGET};
+use crate::{BuildError, Options, Toolchain, file::write_if_changed, toolchain::TARGET};
 
 /// The profile of plugins, whatever the manifest says of releases: small, whole-program optimised, and a panic
 /// is a trap, for which the host is prepared.
@@ -136,7 +136,7 @@ impl Workspace {
         toolchain: &Toolchain,
         plugins: &[Plugin<'_>],
         target_dir: &Path,
-        progress: bool,
+        options: &Options,
     ) -> Result<Vec<Module>, BuildError> {
         let mut command = toolchain.cargo();
         command.current_dir(&self.workspace_root);
@@ -151,9 +151,12 @@ impl Workspace {
         for (key, value) in PROFILE {
             command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
         }
+        if options.names {
+            command.env("CARGO_PROFILE_RELEASE_STRIP", "none");
+        }
         command.env("CARGO_ENCODED_RUSTFLAGS", self.rustflags(toolchain, target_dir)?);
 
-        let messages = self.run(command, toolchain, progress)?;
+        let messages = self.run(command, toolchain, options.progress)?;
         plugins
             .iter()
             .map(|Plugin(package)| {

@@ -34,6 +34,8 @@ pub struct Options {
     pub target_dir: Option<PathBuf>,
     /// Show Cargo's progress and warnings on stderr. Otherwise its output is kept for the error.
     pub progress: bool,
+    /// Keep the names of functions, which backtraces are made of. The component is larger, and no faster or slower.
+    pub names: bool,
 }
 
 /// A component that was built.
@@ -75,7 +77,7 @@ pub fn build_each(crate_dirs: &[&Path], options: &Options) -> Result<Vec<Compone
         path: target_dir.clone(),
         source,
     })?;
-    let modules = workspace.compile(&toolchain, &plugins, &target_dir, options.progress)?;
+    let modules = workspace.compile(&toolchain, &plugins, &target_dir, options)?;
     modules.iter().map(|module| component::write(module, &target_dir)).collect()
 }
 

@@ -50,7 +50,7 @@ impl Language {
 }
 
 /// Builds a folder's plugin.
-pub(crate) fn build(folder: &Path, out: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub(crate) fn build(folder: &Path, out: Option<&Path>, names: bool) -> anyhow::Result<ExitCode> {
     let folder = folder.canonicalize().with_context(|| format!("there is no folder {}", folder.display()))?;
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("plugin").to_owned();
     let language = Language::of(&folder)?;
@@ -60,7 +60,7 @@ pub(crate) fn build(folder: &Path, out: Option<&Path>) -> anyhow::Result<ExitCod
     };
     match language {
         Language::Rust => {
-            let options = Options { progress: true, ..Options::default() };
+            let options = Options { progress: true, names, ..Options::default() };
             let built = netloom_plugin_build::build(&folder, &options)?;
             std::fs::copy(&built.path, &out)
                 .with_context(|| format!("{} cannot be written", out.display()))?;

@@ -9,9 +9,15 @@ mod files;
 mod languages;
 mod scaffold;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{files::Source, languages::Language};
 
@@ -44,6 +50,9 @@ enum Command {
         /// The component to write [default: NAME.wasm in the folder]
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Keep the names of functions, so that backtraces have them (Rust)
+        #[arg(long)]
+        names: bool,
     },
     /// Run a plugin through its scenarios and the conformance suite
     Test {
@@ -95,11 +104,28 @@ fn main() -> ExitCode {
     }
 }
 
+/// Shows what plugins log on stderr: all of it where one question is asked, and otherwise only what went wrong.
+fn show_log(command: &Command) {
+    let level = match command {
+        Command::Run { .. } => LevelFilter::TRACE,
+        Command::Test { .. } | Command::Replay { .. } => LevelFilter::ERROR,
+        _ => LevelFilter::OFF,
+    };
+    let plugins = Targets::new().with_target("netloom::plugin", level);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time();
+    tracing_subscriber::registry().with(lines.with_filter(plugins)).init();
+}
+
 fn run(command: Command) -> anyhow::Result<ExitCode> {
+    show_log(&command);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::New { path, lang, sdk } => scaffold::new(&path, lang, sdk.as_deref()),
-        Command::Build { path, out } => languages::build(&path, out.as_deref()),
+        Command::Build { path, out, names } => languages::build(&path, out.as_deref(), names),
         Command::Test { source, scenarios } => runtime.block_on(ask::test(&source, &scenarios)),
         Command::Run { source, question } => runtime.block_on(ask::run(&source, &question)),
         Command::Replay { source, recordings, against } => {
@@ -107,5 +133,39 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Bench { source, rounds } => runtime.block_on(bench::run(&source, rounds)),
         Command::Distribution(command) => runtime.block_on(distribution::run(command)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use netloom_test_support::{Page, words};
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// `netloom` hands these on as they are, so that only this program knows whether they are right.
+    #[test]
+    fn every_command_in_the_book_is_one() {
+        let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/plugins");
+        let mut seen = 0;
+        for page in ["first.md", "debugging.md", "operating.md", "grants.md"] {
+            for command in Page::read(&book.join(page)).commands() {
+                let mut words = words(command);
+                let ours = |name: &String| Arguments::command().find_subcommand(name).is_some();
+                if !words.starts_with(&["netloom".into(), "plugin".into()]) || !words.get(2).is_some_and(ours)
+                {
+                    continue;
+                }
+                words.remove(0);
+                seen += 1;
+                if let Err(error) = Arguments::try_parse_from(words) {
+                    panic!("{page}: `{command}`: {error}");
+                }
+            }
+        }
+        assert!(seen > 8, "{seen} commands");
     }
 }

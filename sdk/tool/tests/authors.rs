@@ -157,6 +157,27 @@ fn a_plugin_that_misbehaves_does_not_conform() {
 }
 
 #[test]
+fn where_a_plugin_trapped_is_said_if_it_kept_its_names() {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), &["new", "scenarios-of", "--lang", "javascript"]);
+    let guest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests/misbehaving");
+    ok(folder.path(), &["build", guest, "--names", "--out", "named.wasm"]);
+    write(folder.path(), "stripped.wasm", netloom_test_components::MISBEHAVING);
+    let question = "scenarios-of/scenarios/observer.json";
+    let run = |component: &str, what: &str| {
+        write(folder.path(), "config.toml", format!("in = \"place\"\ndo = \"{what}\"\n").as_bytes());
+        refused(folder.path(), &["run", component, "--config", "config.toml", "--question", question])
+    };
+    let said = run("named.wasm", "recurse");
+    assert!(said.contains("in misbehaving::behaviour::recurse\""), "{said}");
+    assert!(said.contains("where it failed") && said.contains("recurse < misbehaving::"), "{said}");
+    let said = run("named.wasm", "panic");
+    assert!(said.contains("(unreachable code), in misbehaving::"), "not the panic's own functions: {said}");
+    let said = run("stripped.wasm", "recurse");
+    assert!(said.contains("where it failed") && said.contains("function "), "{said}");
+}
+
+#[test]
 fn a_question_is_answered_and_replayed_against_another_configuration() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "policy.wasm", netloom_test_components::CUSTOM_POLICY);

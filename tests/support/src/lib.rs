@@ -42,7 +42,7 @@ pub use self::{
     features::require,
     netns::{Link, Netns},
     pace::{at_this_pace, emulated},
-    page::{Page, typed},
+    page::{Page, typed, words},
     stream::{Arrivals, UdpReceiver, UdpSender},
     tcp::{BlockedReader, TcpConnection, TcpEcho},
     udp::{UdpConnection, UdpEcho},

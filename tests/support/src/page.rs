@@ -70,6 +70,11 @@ impl Page {
         commands
     }
 
+    /// Every command of the page.
+    pub fn commands(&self) -> impl Iterator<Item = &str> {
+        self.commands.iter().map(|typed| typed.line.as_str())
+    }
+
     /// The headings that have commands, in order.
     #[must_use]
     pub fn sections(&self) -> Vec<&str> {
@@ -77,6 +82,14 @@ impl Page {
         sections.dedup();
         sections
     }
+}
+
+/// The arguments of a command on a page, from the program on; without what the shell does with its output.
+#[must_use]
+pub fn words(command: &str) -> Vec<String> {
+    let joined = command.replace("\\\n", " ");
+    let words = joined.split_whitespace().take_while(|word| !word.starts_with(['#', '>', '|', '&', ';']));
+    words.map(|word| word.trim_matches(['"', '\'']).to_owned()).collect()
 }
 
 /// Runs commands as somebody types them, one after the other in one shell, up to the first that fails. Programs are
@@ -111,6 +124,15 @@ mod tests {
         assert_eq!(page.sections(), ["", "More"]);
         assert_eq!(page.section(""), ["one"]);
         assert_eq!(page.section("More"), ["two \\\n  --long", "three"]);
+    }
+
+    #[test]
+    fn the_words_of_a_command_end_where_the_shell_goes_on() {
+        assert_eq!(
+            words("netloom plugin record --name \"x\" > file.json"),
+            ["netloom", "plugin", "record", "--name", "x"]
+        );
+        assert_eq!(words("one \\\n  --two  # why"), ["one", "--two"]);
     }
 
     #[test]

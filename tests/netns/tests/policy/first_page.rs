@@ -1,4 +1,5 @@
-//! `docs/plugins/first.md` from its first command to a plugin that decides on a node, with the operator's own `netloom`.
+//! `docs/plugins/first.md` from its first command to a plugin that decides on a node, with the operator's own `netloom`;
+//! then `docs/plugins/debugging.md` with that plugin.
 
 use std::path::Path;
 
@@ -42,4 +43,11 @@ fn the_first_page_ends_with_a_plugin_that_decides() {
     assert_eq!(answer.decided_by, "first");
     let explained = typed(&[explain], folder.path(), programs, &env).expect_ok();
     assert!(explained.contains("acme/flows") && explained.contains("first"), "{explained}");
+
+    // The page on debugging goes on from there.
+    let page = Page::read(&here.join("../../docs/plugins/debugging.md"));
+    let commands: Vec<String> = page.commands().map(str::to_owned).collect();
+    let said = typed(&commands, folder.path(), programs, &env).expect_ok();
+    assert!(said.contains(" decisions, 0 answered otherwise") && !said.contains("\n0 decisions"), "{said}");
+    assert!(said.contains("netloom_decisions"), "{said}");
 }
