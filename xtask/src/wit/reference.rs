@@ -13,8 +13,11 @@ Every hook, everything a plugin may import, and every type in them. `cargo xtask
 
 ";
 
-/// The parts of the page: which interfaces are in each.
-const CHAPTERS: [(&str, &str, fn(&Interface) -> bool); 4] = [
+/// A heading, what it is about, and which interfaces are below it.
+type Chapter = (&'static str, &'static str, fn(&Interface) -> bool);
+
+/// The parts of the page.
+const CHAPTERS: [Chapter; 4] = [
     ("Hooks", "What a plugin exports: the node asks, it answers. Any of them, at least one.", is_hook),
     ("Without a grant", "What every plugin may import.", is_ambient),
     (

@@ -85,7 +85,7 @@ fn metrics_are_openmetrics_and_count() {
     );
     for line in [
         "netloom_endpoint_dropped_packets_total{endpoint=\"web\",reason=\"spoofed\"} 0",
-        "netloom_service_refusals_total ",
+        "netloom_service_refusals_total{service=\"\"} 0",
     ] {
         assert!(metrics.contains(line), "{metrics}");
     }
