@@ -10,6 +10,7 @@
 //! | `GET /v1/endpoints/{name}` | | [`EndpointView`] |
 //! | `PATCH /v1/endpoints/{name}` | [`PairChange`] | [`EndpointView`] |
 //! | `POST /v1/endpoints/{name}/migrate` | [`EndpointMigration`] | [`EndpointMigrated`] |
+//! | `POST /v1/endpoints/{name}/trace` | [`TraceQuery`] | [`Trace`] |
 //! | `DELETE /v1/endpoints/{name}` | | [`Done`] |
 //! | `GET /v1/devices?netns=…` | | `[DeviceView]` |
 //! | `POST /v1/devices` | [`DeviceRequest`] | [`DeviceView`] |
@@ -60,6 +61,7 @@ mod node;
 mod plugin;
 mod reap;
 mod service;
+mod trace;
 
 pub use netloom_core::grants::{Access, Grant, Grants};
 pub use netloom_core::model::{
@@ -69,7 +71,9 @@ pub use netloom_core::model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::{attachment::*, device::*, endpoint::*, monitor::*, node::*, plugin::*, reap::*, service::*};
+pub use self::{
+    attachment::*, device::*, endpoint::*, monitor::*, node::*, plugin::*, reap::*, service::*, trace::*,
+};
 
 /// What went wrong, and the way out.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ mod socket;
 mod status;
 mod table;
 mod text;
+mod trace;
 
 pub(crate) use self::service::WeightedBackend;
 use netloom_api::types::Done;

@@ -16,7 +16,7 @@ use netloom_api::types::{
     Event, MigrateRequest, MonitorQuery, Name, NodeView, PairChange, PluginInspection, PluginLoad,
     PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest, Rebalanced, ReloadReport,
     ReloadRequest, RollbackRequest, Service, ServiceView, ServicesApplied, ServicesApply, SocketDestroy,
-    SocketQuery, SocketView, Status, UpdateRequest,
+    SocketQuery, SocketView, Status, Trace, UpdateRequest,
 };
 use netloom_runtime::Recording;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -37,6 +37,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/doctor", get(doctor))
         .route("/v1/endpoints", get(endpoints).post(add_endpoint))
         .route("/v1/endpoints/{name}/migrate", post(migrate_endpoint))
+        .route("/v1/endpoints/{name}/trace", post(trace))
         .route("/v1/endpoints/{name}", get(endpoint).patch(change_endpoint).delete(delete_endpoint))
         .route("/v1/node", get(node_view))
         .route("/v1/devices", get(devices).post(create_device))
@@ -124,6 +125,10 @@ async fn migrate_endpoint(
 ) -> Answer<EndpointMigrated> {
     let (name, request) = (name(&text)?, parse::<EndpointMigration>(&body)?);
     to_the_end(async move { node.migrate_endpoint(&name, request).await }).await
+}
+
+async fn trace(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<Trace> {
+    Ok(Json(node.trace(&name(&text)?, parse(&body)?).await?))
 }
 
 async fn delete_endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<Done> {

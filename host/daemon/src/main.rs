@@ -38,6 +38,7 @@ mod signers;
 mod sockets;
 mod spread;
 mod store;
+mod trace;
 mod traffic;
 mod update;
 mod uplinks;

@@ -229,7 +229,7 @@ fn no_backend(name: &Name, backend: SocketAddr) -> Failure {
 }
 
 /// The addresses under which clients reach a service.
-fn vips(service: &Service, node: &[IpAddr]) -> Vec<SocketAddr> {
+pub(crate) fn vips(service: &Service, node: &[IpAddr]) -> Vec<SocketAddr> {
     let vip = service.vip;
     if !service.is_on_node() {
         return vec![vip];

@@ -33,7 +33,7 @@ pub use self::{
     error::{DeviceError, NetlinkError},
     pair::{Pair, check_mtu},
     peer::Peer,
-    route::Route,
+    route::{ForwardingWay, Route},
     sysctl::{IpFamily, Sysctl},
 };
 use crate::netns::Netns;

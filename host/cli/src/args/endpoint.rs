@@ -3,7 +3,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{ArgGroup, Args, Subcommand};
 use netloom_core::model::{DeviceMode, MacAddress, Name, NetkitPolicy, PairChange};
 
-use super::values::{device_mode, label, netns, policy};
+use super::values::{VirtualAddress, device_mode, label, netns, policy};
 
 /// `netloom endpoint …`
 #[derive(Debug, Subcommand)]
@@ -28,6 +28,26 @@ pub(crate) enum EndpointCommand {
     /// addresses, routes, sysctls, MTU, sizes and counters stay, connections go on. For the milliseconds that are
     /// reported there is no path. The node's end of the pair gets another name.
     Migrate(EndpointMigrate),
+    /// Tell which way a packet of an endpoint would take, and which programs would see it
+    ///
+    /// Nothing is sent. What programs that are not Netloom's decide is not known.
+    #[command(after_help = "\
+Examples:
+  netloom endpoint trace web --to 10.96.0.10:80/tcp
+  netloom endpoint trace web --to '[2001:db8::7]:53/udp' --length 1500")]
+    Trace {
+        /// Its name
+        name: Name,
+        /// Where the packet goes
+        #[arg(long, value_name = "IP:PORT/PROTO")]
+        to: VirtualAddress,
+        /// Where it says it comes from [default: the endpoint's own address]
+        #[arg(long, value_name = "IP")]
+        from: Option<IpAddr>,
+        /// Its length with the network header, as it is on the link [default: 100]
+        #[arg(long, value_name = "BYTES")]
+        length: Option<u32>,
+    },
     /// Detach an endpoint and delete its devices
     #[command(visible_alias = "rm")]
     Delete {

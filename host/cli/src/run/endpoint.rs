@@ -1,6 +1,6 @@
 use netloom_api::{
     Client,
-    types::{EndpointMigrated, EndpointMigration, EndpointSpec, EndpointView},
+    types::{EndpointMigrated, EndpointMigration, EndpointSpec, EndpointView, Trace, TraceQuery},
 };
 
 use super::attachment::done;
@@ -29,6 +29,11 @@ pub(super) async fn run(client: &Client, command: EndpointCommand, output: &Outp
         EndpointCommand::Migrate(EndpointMigrate { name, mode, mac }) => {
             let route = format!("/v1/endpoints/{}/migrate", encoded(&name));
             output.show(&client.post::<EndpointMigrated>(&route, &EndpointMigration { mode, mac }).await?)
+        }
+        EndpointCommand::Trace { name, to, from, length } => {
+            let route = format!("/v1/endpoints/{}/trace", encoded(&name));
+            let query = TraceQuery { to: to.vip, protocol: to.protocol, from, length };
+            output.show(&client.post::<Trace>(&route, &query).await?)
         }
         EndpointCommand::Delete { name } => {
             done(output, &client.delete(&format!("/v1/endpoints/{}", encoded(&name))).await?)

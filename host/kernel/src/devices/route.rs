@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily,
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType},
 };
 use netloom_core::model::{IfIndex, MacAddress};
 use rtnetlink::RouteMessageBuilder;
@@ -70,6 +70,24 @@ impl Route {
     }
 }
 
+/// Where a packet that came in goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardingWay {
+    /// It is for the namespace itself.
+    Local,
+    /// Out by a device.
+    Device {
+        /// Its index.
+        index: IfIndex,
+        /// The next hop, if it is not the destination itself.
+        via: Option<IpAddr>,
+    },
+}
+
+/// What the kernel answers where there is no way: no route, one that says so, forwarding that is off, a source that
+/// cannot come from there.
+const NO_WAY: [i32; 5] = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL, libc::EXDEV];
+
 impl Devices {
     /// Adds a route to the main table; the very same one already there is fine.
     ///
@@ -124,6 +142,43 @@ impl Devices {
             .filter_map(describe)
             .filter(|route| route.destination == destination)
             .collect())
+    }
+
+    /// The way that the node's stack has for a packet which comes in by a device; none if it has none, or does not
+    /// forward.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn forwarding_way(
+        &self,
+        from: IpAddr,
+        to: IpAddr,
+        by: IfIndex,
+    ) -> Result<Option<ForwardingWay>, DeviceError> {
+        let mut request = RouteMessage::default();
+        let v4 = to.is_ipv4();
+        request.header.address_family = if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let length = if v4 { 32 } else { 128 };
+        request.header.destination_prefix_length = length;
+        request.header.source_prefix_length = length;
+        request.attributes.push(RouteAttribute::Destination(to.into()));
+        request.attributes.push(RouteAttribute::Source(from.into()));
+        request.attributes.push(RouteAttribute::Iif(by.0));
+        let answer = self.all(|| self.handle.route().get(request.clone()).execute()).await;
+        let messages = match answer {
+            Ok(messages) => messages,
+            Err(error) if NO_WAY.iter().any(|errno| error::is(&error, *errno)) => return Ok(None),
+            Err(error) => return Err(self.failed(&format!("look up the way to {to}"), error)),
+        };
+        let Some(message) = messages.first() else { return Ok(None) };
+        let route = describe(message);
+        Ok(match message.header.kind {
+            RouteType::Local => Some(ForwardingWay::Local),
+            RouteType::Unicast => {
+                route.map(|route| ForwardingWay::Device { index: route.device, via: route.via })
+            }
+            _ => None,
+        })
     }
 
     /// Tells a namespace the hardware address of a neighbour for good, in place of asking by ARP or ND.

@@ -17,4 +17,5 @@ mod reaping;
 mod refusals;
 mod restarts;
 mod services;
+mod trace;
 mod watching;
