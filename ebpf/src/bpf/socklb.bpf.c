@@ -161,18 +161,12 @@ static __always_inline int nl_choose(struct bpf_sock_addr *ctx, const struct nl_
 
 /* Chooses the backend that the client had before, if the service still has it and that was not too long ago. */
 static __noinline int nl_choose_again(struct bpf_sock_addr *ctx, const struct nl_service_key *key,
-				      struct nl_backend *backend, __u32 *slot)
+				      const struct nl_service *service, struct nl_backend *backend, __u32 *slot)
 {
-	const struct nl_service *service;
 	struct nl_affinity *last, fresh = {};
 	struct nl_client client = {};
 	__u64 now;
 
-	if (!key || !backend || !slot)
-		return 0;
-	service = bpf_map_lookup_elem(&nl_services, key);
-	if (!service)
-		return 0;
 	client.netns_cookie = bpf_get_netns_cookie(ctx);
 	client.service = service->id;
 	now = bpf_ktime_get_ns();
@@ -198,7 +192,7 @@ static __always_inline int nl_choose_for(struct bpf_sock_addr *ctx, const struct
 					 const struct nl_service *service, struct nl_backend *backend, __u32 *slot)
 {
 	if (service->affinity)
-		return nl_choose_again(ctx, key, backend, slot);
+		return nl_choose_again(ctx, key, service, backend, slot);
 	return nl_choose(ctx, key, service, backend, slot);
 }
 
