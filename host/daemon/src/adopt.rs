@@ -67,7 +67,9 @@ impl Node {
                 endpoint.peer_ifindex = device.peer_ifindex.unwrap_or(IfIndex(0));
                 self.store.commit(|changes| changes.put(&key, &endpoint))?;
             }
-            if let Err(error) = self.datapath.set_endpoint(&EndpointConfig::from(&endpoint)) {
+            if let Err(error) =
+                self.metrics.refused(self.datapath.set_endpoint(&EndpointConfig::from(&endpoint)))
+            {
                 tracing::error!(endpoint = key, %error, "the datapath does not know it");
                 adoption.dropped.push(format!("endpoint {key} is not in the datapath: {error}"));
                 continue;

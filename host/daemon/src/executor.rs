@@ -216,7 +216,7 @@ impl Node {
             }
             Op::Publish { endpoint } => {
                 let endpoint = progress.on_pair(endpoint);
-                self.datapath.set_endpoint(&EndpointConfig::from(&endpoint))?;
+                self.metrics.refused(self.datapath.set_endpoint(&EndpointConfig::from(&endpoint)))?;
                 progress.endpoint = Some(endpoint);
             }
             Op::Withdraw { id, addresses } => self.datapath.remove_endpoint(*id, addresses)?,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use netloom_kernel::netns::IndexStatus;
+use netloom_kernel::{datapath::DatapathError, netns::IndexStatus};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -216,8 +216,13 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn map_full(&self, map: &'static str) {
-        self.full_maps.get_or_create(&OfMap { map }).inc();
+    /// Counts what the datapath refused because a map was full.
+    pub(crate) fn refused<T>(&self, result: Result<T, DatapathError>) -> Result<T, DatapathError> {
+        result.inspect_err(|error| {
+            if let DatapathError::Full { map, .. } = error {
+                self.full_maps.get_or_create(&OfMap { map }).inc();
+            }
+        })
     }
 
     pub(crate) fn set_objects(&self, what: &'static str, count: usize) {

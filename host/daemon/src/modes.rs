@@ -232,7 +232,7 @@ impl Node {
         inside.carry_routes(&way.endpoint_routes, peer_ifindex, gateway).await?;
         self.devices.carry_routes(&way.node_routes, host_ifindex, None).await?;
         let endpoint = Endpoint { host_ifindex, peer_ifindex, ..take.clone() };
-        self.datapath.set_endpoint(&EndpointConfig::from(&endpoint))?;
+        self.metrics.refused(self.datapath.set_endpoint(&EndpointConfig::from(&endpoint)))?;
         Ok(Some(since.elapsed()))
     }
 

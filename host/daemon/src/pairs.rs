@@ -182,7 +182,7 @@ impl Node {
             return Ok(());
         }
         let config = EndpointConfig::from(endpoint);
-        self.datapath.set_endpoint(&config)?;
+        self.metrics.refused(self.datapath.set_endpoint(&config))?;
         let programs = self.datapath.endpoint_programs(&config)?;
         for id in &endpoint.attachments {
             let Some(attachment) = self.store.get::<Attachment>(id)? else { continue };

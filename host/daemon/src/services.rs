@@ -13,7 +13,7 @@ use std::{
 
 use netloom_api::types::{ReapReport, ServiceView};
 use netloom_core::model::{Name, ReapEvent, ReapReason, Service, ServiceId, Weight, canonical};
-use netloom_kernel::datapath::{DatapathError, ServiceCounters};
+use netloom_kernel::datapath::ServiceCounters;
 
 use crate::{
     failure::Failure,
@@ -175,13 +175,26 @@ impl Node {
         ServiceRecord { id, service }: &ServiceRecord,
         addresses: &[IpAddr],
     ) -> Result<(), Failure> {
-        let set = self.datapath.set_service_at(*id, service, &vips(service, addresses));
-        set.inspect_err(|error| {
-            if let DatapathError::Full { map, .. } = error {
-                self.metrics.map_full(map);
-            }
-        })?;
+        let vips = self.free_vips(service, addresses)?;
+        self.metrics.refused(self.datapath.set_service_at(*id, service, &vips))?;
         Ok(())
+    }
+
+    /// The addresses under which clients reach a service, but for those of the node that came later, and that another
+    /// service had already.
+    fn free_vips(&self, service: &Service, addresses: &[IpAddr]) -> Result<Vec<SocketAddr>, Failure> {
+        let mut vips = vips(service, addresses);
+        if service.is_on_node() {
+            let others = self.services()?;
+            let taken = |vip: &SocketAddr| {
+                others.iter().any(|other| (other.vip, other.protocol) == (*vip, service.protocol))
+            };
+            vips.retain(|vip| !taken(vip));
+            vips.sort_unstable();
+            // A device may have an address more than once.
+            vips.dedup();
+        }
+        Ok(vips)
     }
 
     /// The node's addresses, but for those that mean something else in another namespace: each has a loopback device.
@@ -202,11 +215,11 @@ impl Node {
         if on_node.is_empty() {
             return Ok(());
         }
-        let mut addresses = self.node_addresses().await?;
-        // An address that came later may be a service's already: that one was first.
-        addresses.retain(|address| !records.iter().any(|(_, record)| record.service.vip.ip() == *address));
+        let addresses = self.node_addresses().await?;
         for (_, record) in on_node {
-            self.set_service(record, &addresses)?;
+            if self.datapath.vips(record.id) != self.free_vips(&record.service, &addresses)? {
+                self.set_service(record, &addresses)?;
+            }
         }
         Ok(())
     }

@@ -65,6 +65,22 @@ struct Entry {
     counters: u32,
 }
 
+impl Entry {
+    fn keys(&self) -> impl Iterator<Item = layout::ServiceKey> {
+        self.keys.iter().map(|key| layout::ServiceKey::from_bytes(*key))
+    }
+
+    fn vips(&self) -> Vec<SocketAddr> {
+        let mut vips: Vec<_> = self.keys().map(|key| key.vip_address()).collect();
+        vips.sort_unstable();
+        vips
+    }
+
+    fn protocol(&self) -> Option<Protocol> {
+        self.keys().next().and_then(|key| Protocol::from_number(key.protocol))
+    }
+}
+
 impl Known {
     pub(super) fn of(
         table: &Table<{ layout::ServiceKey::SIZE }, { layout::Service::SIZE }>,
@@ -176,17 +192,19 @@ impl Datapath {
         let maps = self.maps();
         let mut services = Vec::new();
         for (id, entry) in &maps.known.services {
-            let keys: Vec<_> = entry.keys.iter().map(|key| layout::ServiceKey::from_bytes(*key)).collect();
-            let protocol = keys.first().and_then(|key| Protocol::from_number(key.protocol));
-            let Some(protocol) = protocol else { continue };
-            let mut vips: Vec<_> = keys.iter().map(layout::ServiceKey::vip_address).collect();
-            vips.sort_unstable();
-            let id = ServiceId(*id);
+            let Some(protocol) = entry.protocol() else { continue };
+            let (id, vips) = (ServiceId(*id), entry.vips());
             let slots = (0..entry.count).map(|slot| maps.backend(id, slot));
             let backends = slots.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
             services.push(ServiceEntry { id, vips, protocol, backends });
         }
         Ok(services)
+    }
+
+    /// The addresses of a service, in order; none if there is no such service.
+    #[must_use]
+    pub fn vips(&self, id: ServiceId) -> Vec<SocketAddr> {
+        self.maps().known.services.get(&id.0).map(Entry::vips).unwrap_or_default()
     }
 
     /// What was counted of a service since it was made; none if there is no such service.
@@ -391,8 +409,7 @@ impl Maps {
     pub(super) fn all_backends(&self) -> Result<HashSet<(SocketAddr, Protocol)>, DatapathError> {
         let mut backends = HashSet::new();
         for (id, entry) in &self.known.services {
-            let key = entry.keys.first().map(|key| layout::ServiceKey::from_bytes(*key));
-            let Some(protocol) = key.and_then(|key| Protocol::from_number(key.protocol)) else { continue };
+            let Some(protocol) = entry.protocol() else { continue };
             for slot in 0..entry.count {
                 backends.extend(self.backend(ServiceId(*id), slot)?.map(|address| (address, protocol)));
             }

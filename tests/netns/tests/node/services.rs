@@ -254,17 +254,32 @@ fn a_service_on_the_nodes_addresses_is_at_each_of_them_and_at_those_that_come() 
     ));
     assert!(taken.contains("service web"), "{taken}");
 
-    node.netns.add_address("lo", "192.0.2.77/32");
+    // A service at another port of one of these addresses, and one at an address that comes later.
+    let own = server.netns.tcp_echo(&format!("{}:9090", server.v4()));
+    for (name, vip) in [("beside", "192.0.2.1:30782"), ("before", "192.0.2.78:30781")] {
+        node.service(name, vip, "tcp", &[own.address().to_string()]);
+    }
+    for address in ["192.0.2.77/32", "192.0.2.78/32"] {
+        node.netns.add_address("lo", address);
+    }
     let started = Instant::now();
     while client.netns.try_connect_tcp(at("192.0.2.77")).is_err() {
         assert!(started.elapsed() < at_this_pace(Duration::from_secs(30)), "the address is followed");
         thread::sleep(Duration::from_millis(50));
     }
+    let accepted = own.accepted();
+    assert_eq!(client.netns.connect_tcp(at("192.0.2.78")).exchange("hello"), "hello");
+    assert_eq!(own.accepted(), accepted + 1, "whoever was there first keeps it");
+    assert_eq!(
+        client.netns.connect_tcp(at(Node::ADDRESS)).exchange("hello"),
+        "hello",
+        "other ports do not matter"
+    );
     node.daemon.kill9();
     node.netns.ip(&["address", "delete", "192.0.2.77/32", "dev", "lo"]);
     node.daemon.restart();
     assert_eq!(client.netns.connect_tcp(at(Node::ADDRESS)).exchange("hello"), "hello");
     assert!(client.netns.try_connect_tcp(at("192.0.2.77")).is_err(), "nor are those that went");
     let shown = node.daemon.netloom(&["service", "show", "web"]).expect_ok();
-    assert!(shown.contains("0.0.0.0:30781/tcp") && shown.contains("Connects  3"), "{shown}");
+    assert!(shown.contains("0.0.0.0:30781/tcp") && shown.contains("Connects  4"), "{shown}");
 }
