@@ -108,6 +108,7 @@ impl Node {
             .inspect_err(|error| tracing::warn!(%error, "the kernel's announcements are not heard"))
             .ok();
         let mut round = 0;
+        let mut unreadable = BTreeSet::new();
         loop {
             let announced = match &mut changes {
                 None => {
@@ -123,7 +124,7 @@ impl Node {
                 },
             };
             let heard = changes.is_some();
-            if let Err(failure) = self.look_around(&announced, heard, round).await {
+            if let Err(failure) = self.look_around(&announced, heard, round, &mut unreadable).await {
                 tracing::warn!(%failure, "the chains cannot be watched");
             }
             round += 1;
@@ -132,12 +133,14 @@ impl Node {
         }
     }
 
-    /// `announced` are the devices of which the kernel told a change, if it is `heard`.
+    /// `announced` are the devices of which the kernel told a change, if it is `heard`; `unreadable` the chains that
+    /// could not be looked at the last time.
     async fn look_around(
         &self,
         announced: &BTreeSet<IfIndex>,
         heard: bool,
         round: u64,
+        unreadable: &mut BTreeSet<Hook>,
     ) -> Result<(), Failure> {
         let mut namespaces: HashMap<NetnsId, (Option<PathBuf>, BTreeSet<Hook>)> = HashMap::new();
         for attachment in self.store.attachments().values() {
@@ -146,9 +149,10 @@ impl Node {
                 .or_insert_with(|| (attachment.netns.clone(), BTreeSet::new()));
             hooks.insert(attachment.hook.clone());
         }
-        self.watch
-            .seen()
-            .retain(|hook, _| namespaces.get(&hook.netns).is_some_and(|(_, hooks)| hooks.contains(hook)));
+        let watched =
+            |hook: &Hook| namespaces.get(&hook.netns).is_some_and(|(_, hooks)| hooks.contains(hook));
+        self.watch.seen().retain(|hook, _| watched(hook));
+        unreadable.retain(watched);
         for (id, (path, hooks)) in namespaces {
             let hooks: Vec<Hook> = hooks.into_iter().collect();
             let own = id == self.netns.id();
@@ -169,8 +173,20 @@ impl Node {
                     let known = self.watch.seen().get(&hook).and_then(|seen| seen.revision);
                     announced || revision.is_none() || known != revision
                 };
-                if changed && let Err(failure) = self.look_at(&hook).await {
-                    tracing::warn!(%hook, %failure, "a chain cannot be watched");
+                if !changed {
+                    continue;
+                }
+                match self.look_at(&hook).await {
+                    Ok(()) => {
+                        unreadable.remove(&hook);
+                    }
+                    Err(failure) => {
+                        // Forgotten, it is looked at again in the next round.
+                        self.watch.seen().remove(&hook);
+                        if unreadable.insert(hook.clone()) {
+                            tracing::warn!(%hook, %failure, "a chain cannot be watched");
+                        }
+                    }
                 }
             }
         }
@@ -346,7 +362,11 @@ impl Node {
         let pin = naming::pin(&self.paths.bpffs, &attachment.id);
         if hook.point.is_legacy() {
             let (Some(netns), Some(device)) = (netns, device) else { return Ok(gone) };
-            let chain = self.annotated(links::query(hook, &netns)?)?;
+            let chain = match links::query(hook, &netns) {
+                Ok(chain) => self.annotated(chain)?,
+                Err(LinkError::DeviceGone { .. }) => return Ok(gone),
+                Err(error) => return Err(error.into()),
+            };
             let there = chain.entries.iter().any(|entry| entry.attachment.as_deref() == Some(&attachment.id));
             let there = there && pin.exists();
             return Ok(match (there, device.name == hook.device) {
