@@ -210,17 +210,16 @@ impl Node {
         wanted: &Program,
     ) -> Result<(), Failure> {
         if !target.point.is_legacy() {
-            let link = match Link::open_pinned(pin) {
-                Err(LinkError::NoPin { .. }) => return Ok(()),
-                // Pinned there is the program itself: the link has gone, or is yet to come.
-                Err(LinkError::NotALink { .. }) => return Ok(()),
-                other => other?,
+            return match Link::update_pinned(pin, wanted, present) {
+                Err(
+                    LinkError::NoPin { .. }
+                    // Pinned there is the program itself: the link has gone, or is yet to come.
+                    | LinkError::NotALink { .. }
+                    | LinkError::LinkRunsAnother { .. }
+                    | LinkError::LinkWithoutDevice { .. },
+                ) => Ok(()),
+                swapped => Ok(swapped?),
             };
-            let info = link.info()?;
-            if info.program == present.id() && info.ifindex.is_some() {
-                link.update(wanted, present.id())?;
-            }
-            return Ok(());
         }
         let Some((hook, netns)) = self.legacy_hook(target).await? else { return Ok(()) };
         if let Some(attached) = find(&links::query(&hook, &netns)?, present.id()) {

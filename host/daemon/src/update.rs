@@ -8,7 +8,7 @@ use netloom_core::{
     plan::{Plan, Target},
 };
 use netloom_kernel::{
-    links,
+    links::{self, Link},
     programs::{self, LoadOptions, Program, ProgramError},
 };
 
@@ -95,13 +95,21 @@ impl Node {
         let began = Instant::now();
         let old = Program::from_id(attachment.program)?;
         let folder = naming::update_folder(&self.paths.bpffs, id);
-        remove_folder(&folder)?;
-        old.pin(&folder.join("old"))?;
+        match old.pin(&folder.join("old")) {
+            // Left by an update that could not remove it at its end.
+            Err(ProgramError::PinTaken { path }) => {
+                remove_folder(&folder)?;
+                old.pin(&path)?;
+            }
+            pinned => pinned?,
+        }
         new.pin(&folder.join("new"))?;
         let pin = naming::pin(&self.paths.bpffs, id);
-        self.swap(target, &pin, &old, &new).await?;
         if target.point.is_legacy() {
+            self.swap(target, &pin, &old, &new).await?;
             links::repin(&folder.join("new"), &pin)?;
+        } else {
+            Link::update_pinned(&pin, &new, &old)?;
         }
         self.metrics.attach_phase("update", began);
         let candidate = Candidate {

@@ -142,11 +142,16 @@ fn is_program(fd: BorrowedFd<'_>) -> bool {
 
 /// Pins any BPF object.
 pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<(), ProgramError> {
-    let make = |source| ProgramError::sys("mkdir", path.display().to_string(), source);
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(make)?;
+    let mut pinned = bpf::obj_pin(fd, path);
+    // Nearly always the folder is there: it is looked for only where it turns out to be missing.
+    if let (Err(error), Some(folder)) = (&pinned, path.parent())
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        fs::create_dir_all(folder)
+            .map_err(|source| ProgramError::sys("mkdir", path.display().to_string(), source))?;
+        pinned = bpf::obj_pin(fd, path);
     }
-    bpf::obj_pin(fd, path).map_err(|source| match source.raw_os_error() {
+    pinned.map_err(|source| match source.raw_os_error() {
         Some(libc::EEXIST) => ProgramError::PinTaken { path: path.to_owned() },
         Some(libc::EPERM | libc::EINVAL) => ProgramError::NotBpffs { path: path.to_owned() },
         _ => ProgramError::sys(bpf::command::OBJ_PIN, path.display().to_string(), source),

@@ -43,12 +43,7 @@ impl Link {
     /// # Errors
     /// [`LinkError::NoPin`]; [`LinkError::NotALink`] if it is another object, or a link of another kind.
     pub fn open_pinned(path: &Path) -> Result<Self, LinkError> {
-        let on = path.display().to_string();
-        let fd = bpf::obj_get(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => LinkError::NoPin { path: path.to_owned() },
-            _ => LinkError::sys(bpf::command::OBJ_GET, on.clone(), source),
-        })?;
-        Self::checked(fd, &on)
+        Self::checked(get_pinned(path)?, &path.display().to_string())
     }
 
     /// Opens a link by its id.
@@ -125,20 +120,35 @@ impl Link {
             ProgramError::Gone { .. } => LinkError::LinkRunsAnother { link: self.id },
             error => LinkError::Program(error),
         })?;
-        let Err(source) = bpf::link_update(self.fd(), new.fd(), Some(running.fd())) else {
+        bpf::link_update(self.fd(), new.fd(), Some(running.fd()))
+            .map_err(|source| self.not_updated(new, &running, source))
+    }
+
+    /// As [`Link::update`], of a pinned link, in the fewest steps: what is pinned there is looked at only if the
+    /// kernel refuses to update it.
+    ///
+    /// # Errors
+    /// Those of [`Link::open_pinned`] and of [`Link::update`].
+    pub fn update_pinned(path: &Path, new: &Program, old: &Program) -> Result<(), LinkError> {
+        let fd = get_pinned(path)?;
+        let Err(source) = bpf::link_update(fd.as_fd(), new.fd(), Some(old.fd())) else {
             return Ok(());
         };
-        Err(match source.raw_os_error() {
+        Err(Self::checked(fd, &path.display().to_string())?.not_updated(new, old, source))
+    }
+
+    fn not_updated(&self, new: &Program, old: &Program, source: io::Error) -> LinkError {
+        match source.raw_os_error() {
             Some(libc::ENOLINK | libc::ENODEV) => LinkError::LinkWithoutDevice { link: self.id },
             // EPERM is also what a missing capability gives: the link itself tells which.
-            Some(libc::EPERM) if self.info().is_ok_and(|info| info.program != old) => {
+            Some(libc::EPERM) if self.info().is_ok_and(|info| info.program != old.id()) => {
                 LinkError::LinkRunsAnother { link: self.id }
             }
             Some(libc::EEXIST) => {
                 LinkError::AlreadyAttached { on: self.to_text(), program: new.name().to_owned() }
             }
             _ => LinkError::sys(bpf::command::LINK_UPDATE, self.to_text(), source),
-        })
+        }
     }
 
     /// Takes its program out of the chain, whoever else holds the link. Without a device there is nothing to do.
@@ -166,6 +176,13 @@ pub fn unpin(path: &Path) -> Result<(), LinkError> {
         }
         _ => Ok(()),
     }
+}
+
+fn get_pinned(path: &Path) -> Result<OwnedFd, LinkError> {
+    bpf::obj_get(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => LinkError::NoPin { path: path.to_owned() },
+        _ => LinkError::sys(bpf::command::OBJ_GET, path.display().to_string(), source),
+    })
 }
 
 fn raw_info(fd: BorrowedFd<'_>, on: &str) -> Result<bpf::LinkInfo, LinkError> {
