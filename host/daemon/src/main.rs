@@ -50,6 +50,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use netloom_api::Paths;
 use netloom_core::model::Name;
+use netloom_kernel::sockets::{Destroyer, Finder};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -189,7 +190,10 @@ async fn too_late(stopped: tokio::sync::oneshot::Receiver<()>) {
     tokio::time::sleep(PATIENCE).await;
 }
 
-async fn cleanup(instance: Option<&Name>, paths: Paths, config: Config) -> anyhow::Result<()> {
+async fn cleanup(instance: Option<&Name>, paths: Paths, mut config: Config) -> anyhow::Result<()> {
+    // No socket is looked for: of all ways this one has nothing to load.
+    config.sockets.finder = Some(Finder::SockDiag);
+    config.sockets.destroyer = Some(Destroyer::Nothing);
     let node = Arc::new(Node::open(instance, paths.clone(), config).await?);
     let warnings = node.remove_everything().await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
     for warning in &warnings {

@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod datapath;
 pub mod devices;
 pub mod links;
+mod loader;
 pub mod mounts;
 pub mod netfilter;
 pub mod netns;

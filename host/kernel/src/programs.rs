@@ -16,9 +16,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya::EbpfLoader;
 use aya_obj::{ProgramSection, maps::PinningType};
 use netloom_core::model::ProgramId;
 use netloom_sys::bpf;
+
+use crate::{datapath::MapSizes, loader};
 
 pub use self::{
     error::{LoadError, ProgramError},
@@ -267,22 +270,29 @@ fn load_elf(
 ) -> Result<Loaded, LoadError> {
     let wants_pin = parsed.maps.iter().find(|(_, map)| map.pinning() == PinningType::ByName);
 
-    let mut loader = aya::EbpfLoader::new();
-    match (&options.pin_maps, wants_pin) {
+    let folder = match (&options.pin_maps, wants_pin) {
         (Some(folder), Some(_)) => {
             fs::create_dir_all(folder)
                 .map_err(|source| LoadError::PinFolder { folder: folder.clone(), source })?;
-            loader.default_map_pin_directory(folder);
+            Some(folder.as_path())
         }
         (None, Some((map, _))) => {
             return Err(LoadError::NoPinFolder { object: object.to_owned(), map: map.clone() });
         }
-        (_, None) => {}
-    }
-    for (global, value) in &options.globals {
-        loader.override_global(global, value.as_slice(), true);
-    }
-    let mut ebpf = loader.load(bytes).map_err(|error| LoadError::prepare(object, error))?;
+        (_, None) => None,
+    };
+    // Named like maps of the datapath, they would be given its sizes.
+    let like_ours = parsed.maps.keys().any(|map| MapSizes::default().of(map).is_some());
+    let ebpf = if options.globals.is_empty() && !like_ours {
+        loader::load(folder, [], bytes)
+    } else {
+        let mut loader = EbpfLoader::new();
+        for (global, value) in &options.globals {
+            loader.override_global(global, value.as_slice(), true);
+        }
+        loader::load_with(&mut loader, folder, bytes)
+    };
+    let mut ebpf = ebpf.map_err(|error| LoadError::prepare(object, error))?;
     let programs = names
         .iter()
         .map(|name| load_one(object, &mut ebpf, name).map(|program| (name.clone(), program)))

@@ -16,7 +16,7 @@ struct Sections {
     /// `struct btf_type`s, each followed by what its kind has more.
     types: Vec<u8>,
     /// The names of types and functions, each between two zeros.
-    strings: String,
+    strings: Vec<u8>,
 }
 
 /// `BTF_KIND_FUNC`, and so on, of `include/uapi/linux/btf.h`.
@@ -83,7 +83,7 @@ impl KernelTypes {
 impl Sections {
     /// Where a name begins.
     fn name(&self, name: &str) -> Option<usize> {
-        Some(self.strings.find(&format!("\0{name}\0"))? + 1)
+        Some(memchr::memmem::find(&self.strings, format!("\0{name}\0").as_bytes())? + 1)
     }
 
     /// The types, each with all that follows it. Their ids count them from 1.
@@ -91,8 +91,9 @@ impl Sections {
         let mut rest = self.types.as_slice();
         std::iter::from_fn(move || {
             let current = rest;
-            let members = usize::try_from(number(current, 4)? & 0xffff).ok()?;
-            rest = current.get(12 + more(kind(current)?, members)..)?;
+            let info = number(current, 4)?;
+            let members = usize::try_from(info & 0xffff).ok()?;
+            rest = current.get(12 + more(info >> 24 & 0x1f, members)..)?;
             Some(current)
         })
     }
@@ -100,12 +101,13 @@ impl Sections {
     /// The type of a kind whose name begins there, and its id.
     fn of(&self, wanted: u32, name: usize) -> Option<(u32, &[u8])> {
         let name = u32::try_from(name).ok()?;
-        (1..).zip(self.all()).find(|(_, each)| kind(each) == Some(wanted) && number(each, 0) == Some(name))
+        // Of more than a hundred thousand few have the name.
+        (1..).zip(self.all()).find(|(_, each)| number(each, 0) == Some(name) && kind(each) == Some(wanted))
     }
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// What a type is: bits 24 to 28 of the second word of `struct btf_type`.
@@ -140,7 +142,7 @@ fn sections(bytes: &[u8]) -> Option<Sections> {
         let start = number(4)?.checked_add(number(offset)?)?;
         Some(bytes.get(start..start.checked_add(number(length)?)?)?.to_vec())
     };
-    Some(Sections { types: section(8, 12)?, strings: String::from_utf8(section(16, 20)?).ok()? })
+    Some(Sections { types: section(8, 12)?, strings: section(16, 20)? })
 }
 
 #[cfg(test)]
@@ -183,7 +185,7 @@ mod tests {
         let types =
             [each(1, 1, 0, 4), each(0, 6, 3, 24), array, structure, each(5, 8, 0, 0), each(5, FUNC, 0, 0)];
         let sections =
-            Sections { types: types.concat(), strings: "\0int\0call\0bpf_mprog_entry\0".to_owned() };
+            Sections { types: types.concat(), strings: b"\0int\0call\0bpf_mprog_entry\0".to_vec() };
         let kernel = KernelTypes(Ok(sections));
         assert_eq!(kernel.function("call"), Some(6));
         assert_eq!(kernel.function("int"), None, "it is no function");

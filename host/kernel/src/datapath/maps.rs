@@ -35,7 +35,7 @@ impl MapSizes {
     const ADDRESSES: u32 = 4;
 
     /// A map's size and the configuration's key of it; none for maps whose size is fixed.
-    pub(super) fn of(self, map: &str) -> Option<(u32, &'static str)> {
+    pub(crate) fn of(self, map: &str) -> Option<(u32, &'static str)> {
         match map {
             ENDPOINTS => Some((self.endpoints.saturating_mul(Self::ADDRESSES), "datapath.max_endpoints")),
             COUNTERS => Some((self.endpoints, "datapath.max_endpoints")),

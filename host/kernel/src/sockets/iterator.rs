@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader, Pod,
+    Btf, Ebpf, Pod,
     maps::{Array, HashMap as BpfHashMap, MapData, MapError},
     programs::Iter,
 };
@@ -20,6 +20,8 @@ use netloom_core::model::{
 };
 use netloom_ebpf::layout::{BoundKey, Find, Found, find_only};
 use netloom_sys::bpf;
+
+use crate::loader;
 
 use super::{Conditions, Exact, SocketError, age, monotonic, payload, state_mask};
 
@@ -38,19 +40,15 @@ const MAX_PASSES: usize = 8;
 /// The iterators' object, its maps in the kernel.
 pub(super) struct Object {
     object: Ebpf,
-    btf: Btf,
+    types: &'static Btf,
 }
 
 impl Object {
     /// Loads an object, with the pinned maps it shares with the service translation.
     pub(super) fn load(bytes: &[u8], pins: &Path) -> Result<Self, SocketError> {
-        let btf = Btf::from_sys_fs().map_err(SocketError::Btf)?;
-        let object = EbpfLoader::new()
-            .btf(Some(&btf))
-            .default_map_pin_directory(pins)
-            .load(bytes)
-            .map_err(SocketError::Object)?;
-        Ok(Self { object, btf })
+        let types = loader::kernel_types().map_err(SocketError::Btf)?;
+        let object = loader::load(Some(pins), [], bytes).map_err(SocketError::Object)?;
+        Ok(Self { object, types })
     }
 
     /// Loads one iterator; `target` is what it iterates over, as the kernel calls it.
@@ -61,7 +59,7 @@ impl Object {
             .ok_or(SocketError::Incomplete(name))?
             .try_into()
             .map_err(SocketError::Program)?;
-        program.load(target, &self.btf).map_err(SocketError::Program)?;
+        program.load(target, self.types).map_err(SocketError::Program)?;
         let program = program.fd().map_err(SocketError::Program)?;
         program.as_fd().try_clone_to_owned().map_err(SocketError::Descriptor)
     }

@@ -9,10 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use aya::{
-    Btf,
-    maps::{HashMap as BpfHashMap, MapData},
-};
+use aya::maps::{HashMap as BpfHashMap, MapData};
 use aya_obj::btf::BtfKind;
 use netloom_core::model::{Protocol, SocketCookie, SocketFilter, SocketState};
 use netloom_ebpf::{layout::Doomed, socket_destroyer_with};
@@ -24,7 +21,10 @@ use super::{
     dump::{Dump, namespaces},
     iterator::{FilterMaps, MAX_KEYS, Object, clear, passes, run},
 };
-use crate::netns::{Netns, NetnsError};
+use crate::{
+    loader,
+    netns::{Netns, NetnsError},
+};
 
 /// The links of both protocols' iterators. A link knows no namespace: each pass is of the one it is started in.
 pub(super) struct Links {
@@ -137,9 +137,10 @@ impl Kfunc {
     /// # Errors
     /// [`SocketError::NoKfunc`] before Linux 6.5.
     pub(super) fn open(pins: &Path) -> Result<Self, SocketError> {
-        let btf = Btf::from_sys_fs().map_err(SocketError::Btf)?;
-        let function =
-            btf.id_by_type_name_kind("bpf_sock_destroy", BtfKind::Func).map_err(|_| SocketError::NoKfunc)?;
+        let types = loader::kernel_types().map_err(SocketError::Btf)?;
+        let function = types
+            .id_by_type_name_kind("bpf_sock_destroy", BtfKind::Func)
+            .map_err(|_| SocketError::NoKfunc)?;
         let object =
             socket_destroyer_with(function).map_err(|_| SocketError::Incomplete("bpf_sock_destroy"))?;
         let mut object = Object::load(&object, pins)?;
