@@ -30,10 +30,12 @@ pub(crate) enum Need {
     Vm,
     /// Push plugins to a registry.
     Registry,
+    /// Compile plugins in C.
+    C,
 }
 
 impl Need {
-    const ALL: [Self; 5] = [Self::Bpf, Self::Guest, Self::Netns, Self::Vm, Self::Registry];
+    const ALL: [Self; 6] = [Self::Bpf, Self::Guest, Self::Netns, Self::Vm, Self::Registry, Self::C];
 
     /// What it is for, in the words of an error.
     const fn purpose(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Need {
             Self::Netns => "test in network namespaces",
             Self::Vm => "boot other kernels",
             Self::Registry => "test with a registry",
+            Self::C => "build plugins in C",
         }
     }
 
@@ -53,6 +56,7 @@ impl Need {
             Self::Netns => NETNS,
             Self::Vm => VM,
             Self::Registry => REGISTRY,
+            Self::C => C,
         }
     }
 }
@@ -100,6 +104,19 @@ const VM: &[Requirement] = &[
 ];
 
 const REGISTRY: &[Requirement] = &[Requirement::program("docker-registry", "docker-registry")];
+
+const C: &[Requirement] = &[
+    Requirement {
+        name: "a linker for clang's WebAssembly",
+        check: Check::Call(linker),
+        packages: Packages::Newest("lld"),
+    },
+    Requirement {
+        name: "the C library for WebAssembly",
+        check: Check::Call(wasi_libc),
+        packages: Packages::One("wasi-libc"),
+    },
+];
 
 /// One thing that must be there.
 struct Requirement {
@@ -324,9 +341,8 @@ fn guest_toolchain() -> bool {
     if libdir.is_ok_and(|dir| Path::new(dir.trim()).is_dir()) {
         return true;
     }
-    let linker = (17..=30).any(|version| find(&format!("wasm-ld-{version}")).is_some());
     let sources = Path::new("/usr/lib/rustlib/src/rust/library").is_dir();
-    linker && sources && Path::new("/usr/bin/rustc").is_file() && Path::new("/usr/bin/cargo").is_file()
+    linker() && sources && Path::new("/usr/bin/rustc").is_file() && Path::new("/usr/bin/cargo").is_file()
 }
 
 /// Most machines get the target from rustup; where that fails the distribution's packages serve.
@@ -341,4 +357,12 @@ fn add_rustup_target() {
     if let Err(error) = added {
         step(&format!("{error:#}"));
     }
+}
+
+fn linker() -> bool {
+    (17..=30).any(|version| find(&format!("wasm-ld-{version}")).is_some()) || find("wasm-ld").is_some()
+}
+
+fn wasi_libc() -> bool {
+    Path::new("/usr/include/wasm32-wasi/stdlib.h").is_file()
 }

@@ -55,6 +55,9 @@ pub fn encode(module: &[u8]) -> Result<Vec<u8>, EncodeError> {
     if stripped.is_none() {
         return Err(EncodeError::NoComponentType);
     }
+    if let Some(import) = wasi(module)? {
+        return Err(EncodeError::Wasi(import));
+    }
     let mut encoder = ComponentEncoder::default();
     encoder.validate(true).module(module).map_err(refused("reading the module's component type"))?;
     let component = encoder.encode().map_err(refused("encoding the component"))?;
@@ -62,6 +65,22 @@ pub fn encode(module: &[u8]) -> Result<Vec<u8>, EncodeError> {
         Some(wasi) => Err(EncodeError::Wasi(wasi)),
         None => Ok(component),
     }
+}
+
+/// A function of WASI that the module imports: the encoder knows them as little as the host does.
+fn wasi(module: &[u8]) -> Result<Option<String>, EncodeError> {
+    for payload in wasmparser::Parser::new(0).parse_all(module) {
+        let refused = || refused("reading the module's imports");
+        if let wasmparser::Payload::ImportSection(imports) = payload.map_err(refused())? {
+            for import in imports.into_imports() {
+                let import = import.map_err(refused())?;
+                if import.module.starts_with("wasi_") {
+                    return Ok(Some(format!("{}::{}", import.module, import.name)));
+                }
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// What a component imports and exports.

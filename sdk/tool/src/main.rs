@@ -50,7 +50,7 @@ enum Command {
         /// The component to write [default: NAME.wasm in the folder]
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// Keep the names of functions, so that backtraces have them (Rust)
+        /// Keep the names of functions, so that backtraces have them (Rust and C)
         #[arg(long)]
         names: bool,
     },

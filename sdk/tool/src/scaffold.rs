@@ -71,6 +71,10 @@ pub(crate) fn new(path: &Path, language: Language, sdk: Option<&Path>) -> anyhow
             add("plugin.js", include_str!("../../templates/javascript/plugin.js"));
             add(".gitignore", "*.wasm\n");
         }
+        Language::C => {
+            add("plugin.c", include_str!("../../templates/c/plugin.c"));
+            add(".gitignore", "/bindings\n*.wasm\n");
+        }
     }
     if language != Language::Rust {
         add("wit/world.wit", WORLD);

@@ -8,6 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
+use netloom_test_support::c_for_wasm;
 fn tool(folder: &Path, arguments: &[&str]) -> Output {
     // The standard library for Wasm is built once for all runs of these tests.
     Command::new(env!("CARGO_BIN_EXE_netloom-plugin"))
@@ -87,6 +88,51 @@ fn the_examples_build_and_conform() {
     }
 }
 
+/// Builds an example that has scenarios beside it, and runs it through them.
+fn example_conforms(folder: &Path, name: &str) {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
+    let (component, scenarios) = (format!("{name}.wasm"), example.join("scenarios"));
+    ok(folder, &["build", example.to_str().unwrap(), "--out", &component]);
+    let said = ok(folder, &["test", &component, "--scenarios", scenarios.to_str().unwrap()]);
+    let each = std::fs::read_dir(&scenarios).unwrap().count();
+    assert_eq!(said.matches("/scenarios/").count(), each, "{said}");
+    assert!(said.contains(" 0 failed"), "{said}");
+}
+
+#[test]
+fn the_example_in_c_builds_and_conforms_and_is_the_same_bytes_each_time() {
+    if !c_for_wasm() {
+        return;
+    }
+    let (folder, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&folder, &again] {
+        example_conforms(folder.path(), "database-grace");
+    }
+    let bytes = |folder: &Path| std::fs::read(folder.join("database-grace.wasm")).unwrap();
+    assert_eq!(bytes(folder.path()), bytes(again.path()));
+}
+
+#[test]
+fn what_is_wrong_with_a_plugin_in_c_is_said_by_its_compiler() {
+    if !c_for_wasm() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), &["new", "broken", "--lang", "c"]);
+    let source = folder.path().join("broken/plugin.c");
+    let whole = std::fs::read_to_string(&source).unwrap();
+    for (from, to, complaint) in [
+        ("node_free(node)", "node_free(nodes)", "undeclared identifier 'nodes'"),
+        ("attach_order_rebalance(", "attach_order_balance(", "exports_netloom_policy_attach_order_rebalance"),
+        ("ret->tag =", "printf(\"hello\"); ret->tag =", "imports wasi_snapshot_preview1"),
+    ] {
+        let text = format!("#include <stdio.h>\n{}", whole.replacen(from, to, 1));
+        std::fs::write(&source, text).unwrap();
+        let said = refused(folder.path(), &["build", "broken"]);
+        assert!(said.contains(complaint), "{said}");
+    }
+}
+
 #[test]
 fn the_examples_in_python_and_javascript_build_and_conform() {
     if std::env::var_os("NETLOOM_TOOLS_TESTS").is_none() {
@@ -94,16 +140,8 @@ fn the_examples_in_python_and_javascript_build_and_conform() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    for name in ["no-twins", "storage-mtu"] {
-        let (example, component) = (examples.join(name), format!("{name}.wasm"));
-        ok(folder.path(), &["build", example.to_str().unwrap(), "--out", &component]);
-        let scenarios = example.join("scenarios");
-        let said = ok(folder.path(), &["test", &component, "--scenarios", scenarios.to_str().unwrap()]);
-        let each = std::fs::read_dir(&scenarios).unwrap().count();
-        assert_eq!(said.matches("/scenarios/").count(), each, "{said}");
-        assert!(said.contains(" 0 failed"), "{said}");
-    }
+    example_conforms(folder.path(), "no-twins");
+    example_conforms(folder.path(), "storage-mtu");
     write(folder.path(), "wrong.toml", b"mut = 9000\n");
     let said = refused(folder.path(), &["test", "storage-mtu.wasm", "--config", "wrong.toml"]);
     assert!(said.contains("unknown field `mut`"), "{said}");

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use netloom_test_support::{Page, typed};
+use netloom_test_support::{Page, c_for_wasm, typed};
 
 /// The sections whose commands need neither root nor a node.
 const SECTIONS: [&str; 3] = ["Begin, build, test", "Ask and measure", "Publish"];
@@ -70,6 +70,14 @@ fn gone_through(language: &str) {
 #[test]
 fn the_way_to_a_published_plugin_works_in_rust() {
     gone_through("rust");
+}
+
+#[test]
+fn the_way_to_a_published_plugin_works_in_c() {
+    if !c_for_wasm() {
+        return;
+    }
+    gone_through("c");
 }
 
 #[test]

@@ -31,6 +31,16 @@ pub fn require(feature: Feature) -> bool {
     false
 }
 
+/// Whether plugins in C can be built here. If not, it says so as [`require`] does.
+#[must_use]
+pub fn c_for_wasm() -> bool {
+    let there = Path::new("/usr/include/wasm32-wasi/stdlib.h").is_file();
+    if !there {
+        println!("skipped: {}: needs wasi-libc", thread::current().name().unwrap_or("a test"));
+    }
+    there
+}
+
 fn required() -> Vec<Feature> {
     let list = env::var("NETLOOM_REQUIRE").unwrap_or_default();
     list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(parse).collect()

@@ -39,7 +39,7 @@ mod udp;
 pub use self::{
     command::{Output, command},
     daemon::{Daemon, DaemonOptions, Listening},
-    features::require,
+    features::{c_for_wasm, require},
     netns::{Link, Netns},
     pace::{at_this_pace, emulated},
     page::{Page, typed, words},

@@ -134,9 +134,13 @@ fn prepare(tier: Tier) -> Result<()> {
     match tier {
         Tier::Unit => Ok(()),
         Tier::Plugin => {
-            // The tests that want one say that they were skipped; the others do without.
-            if let Err(reason) = setup::ensure(&[Need::Registry]) {
-                step(&format!("there is no registry to test with: {reason:#}"));
+            // The tests that want these say that they were skipped; the others do without.
+            for (need, what) in
+                [(Need::Registry, "no registry to test with"), (Need::C, "no C for WebAssembly")]
+            {
+                if let Err(reason) = setup::ensure(&[need]) {
+                    step(&format!("there is {what}: {reason:#}"));
+                }
             }
             Ok(())
         }

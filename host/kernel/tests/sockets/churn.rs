@@ -51,7 +51,7 @@ fn while_sockets_come_and_go_nothing_stale_is_left_and_nothing_else_is_destroyed
                 let done = found.iter().zip(outcomes).filter(|(_, done)| *done == DestroyOutcome::Destroyed);
                 destroyed.extend(done.map(|(socket, _)| socket.cookie));
             };
-            for _ in 0..15 {
+            for _ in 0..6 {
                 reap();
             }
             // The backend dies. Who reconnects all the time finds that out, and the last pass finds all of them.

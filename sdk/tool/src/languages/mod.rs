@@ -1,4 +1,8 @@
 //! The languages a plugin can be written in, and how each is built.
+//!
+//! - `c`: what C takes, which has no tool of its own for components
+
+mod c;
 
 use std::{
     path::{Path, PathBuf},
@@ -25,6 +29,8 @@ pub(crate) enum Language {
     /// JavaScript, by componentize-qjs: 1.6 MB
     #[value(alias = "js")]
     Javascript,
+    /// C, by clang: some kilobytes
+    C,
 }
 
 impl Language {
@@ -34,15 +40,16 @@ impl Language {
             Self::Rust => "Cargo.toml",
             Self::Python => "plugin.py",
             Self::Javascript => "plugin.js",
+            Self::C => "plugin.c",
         }
     }
 
     fn of(folder: &Path) -> anyhow::Result<Self> {
-        let each = [Self::Rust, Self::Python, Self::Javascript];
+        let each = [Self::Rust, Self::Python, Self::Javascript, Self::C];
         let found = each.into_iter().find(|language| folder.join(language.marker()).is_file());
         found.with_context(|| {
             format!(
-                "{} has no plugin: neither Cargo.toml nor plugin.py nor plugin.js; begin one with `netloom plugin new`",
+                "{} has no plugin: neither Cargo.toml nor plugin.py, plugin.js or plugin.c; begin one with `netloom plugin new`",
                 folder.display()
             )
         })
@@ -94,6 +101,7 @@ pub(crate) fn build(folder: &Path, out: Option<&Path>, names: bool) -> anyhow::R
             ]);
             run(command.arg(&out).current_dir(&folder), "compile the JavaScript")?;
         }
+        Language::C => c::build(&folder, &out, names)?,
     }
     let bytes = std::fs::read(&out).with_context(|| format!("{} was not written", out.display()))?;
     let interfaces = interfaces(&bytes)?;

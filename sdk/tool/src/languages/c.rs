@@ -1,0 +1,108 @@
+//! Plugins in C: bindings to the world of the folder's `wit/`, compiled with it by clang against wasi-libc, of which
+//! only what asks nothing of a system can be used.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail};
+use netloom_plugin_build::encode;
+use wit_bindgen_core::{Files, wit_parser::Resolve};
+
+use super::run;
+
+/// Where the bindings go in the plugin's folder.
+const BINDINGS: &str = "bindings";
+
+/// clang for WebAssembly. Code and linker may be of different versions, so only what every one knows is used.
+const FLAGS: [&str; 11] = [
+    "--target=wasm32-wasi",
+    "-mcpu=mvp",
+    "-mexec-model=reactor",
+    "-std=c11",
+    "-Oz",
+    "-Wall",
+    "-Wextra",
+    "-Ibindings",
+    "-nostartfiles",
+    // Neither of clang's own run-time library, which is a package of its own, nor of anything else than libc.
+    "-nodefaultlibs",
+    "-Wl,--no-entry",
+];
+
+pub(super) fn build(folder: &Path, out: &Path, names: bool) -> anyhow::Result<()> {
+    let clang = compiler()?;
+    let generated = bindings(folder)?;
+    let scratch = tempfile::tempdir().context("a folder for the module cannot be made")?;
+    let module = scratch.path().join("plugin.wasm");
+    let mut command = Command::new(&clang);
+    command.current_dir(folder).args(FLAGS);
+    // Paths of this machine stay out of the bytes.
+    command.arg(format!("-ffile-prefix-map={}=.", folder.display()));
+    command.arg(if names { "-g" } else { "-Wl,--strip-all" });
+    command.args(sources(folder)?).args(generated).args(["-lc", "-o"]).arg(&module);
+    run(&mut command, "compile the C")?;
+    let module = std::fs::read(&module).context("clang wrote no module")?;
+    std::fs::write(out, encode(&module)?).with_context(|| format!("{} cannot be written", out.display()))
+}
+
+/// The plugin's own files.
+fn sources(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let names = entries.filter_map(|entry| Some(PathBuf::from(entry.ok()?.file_name())));
+    let mut sources: Vec<PathBuf> =
+        names.filter(|name| name.extension().is_some_and(|extension| extension == "c")).collect();
+    // The order of files is that of the code in the module.
+    sources.sort();
+    Ok(sources)
+}
+
+/// Writes the bindings, where editors find the header too; the files to compile and link.
+fn bindings(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut resolve = Resolve::default();
+    let wit = folder.join("wit");
+    let (package, _) = resolve.push_dir(&wit).with_context(|| format!("reading {}", wit.display()))?;
+    let world = resolve
+        .select_world(&[package], Some("plugin"))
+        .with_context(|| format!("{} has no `world plugin`", wit.display()))?;
+    let mut files = Files::default();
+    wit_bindgen_c::Opts::default()
+        .build()
+        .generate(&mut resolve, world, &mut files)
+        .context("making C bindings")?;
+    let bindings = folder.join(BINDINGS);
+    std::fs::create_dir_all(&bindings).with_context(|| format!("{} cannot be made", bindings.display()))?;
+    let mut compiled = Vec::new();
+    for (name, contents) in files.iter() {
+        let path = bindings.join(name);
+        std::fs::write(&path, contents).with_context(|| format!("{} cannot be written", path.display()))?;
+        if !name.ends_with(".h") {
+            compiled.push(Path::new(BINDINGS).join(name));
+        }
+    }
+    Ok(compiled)
+}
+
+/// The newest clang that has a linker for WebAssembly; wasi-libc is a header away.
+fn compiler() -> anyhow::Result<PathBuf> {
+    let versions = (11..=30).rev().map(|version| format!("clang-{version}"));
+    let works = |clang: &String| {
+        let linker = Command::new(clang).args(["--target=wasm32-wasi", "--print-prog-name=wasm-ld"]).output();
+        // It answers with a path if it finds one, and with the bare name if not.
+        linker.is_ok_and(|answer| {
+            let named = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+            Path::new(&named).is_absolute() || Command::new(&named).arg("--version").output().is_ok()
+        })
+    };
+    let Some(clang) = std::iter::once("clang".to_owned()).chain(versions).find(works) else {
+        bail!("C is compiled by clang 11 or newer with wasm-ld: apt-get install clang lld wasi-libc");
+    };
+    let mut probe = Command::new(&clang);
+    probe.args(["--target=wasm32-wasi", "-E", "-include", "stdlib.h", "-x", "c", "/dev/null"]);
+    if !probe.output().is_ok_and(|answer| answer.status.success()) {
+        bail!("{clang} does not find the C library for WebAssembly: apt-get install wasi-libc");
+    }
+    Ok(clang.into())
+}
