@@ -382,7 +382,8 @@ fn terminate(mut child: Child) -> bool {
 ///
 /// # Panics
 /// If it is not built.
-pub(crate) fn binary(name: &str) -> PathBuf {
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
     if let Some(path) = env::var_os(format!("NETLOOM_{}", name.to_uppercase())) {
         return path.into();
     }

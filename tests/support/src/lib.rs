@@ -38,7 +38,7 @@ mod udp;
 
 pub use self::{
     command::{Output, command},
-    daemon::{Daemon, DaemonOptions, Listening},
+    daemon::{Daemon, DaemonOptions, Listening, binary},
     features::{c_for_wasm, require},
     netns::{Link, Netns},
     pace::{at_this_pace, emulated},

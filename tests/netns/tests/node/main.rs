@@ -14,7 +14,6 @@ mod monitor;
 mod moves;
 mod outside;
 mod reaping;
-mod refusals;
 mod restarts;
 mod services;
 mod trace;

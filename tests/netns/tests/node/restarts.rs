@@ -2,10 +2,8 @@ use std::time::Duration;
 
 use netloom_api::types::ReapReport;
 use netloom_netns_tests::{Node, ObjectFile};
-use netloom_test_support::{Netns, command};
+use netloom_test_support::{Netns, binary, command};
 use serde_json::json;
-
-use crate::refusals::netloomd;
 
 #[test]
 fn a_killed_daemon_loses_no_datagram_and_the_next_adopts_everything() {
@@ -130,7 +128,8 @@ fn services_survive_and_a_stopped_daemon_leaves_them_working() {
 fn a_second_daemon_is_refused_and_the_first_goes_on() {
     let node = Node::start();
     let paths = node.daemon.paths();
-    let second = command(&[&netloomd(), "--instance", node.daemon.instance().as_str()]);
+    let second =
+        command(&[binary("netloomd").to_str().unwrap(), "--instance", node.daemon.instance().as_str()]);
     assert!(!second.ok());
     let pid = node.daemon.pid().unwrap().to_string();
     assert!(

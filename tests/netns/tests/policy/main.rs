@@ -1,5 +1,5 @@
-//! netloomd with plugins of others: what they may do, and how they come, change and go. That is the same on every
-//! kernel, so these tests run on one.
+//! netloomd with plugins of others: what they may do, and how they come, change and go; and what it refuses. That is
+//! the same on every kernel, so these tests run on one.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unwrap_used, missing_docs)]
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
@@ -8,6 +8,7 @@ mod grants;
 mod operator;
 mod plugins;
 mod reaping;
+mod refusals;
 mod reloading;
 mod signing;
 

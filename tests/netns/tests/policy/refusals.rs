@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use netloom_test_support::{Netns, command};
+use netloom_test_support::{Netns, binary, command};
 use serde_json::json;
 
 use netloom_netns_tests::{Node, refusal};
@@ -51,7 +51,13 @@ fn a_wrong_configuration_names_the_key_and_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("netloom.toml");
     std::fs::write(&file, "[endpoints]\nmut = 1\n").unwrap();
-    let output = command(&[&netloomd(), "--instance", "nlt-config", "--config", file.to_str().unwrap()]);
+    let output = command(&[
+        binary("netloomd").to_str().unwrap(),
+        "--instance",
+        "nlt-config",
+        "--config",
+        file.to_str().unwrap(),
+    ]);
     assert!(!output.ok());
     assert!(
         output.stderr.contains("mut") && output.stderr.contains(file.to_str().unwrap()),
@@ -66,7 +72,7 @@ fn without_rights_it_says_which_are_missing_and_what_still_works() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let program = folder.path().join("netloomd");
-    std::fs::copy(netloomd(), &program).unwrap();
+    std::fs::copy(binary("netloomd"), &program).unwrap();
     let output = Command::new(program).uid(65_534).gid(65_534).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
@@ -102,13 +108,4 @@ fn an_address_of_another_node_is_refused() {
     assert!(error.contains("10.6.0.9") && error.contains("10.5.0.0/24"), "{error}");
     assert!(hint.contains("endpoints.prefixes"), "{hint}");
     node.add(spec("10.5.0.9")).unwrap();
-}
-
-pub(crate) fn netloomd() -> String {
-    if let Ok(path) = std::env::var("NETLOOM_NETLOOMD") {
-        return path;
-    }
-    let test = std::env::current_exe().unwrap();
-    let found = test.ancestors().map(|dir| dir.join("netloomd")).find(|path| path.is_file());
-    found.expect("netloomd is built").to_str().unwrap().to_owned()
 }
