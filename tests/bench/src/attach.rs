@@ -173,7 +173,9 @@ impl Node {
             let began = Instant::now();
             let link = bpf::link_create(program.as_fd(), self.bare, POINT, Position::Head, None)?;
             bpf::obj_pin(link.as_fd(), &pin)?;
-            Ok(began.elapsed().as_secs_f64() * 1e6)
+            let taken = began.elapsed();
+            leave(&link)?;
+            Ok(taken.as_secs_f64() * 1e6)
         })?;
         std::fs::remove_file(&pin)?;
         Ok(taken)
@@ -195,12 +197,20 @@ impl Node {
             bpf::obj_pin(new.as_fd(), &folder.join("new"))?;
             let link = bpf::obj_get(&pin)?;
             bpf::link_update(link.as_fd(), new.as_fd(), Some(old.as_fd()))?;
-            Ok(began.elapsed().as_secs_f64() * 1e6)
+            let taken = began.elapsed();
+            leave(&link)?;
+            Ok(taken.as_secs_f64() * 1e6)
         })?;
         std::fs::remove_dir_all(&folder)?;
         std::fs::remove_file(&pin)?;
         Ok(taken)
     }
+}
+
+/// Takes a program off its chain at once. Left to the kernel, that is done some time after the last descriptor is
+/// closed, and keeps whoever comes next waiting for the lock of all devices.
+fn leave(link: &OwnedFd) -> std::io::Result<()> {
+    bpf::link_detach(link.as_fd())
 }
 
 impl Drop for Node {
