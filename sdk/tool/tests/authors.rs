@@ -9,6 +9,7 @@ use std::{
 };
 
 use netloom_test_support::c_for_wasm;
+
 fn tool(folder: &Path, arguments: &[&str]) -> Output {
     // The standard library for Wasm is built once for all runs of these tests.
     Command::new(env!("CARGO_BIN_EXE_netloom-plugin"))

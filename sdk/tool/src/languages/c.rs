@@ -85,7 +85,7 @@ fn bindings(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(compiled)
 }
 
-/// The newest clang that has a linker for WebAssembly; wasi-libc is a header away.
+/// A clang that finds a linker and a C library for WebAssembly: the one that is called so, or else the newest.
 fn compiler() -> anyhow::Result<PathBuf> {
     let versions = (11..=30).rev().map(|version| format!("clang-{version}"));
     let works = |clang: &String| {
