@@ -32,12 +32,12 @@ const FLAGS: [&str; 11] = [
 ];
 
 pub(super) fn build(folder: &Path, out: &Path, names: bool) -> anyhow::Result<()> {
-    let clang = compiler()?;
+    let (clang, linker) = compiler()?;
     let generated = bindings(folder)?;
     let scratch = tempfile::tempdir().context("a folder for the module cannot be made")?;
     let module = scratch.path().join("plugin.wasm");
     let mut command = Command::new(&clang);
-    command.current_dir(folder).args(FLAGS);
+    command.current_dir(folder).args(FLAGS).arg(format!("-fuse-ld={}", linker.display()));
     // Paths of this machine stay out of the bytes.
     command.arg(format!("-ffile-prefix-map={}=.", folder.display()));
     command.arg(if names { "-g" } else { "-Wl,--strip-all" });
@@ -85,24 +85,24 @@ fn bindings(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(compiled)
 }
 
-/// A clang that finds a linker and a C library for WebAssembly: the one that is called so, or else the newest.
-fn compiler() -> anyhow::Result<PathBuf> {
-    let versions = (11..=30).rev().map(|version| format!("clang-{version}"));
-    let works = |clang: &String| {
-        let linker = Command::new(clang).args(["--target=wasm32-wasi", "--print-prog-name=wasm-ld"]).output();
-        // It answers with a path if it finds one, and with the bare name if not.
-        linker.is_ok_and(|answer| {
-            let named = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
-            Path::new(&named).is_absolute() || Command::new(&named).arg("--version").output().is_ok()
-        })
-    };
-    let Some(clang) = std::iter::once("clang".to_owned()).chain(versions).find(works) else {
+/// clang and its linker, which may be of another version.
+fn compiler() -> anyhow::Result<(PathBuf, PathBuf)> {
+    let (Some(clang), Some(linker)) = (find("clang"), find("wasm-ld")) else {
         bail!("C is compiled by clang 11 or newer with wasm-ld: apt-get install clang lld wasi-libc");
     };
     let mut probe = Command::new(&clang);
     probe.args(["--target=wasm32-wasi", "-E", "-include", "stdlib.h", "-x", "c", "/dev/null"]);
     if !probe.output().is_ok_and(|answer| answer.status.success()) {
-        bail!("{clang} does not find the C library for WebAssembly: apt-get install wasi-libc");
+        bail!("{} does not find the C library for WebAssembly: apt-get install wasi-libc", clang.display());
     }
-    Ok(clang.into())
+    Ok((clang, linker))
+}
+
+/// A program of LLVM's: the one that is called so, or else the newest that has its version behind its name.
+fn find(name: &str) -> Option<PathBuf> {
+    let versions = (11..=40).rev().map(|version| format!("{name}-{version}"));
+    let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
+    std::iter::once(name.to_owned())
+        .chain(versions)
+        .find_map(|name| folders.iter().map(|folder| folder.join(&name)).find(|path| path.is_file()))
 }
