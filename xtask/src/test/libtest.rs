@@ -70,6 +70,12 @@ pub(crate) fn read(output: &str) -> Report {
     report
 }
 
+/// The test whose end this line tells.
+pub(crate) fn ended(line: &str) -> Option<&str> {
+    let (test, end) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    matches!(end.trim_end(), "ok" | "FAILED").then_some(test)
+}
+
 /// `ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s`
 fn result_counts(result: &str) -> Counts {
     let number = |of: &str| {
@@ -110,6 +116,12 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
         let report = read(OUTPUT);
         assert_eq!(report.counts, Counts { passed: 1, failed: 1, skipped: 4 });
         assert_eq!(report.skips, ["chains::netkit: needs netkit", "reads: no unshare(1) here"]);
+    }
+
+    #[test]
+    fn the_lines_of_ended_tests_name_them() {
+        let ended: Vec<_> = OUTPUT.lines().filter_map(ended).collect();
+        assert_eq!(ended, ["chains::netkit", "chains::tcx", "reads", "breaks"]);
     }
 
     #[test]

@@ -23,14 +23,18 @@ pub(crate) struct Progress {
     label: String,
     counts: Counts,
     started: Instant,
+    times: Vec<(Duration, String)>,
 }
+
+/// How many of the slowest tests are named.
+const SLOWEST: usize = 8;
 
 impl Progress {
     /// Nothing has run yet.
     pub(crate) fn begin(tier: Tier) -> Self {
         println!("\n── {tier}");
         let label = if tier.kernel().is_some() { format!("{tier:<8}") } else { String::new() };
-        Self { label, counts: Counts::default(), started: Instant::now() }
+        Self { label, counts: Counts::default(), started: Instant::now(), times: Vec::new() }
     }
 
     /// A program of tests has ended: whether as it should. Its output is shown if not.
@@ -78,8 +82,22 @@ impl Progress {
         }
     }
 
+    /// A test has ended that ran alone.
+    pub(crate) fn took(&mut self, test: &str, time: Duration) {
+        self.times.push((time, test.to_owned()));
+    }
+
     /// The tier has ended.
-    pub(crate) fn end(self, tier: Tier) -> Outcome {
+    pub(crate) fn end(mut self, tier: Tier) -> Outcome {
+        if !self.times.is_empty() {
+            self.times.sort_by(|a, b| b.cmp(a));
+            self.times.truncate(SLOWEST);
+            let mut text = format!("   {}the slowest tests:\n", self.label);
+            for (time, test) in &self.times {
+                text.push_str(&format!("     {:>4} s  {test}\n", time.as_secs()));
+            }
+            print!("{text}");
+        }
         Outcome { tier, counts: self.counts, reason: None, time: self.started.elapsed() }
     }
 }

@@ -1,6 +1,9 @@
 //! The tests of a tier in one machine, one program after the other.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 
@@ -42,7 +45,13 @@ pub(crate) fn run(kernel: Kernel, job: &Job<'_>, progress: &mut Progress) -> Res
     let own = job.programs.iter().filter(|program| is_netlooms(&program.executable));
     machine.copies.extend(job.tests.iter().copied().chain(own).map(|program| same_path(&program.executable)));
 
-    let mut reader = Reader { tests: job.tests, done: 0, pending: Vec::new(), output: String::new() };
+    let mut reader = Reader {
+        tests: job.tests,
+        done: 0,
+        pending: Vec::new(),
+        output: String::new(),
+        last_line: Instant::now(),
+    };
     let options = Options { memory: 4096, timeout: Duration::from_secs(3600), ..Options::default() };
     let ended = vm::run(kernel, &machine, &options, |output| match output {
         Output::Stdout(bytes) => reader.take(&bytes, progress),
@@ -81,6 +90,7 @@ struct Reader<'a> {
     done: usize,
     pending: Vec<u8>,
     output: String,
+    last_line: Instant,
 }
 
 impl Reader<'_> {
@@ -93,6 +103,12 @@ impl Reader<'_> {
     }
 
     fn line(&mut self, line: &str, progress: &mut Progress) {
+        // A machine has one CPU, so that its tests run one after the other, a line each.
+        let time = self.last_line.elapsed();
+        self.last_line = Instant::now();
+        if let Some(test) = libtest::ended(line) {
+            progress.took(test, time);
+        }
         let Some(code) = line.strip_prefix(END) else {
             self.output.push_str(line);
             return;
