@@ -317,8 +317,8 @@ layout! {
         mtu: u32,
         /// Hardware address of the endpoint's end; zero where the link has none.
         mac: [u8; 6],
-        /// Hardware address of the node's end; zero where the link has none.
-        host_mac: [u8; 6],
+        /// Hardware address by which the endpoint knows its node; zero where the link has none.
+        gateway_mac: [u8; 6],
         /// `enum nl_mode`: [`mode`].
         mode: u8,
         /// Zero.

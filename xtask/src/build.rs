@@ -3,13 +3,16 @@
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{process::line, workspace};
+use crate::{
+    process::{find, line},
+    workspace,
+};
 
 /// What a test program tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,21 +51,48 @@ pub(crate) struct Built {
     pub(crate) tests: Vec<Program>,
     /// The workspace's own programs, which some tests run.
     pub(crate) programs: Vec<Program>,
+    /// How often the compiler or clippy warned; none where there is no clippy.
+    pub(crate) warnings: Option<usize>,
 }
 
 /// Compiles every test of these packages, and the workspace's own programs: all in one go if it is every package,
 /// since tests and programs built apart would have their dependencies compiled twice, with other features.
 pub(crate) fn tests(packages: &[String]) -> Result<Built> {
-    let mut built = Built { tests: Vec::new(), programs: Vec::new() };
-    messages(&["build", "--all-targets"], packages, |message| {
+    let mut built = Built { tests: Vec::new(), programs: Vec::new(), warnings: None };
+    let mut warnings = 0;
+    messages(linting().args(["build", "--all-targets"]), packages, |message| {
+        warnings += usize::from(is_warning(message));
         let list = if is_test(message) { &mut built.tests } else { &mut built.programs };
         list.extend(program(message));
     })?;
+    built.warnings = clippy().map(|_| warnings);
     built.tests.sort_by(|a, b| a.name.cmp(&b.name));
     if !packages.is_empty() {
         built.programs = programs(Profile::Dev)?;
     }
     Ok(built)
+}
+
+/// Cargo, with clippy looking at the workspace as it is compiled. `cargo clippy` would go through every dependency
+/// once more, which takes minutes.
+pub(crate) fn linting() -> Command {
+    let mut cargo = workspace::cargo();
+    if let Some(clippy) = clippy() {
+        cargo.env("RUSTC_WORKSPACE_WRAPPER", clippy);
+    }
+    cargo
+}
+
+/// The compiler that lints.
+fn clippy() -> Option<PathBuf> {
+    find("clippy-driver")
+}
+
+/// A warning of the compiler or clippy, and not their count.
+fn is_warning(message: &Value) -> bool {
+    message.pointer("/message/level").is_some_and(|level| level == "warning")
+        && message.pointer("/target/src_path").is_some()
+        && message.pointer("/message/spans").and_then(Value::as_array).is_some_and(|spans| !spans.is_empty())
 }
 
 /// Compiles the workspace's own programs.
@@ -72,7 +102,7 @@ pub(crate) fn programs(profile: Profile) -> Result<Vec<Program>> {
         Profile::Dev => &["build", "--bins"],
         Profile::Release => &["build", "--bins", "--release"],
     };
-    messages(args, &[], |message| programs.extend(program(message)))?;
+    messages(workspace::cargo().args(args), &[], |message| programs.extend(program(message)))?;
     Ok(programs)
 }
 
@@ -89,31 +119,40 @@ fn is_test(message: &Value) -> bool {
 /// The folders that the build scripts of these packages wrote to.
 pub(crate) fn script_outputs(packages: &[String]) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
-    messages(&["build"], packages, |message| folders.extend(script_output(message, packages)))?;
+    messages(workspace::cargo().arg("build"), packages, |message| {
+        folders.extend(script_output(message, packages));
+    })?;
     Ok(folders)
 }
 
-fn messages(args: &[&str], packages: &[String], mut each: impl FnMut(&Value)) -> Result<()> {
-    let mut command = workspace::cargo();
-    command.args(args).args(selection(packages)).arg("--message-format=json-render-diagnostics");
+fn messages(command: &mut Command, packages: &[String], mut each: impl FnMut(&Value)) -> Result<()> {
+    command.args(selection(packages)).arg("--message-format=json-diagnostic-rendered-ansi");
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .with_context(|| format!("`{}` cannot be started", line(&command)))?;
+        .with_context(|| format!("`{}` cannot be started", line(command)))?;
     let stdout = child.stdout.take().context("cargo has no output")?;
     for message in BufReader::new(stdout).lines() {
         let message = message.context("reading cargo's messages")?;
         // Cargo's messages are JSON; other lines are from the programs it runs.
         if let Ok(message) = serde_json::from_str(&message) {
+            if let Some(text) = rendered(&message) {
+                eprint!("{text}");
+            }
             each(&message);
         }
     }
     let status = child.wait().context("waiting for cargo")?;
     if !status.success() {
-        bail!("`{}` failed; what cargo says is above", line(&command));
+        bail!("`{}` failed; what cargo says is above", line(command));
     }
     Ok(())
+}
+
+/// What the compiler says, for people.
+fn rendered(message: &Value) -> Option<&str> {
+    message.pointer("/message/rendered")?.as_str()
 }
 
 /// The packages as cargo's arguments.
@@ -178,5 +217,20 @@ mod tests {
         assert_eq!(script_output(&script, &["netloom-ebpf".into()]), Some("/target/out".into()));
         assert_eq!(script_output(&script, &["netloom".into()]), None);
         assert!(program(&json!({"reason": "compiler-artifact", "executable": null})).is_none());
+    }
+
+    #[test]
+    fn a_warning_counts_and_the_line_that_sums_them_up_does_not() {
+        let message = |level: &str, spans| {
+            json!({
+                "reason": "compiler-message",
+                "target": {"src_path": "/clone/src/lib.rs"},
+                "message": {"level": level, "spans": spans, "rendered": "warning: …"},
+            })
+        };
+        assert!(is_warning(&message("warning", json!([{"line_start": 1}]))));
+        assert!(!is_warning(&message("warning", json!([]))));
+        assert!(!is_warning(&message("note", json!([{"line_start": 1}]))));
+        assert_eq!(rendered(&message("warning", json!([]))), Some("warning: …"));
     }
 }

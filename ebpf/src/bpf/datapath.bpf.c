@@ -230,7 +230,7 @@ static __always_inline int nl_solicits(struct __sk_buff *skb, struct nl_addr sou
 	struct nl_addr address = nl_config.v6[0];
 
 	own = bpf_map_lookup_elem(&nl_endpoints, &address);
-	return own && own->id == nl_config.id && nl_answer_solicitation(skb, source, nl_config.id, own->host_mac);
+	return own && own->id == nl_config.id && nl_answer_solicitation(skb, source, nl_config.id, own->gateway_mac);
 }
 
 static __always_inline int nl_from_endpoint_v6(struct __sk_buff *skb)
@@ -279,7 +279,9 @@ int nl_from_endpoint(struct __sk_buff *skb)
 {
 	/*
 	 * There is nobody on the link but the endpoint and its node: a frame to another's address is for the node,
-	 * which would leave it alone otherwise, and so would the endpoint that it is redirected to.
+	 * which would leave it alone otherwise, and so would the endpoint that it is redirected to. On veth every
+	 * frame is one: the address by which the endpoint knows its node is no device's, so that nothing gets to the
+	 * node's stack but through here, also when this program is gone.
 	 */
 	if (nl_config.mode != NL_MODE_NETKIT && skb->pkt_type == PACKET_OTHERHOST)
 		bpf_skb_change_type(skb, PACKET_HOST);

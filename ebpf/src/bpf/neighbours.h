@@ -54,11 +54,11 @@ static __always_inline int nl_answer_arp(struct __sk_buff *skb, __u32 asking)
 	if (target != NL_GATEWAY_V4 && !nl_answers_for(&address, asking))
 		return 0;
 	__builtin_memcpy(arp.destination, arp.sender_mac, sizeof(arp.destination));
-	__builtin_memcpy(arp.source, own->host_mac, sizeof(arp.source));
+	__builtin_memcpy(arp.source, own->gateway_mac, sizeof(arp.source));
 	arp.operation = NL_ARP_REPLY;
 	__builtin_memcpy(arp.target_mac, arp.sender_mac, sizeof(arp.target_mac));
 	__builtin_memcpy(arp.target, arp.sender, sizeof(arp.target));
-	__builtin_memcpy(arp.sender_mac, own->host_mac, sizeof(arp.sender_mac));
+	__builtin_memcpy(arp.sender_mac, own->gateway_mac, sizeof(arp.sender_mac));
 	__builtin_memcpy(arp.sender, &target, sizeof(arp.sender));
 	return !bpf_skb_store_bytes(skb, 0, &arp, sizeof(arp), 0);
 }
@@ -94,7 +94,7 @@ struct nl_discovery_sum {
 
 /* Answers a neighbour solicitation; false if the node's stack is to. */
 static __always_inline int nl_answer_solicitation(struct __sk_buff *skb, struct nl_addr source, __u32 asking,
-						  const __u8 *host_mac)
+						  const __u8 *gateway_mac)
 {
 	struct nl_addr gateway = NL_GATEWAY_V6;
 	struct nl_discovery_sum sum = {};
@@ -115,7 +115,7 @@ static __always_inline int nl_answer_solicitation(struct __sk_buff *skb, struct 
 	if (!nl_same(&sum.message.target, &gateway) && !nl_answers_for(&sum.message.target, asking))
 		return 0;
 	__builtin_memcpy(frame.destination, sum.message.mac, sizeof(frame.destination));
-	__builtin_memcpy(frame.source, host_mac, sizeof(frame.source));
+	__builtin_memcpy(frame.source, gateway_mac, sizeof(frame.source));
 	sum.source = sum.message.target;
 	sum.destination = source;
 	sum.length = bpf_htonl(sizeof(sum.message));
@@ -124,7 +124,7 @@ static __always_inline int nl_answer_solicitation(struct __sk_buff *skb, struct 
 	sum.message.checksum = 0;
 	sum.message.flags = NL_ADVERTISED;
 	sum.message.option = NL_TARGET_LINK_ADDRESS;
-	__builtin_memcpy(sum.message.mac, host_mac, sizeof(sum.message.mac));
+	__builtin_memcpy(sum.message.mac, gateway_mac, sizeof(sum.message.mac));
 	checksum = bpf_csum_diff(NULL, 0, (__be32 *)&sum, sizeof(sum), 0);
 	if (checksum < 0)
 		return 0;

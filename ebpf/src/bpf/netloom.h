@@ -155,7 +155,7 @@ struct nl_endpoint {
 	__u32 mtu;
 	/* The first twelve bytes of a frame to the endpoint: all zero where the link has no addresses. */
 	__u8 mac[6];
-	__u8 host_mac[6];
+	__u8 gateway_mac[6];
 	/* enum nl_mode */
 	__u8 mode;
 	__u8 reserved[3];

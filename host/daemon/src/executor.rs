@@ -209,7 +209,9 @@ impl Node {
             Op::Wire { netns, addresses } => {
                 let pair =
                     progress.pair.as_ref().ok_or_else(|| Failure::conflict("there is no pair to wire"))?;
-                let connected = self.devices.connect_endpoint(pair, &Netns::open(netns)?, addresses).await?;
+                let netns = Netns::open(netns)?;
+                let connected =
+                    self.devices.connect_endpoint(pair, &netns, addresses, pair.gateway_mac()).await?;
                 for warning in connected.warnings {
                     tracing::warn!(device = pair.host.name, "{warning}");
                 }

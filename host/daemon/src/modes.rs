@@ -226,7 +226,8 @@ impl Node {
         }
         let (host_ifindex, peer_ifindex) = (host.ifindex, peer.ifindex);
         let pair = Pair { host, peer };
-        self.devices.connect_endpoint(&pair, inside.netns(), &take.addresses).await?;
+        let gateway_mac = pair.gateway_mac();
+        self.devices.connect_endpoint(&pair, inside.netns(), &take.addresses, gateway_mac).await?;
         let has_mac = take.mode.device.has_mac();
         let gateway = (way.before.mode.device.has_mac() != has_mac).then_some(has_mac);
         inside.carry_routes(&way.endpoint_routes, peer_ifindex, gateway).await?;

@@ -6,6 +6,7 @@
 mod error;
 mod find;
 mod index;
+mod listed;
 
 use std::{
     fmt,

@@ -3,9 +3,12 @@
 //! Errors are plain [`io::Error`]s: the caller knows what it was about to do and on which path, and says so.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io, mem,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
 };
 
@@ -21,6 +24,15 @@ const SIOCGSKNS: libc::c_ulong = 0x894C;
 
 /// `listns` of Linux 6.19; the number is the same on every architecture.
 const SYS_LISTNS: libc::c_long = 470;
+
+/// `FD_NSFS_ROOT` of `include/uapi/linux/fcntl.h` (Linux 6.18): stands for nsfs, which is mounted nowhere.
+const FD_NSFS_ROOT: RawFd = -10_003;
+
+/// `FILEID_NSFS` of `include/linux/exportfs.h`.
+const FILEID_NSFS: i32 = 0xf1;
+
+/// `PID_NS_INIT_INO` of `include/uapi/linux/nsfs.h`.
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// The identity of a namespace file: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,22 +182,75 @@ struct ListRequest {
     user_ns: u64,
 }
 
-/// Asks `listns()` for the ids of network namespaces, as many as `ids` has room for. How many it wrote.
+/// The ids of the network namespaces that the caller may see, those that only sockets keep excepted, in ascending
+/// order (`listns()`).
 ///
 /// # Errors
 /// `ENOSYS` before Linux 6.19.
-pub fn list(ids: &mut [u64]) -> io::Result<usize> {
-    let request = ListRequest {
-        size: mem::size_of::<ListRequest>() as u32,
-        spare: 0,
-        after: 0,
-        kinds: libc::CLONE_NEWNET as u32,
-        spare2: 0,
-        user_ns: 0,
+pub fn list() -> io::Result<Vec<u64>> {
+    let mut all = Vec::new();
+    let mut ids = [0_u64; 256];
+    loop {
+        let request = ListRequest {
+            size: mem::size_of::<ListRequest>() as u32,
+            spare: 0,
+            after: all.last().copied().unwrap_or(0),
+            kinds: libc::CLONE_NEWNET as u32,
+            spare2: 0,
+            user_ns: 0,
+        };
+        // SAFETY: the request is a live local of the size it states, and the kernel writes at most `ids.len()` ids.
+        let count =
+            unsafe { libc::syscall(SYS_LISTNS, &raw const request, ids.as_mut_ptr(), ids.len(), 0_u32) };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        all.extend(ids.iter().take(count));
+        if count < ids.len() {
+            return Ok(all);
+        }
+    }
+}
+
+/// `struct file_handle` of `include/uapi/linux/fcntl.h` with `struct nsfs_file_handle` of `nsfs.h`. An id alone is
+/// enough: type and inode are zero together.
+#[repr(C)]
+struct NamespaceHandle {
+    bytes: u32,
+    kind: i32,
+    id: u64,
+    kind_of_namespace: u32,
+    inode: u32,
+}
+
+/// Opens a namespace by its id, which of a network namespace is its cookie as well.
+///
+/// # Errors
+/// `ESTALE` if there is none, or only sockets keep it; `EBADF` before Linux 6.18, and `ESTALE` in it; `EPERM` without
+/// `CAP_SYS_ADMIN`, and outside the first PID namespace for others than one's own.
+pub fn open_by_id(id: u64) -> io::Result<Opened> {
+    let handle = NamespaceHandle { bytes: 16, kind: FILEID_NSFS, id, kind_of_namespace: 0, inode: 0 };
+    // SAFETY: the handle is a live local, as long as it says; the kernel reads it and touches nothing else of ours.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            FD_NSFS_ROOT,
+            &raw const handle,
+            libc::O_RDONLY | libc::O_CLOEXEC,
+        )
     };
-    // SAFETY: the request is a live local of the size it states, and the kernel writes at most `ids.len()` ids.
-    let count = unsafe { libc::syscall(SYS_LISTNS, &raw const request, ids.as_mut_ptr(), ids.len(), 0_u32) };
-    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just made this fd for us, and nobody else knows of it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if !is_net(fd.as_fd())? {
+        return Ok(Opened::Other);
+    }
+    let identity = identity(fd.as_fd())?;
+    Ok(Opened::Net(fd, identity))
+}
+
+/// Whether the caller is in the node's first PID namespace, without which it is shown its own namespaces only.
+#[must_use]
+pub fn in_first_pid_namespace() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == FIRST_PID_NAMESPACE)
 }
 
 /// Another process, for taking copies of its fds.

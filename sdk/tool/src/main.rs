@@ -95,6 +95,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Whoever reads what is printed may have enough of it: `| head`.
+    sigpipe::reset();
     match run(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {

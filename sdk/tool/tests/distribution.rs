@@ -229,3 +229,21 @@ fn a_registry_that_asks_who_we_are_is_told_what_docker_login_left() {
     user.ok(&format!("pull {pinned} --plain-http --output p.wasm"));
     assert_eq!(user.read("p.wasm"), CUSTOM_POLICY);
 }
+
+#[test]
+fn a_registry_with_a_certificate_of_its_own_is_believed_by_who_trusts_that() {
+    let Some((registry, certificate)) = registry::start_with_tls() else { return };
+    let user = User::new();
+    user.write("policy.wasm", CUSTOM_POLICY);
+    user.write("ca.pem", certificate.as_bytes());
+    let push = format!("push policy.wasm {}", registry.name("acme/policy:1"));
+    let said = user.refused(&push);
+    assert!(said.contains("certificate"), "{said}");
+    let trusting = user.command(&push).env("SSL_CERT_FILE", "ca.pem").output().unwrap();
+    assert!(trusting.status.success(), "{}", String::from_utf8_lossy(&trusting.stderr));
+    let pinned = String::from_utf8(trusting.stdout).unwrap();
+    let pull = format!("pull {} --output p.wasm", pinned.trim());
+    let trusting = user.command(&pull).env("SSL_CERT_FILE", "ca.pem").output().unwrap();
+    assert!(trusting.status.success(), "{}", String::from_utf8_lossy(&trusting.stderr));
+    assert_eq!(user.read("p.wasm"), CUSTOM_POLICY);
+}

@@ -68,7 +68,7 @@ impl Node {
         let spec = pair(mode, format!("lxc{id}"), prefixes.clone());
         let pair = runtime.block_on(self.devices.create_pair(&spec, netns.handle())).expect("a pair");
         runtime
-            .block_on(self.devices.connect_endpoint(&pair, netns.handle(), &prefixes))
+            .block_on(self.devices.connect_endpoint(&pair, netns.handle(), &prefixes, pair.gateway_mac()))
             .expect("an endpoint can be wired");
         let attachment = self.attachment(mode);
         let config = EndpointConfig {
@@ -78,7 +78,7 @@ impl Node {
             mtu: spec.mtu,
             host_ifindex: pair.host.ifindex,
             mac: pair.peer.mac,
-            host_mac: pair.host.mac,
+            gateway_mac: pair.gateway_mac(),
             addresses: addresses.to_vec(),
         };
         self.datapath.set_endpoint(&config).expect("a map has room");

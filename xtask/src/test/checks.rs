@@ -2,25 +2,32 @@ use std::process::Command;
 
 use super::{libtest, outcome::Progress};
 use crate::{
-    build::selection,
+    build::{linting, selection},
     process::{describe, find, line, quiet, tail, watch},
     workspace,
 };
 
 /// Formatting, lints, licences and the documentation's examples.
-pub(crate) fn run(packages: &[String], progress: &mut Progress) {
+pub(crate) fn run(packages: &[String], warnings: Option<usize>, progress: &mut Progress) {
     let selection = selection(packages);
     let formatted = if packages.is_empty() { vec!["--all".to_owned()] } else { selection.clone() };
     progress.check("cargo fmt", passes(workspace::cargo().arg("fmt").args(formatted).arg("--check")));
-    let mut clippy = workspace::cargo();
-    clippy.arg("clippy").args(&selection).args(["--all-targets", "--quiet", "--", "-D", "warnings"]);
-    progress.check("cargo clippy", passes(&mut clippy));
+    progress.check("clippy", lints(warnings));
     progress.check("cargo deny", licences());
     documentation(&selection, progress);
 }
 
 fn passes(command: &mut Command) -> Result<Option<String>, String> {
     quiet(command).map(|()| None).map_err(|error| format!("{error:#}"))
+}
+
+/// Clippy has looked while everything was compiled.
+fn lints(warnings: Option<usize>) -> Result<Option<String>, String> {
+    match warnings {
+        Some(0) => Ok(None),
+        Some(warnings) => Err(format!("{warnings} warnings, above, where everything was compiled")),
+        None => Ok(Some("clippy is not installed (`rustup component add clippy`)".to_owned())),
+    }
 }
 
 /// cargo-deny takes minutes to compile, so it is asked only where it is installed.
@@ -34,7 +41,7 @@ fn licences() -> Result<Option<String>, String> {
 }
 
 fn documentation(selection: &[String], progress: &mut Progress) {
-    let mut command = workspace::cargo();
+    let mut command = linting();
     command.args(["test", "--doc", "--quiet"]).args(selection);
     match watch(&mut command, |_| {}) {
         Ok(finished) => {

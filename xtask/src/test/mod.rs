@@ -43,10 +43,11 @@ pub(crate) struct Args {
 
 /// `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let tiers = if args.tier.is_empty() { Tier::ALL.to_vec() } else { args.tier.clone() };
+    let wanted =
+        |tier: &Tier| if args.tier.is_empty() { tier.by_default() } else { args.tier.contains(tier) };
     setup::ensure(&[Need::Bpf, Need::Guest])?;
     let suite = Suite { args, built: build::tests(&args.package)? };
-    let selected = Tier::ALL.into_iter().filter(|tier| tiers.contains(tier));
+    let selected = Tier::ALL.into_iter().filter(wanted);
     let (machines, here): (Vec<_>, Vec<_>) = selected.partition(|tier| tier.kernel().is_some());
     let mut outcomes = Vec::new();
     for tier in here {
@@ -97,7 +98,7 @@ impl Suite<'_> {
             Some(_) => {}
             None => {
                 if tier == Tier::Unit && self.args.filter.is_empty() {
-                    checks::run(&self.args.package, &mut progress);
+                    checks::run(&self.args.package, self.built.warnings, &mut progress);
                 }
                 for program in selected {
                     self.run_here(program, &mut progress)?;
@@ -152,5 +153,6 @@ fn prepare(tier: Tier) -> Result<()> {
         Tier::Netns => setup::ensure(&[Need::Netns]),
         Tier::Vm6_12 => vm::ready(vm::Kernel::V6_12),
         Tier::Vm6_1 => vm::ready(vm::Kernel::V6_1),
+        Tier::VmNewest => vm::ready(vm::Kernel::Newest),
     }
 }

@@ -33,7 +33,7 @@ impl Progress {
     /// Nothing has run yet.
     pub(crate) fn begin(tier: Tier) -> Self {
         println!("\n── {tier}");
-        let label = if tier.kernel().is_some() { format!("{tier:<8}") } else { String::new() };
+        let label = if tier.kernel().is_some() { format!("{tier:<10}") } else { String::new() };
         Self { label, counts: Counts::default(), started: Instant::now(), times: Vec::new() }
     }
 

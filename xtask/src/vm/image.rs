@@ -24,6 +24,9 @@ pub(crate) enum Kernel {
     /// tcx and netkit.
     #[value(name = "6.12")]
     V6_12,
+    /// The newest that Debian has for its stable release.
+    #[value(name = "newest")]
+    Newest,
 }
 
 impl Kernel {
@@ -32,9 +35,22 @@ impl Kernel {
         match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
+            Self::Newest => "newest",
+        }
+    }
+
+    /// What the names of its packages begin with.
+    const fn package(self) -> &'static str {
+        match self {
+            Self::V6_1 => "linux-image-6.1.",
+            Self::V6_12 => "linux-image-6.12.",
+            Self::Newest => "linux-image-",
         }
     }
 }
+
+/// The suite that has the newest kernels. No machine has it among its package sources unless somebody wanted to.
+const NEWEST_SUITE: &str = "trixie-backports";
 
 /// An unpacked kernel.
 pub(crate) struct Image {
@@ -55,21 +71,30 @@ pub(crate) fn image(kernel: Kernel) -> Result<Image> {
     }
     fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
     let scratch = tempfile::tempdir_in(&dir).context("creating a scratch folder for the kernel")?;
-    let package = match local_package(&dir)? {
-        Some(file) => {
-            step(&format!("kernel {}: {}", kernel.as_str(), file.display()));
-            file
-        }
-        None => download(kernel, scratch.path(), &dir)?,
-    };
+    let mut packages = local_packages(&dir)?;
+    if packages.is_empty() {
+        packages = download(kernel, scratch.path(), &dir)?;
+    } else {
+        step(&format!("kernel {}: the packages in {}", kernel.as_str(), dir.display()));
+    }
     let unpacked = scratch.path().join("image");
-    quiet(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
+    for package in &packages {
+        quiet(Command::new("dpkg-deb").arg("-x").arg(package).arg(&unpacked))?;
+    }
+    if unpacked.join("usr/lib/modules").is_dir() && !unpacked.join("lib").exists() {
+        fs::rename(unpacked.join("usr/lib"), unpacked.join("lib")).context("moving the modules")?;
+    }
     let release = release(&unpacked)?;
+    let places = [
+        unpacked.join("boot").join(format!("vmlinuz-{release}")),
+        modules(&unpacked, &release).join("vmlinuz"),
+    ];
+    let vmlinuz = places.iter().find(|place| place.is_file()).context("the packages have no kernel")?;
+    fs::rename(vmlinuz, unpacked.join("vmlinuz")).context("taking vmlinuz out of the package")?;
     prepare_modules(&unpacked, &release)?;
-    let name = package.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    fs::write(unpacked.join("package"), &name).context("writing the package's name")?;
-    fs::rename(unpacked.join("boot").join(format!("vmlinuz-{release}")), unpacked.join("vmlinuz"))
-        .context("taking vmlinuz out of the package")?;
+    let named = packages.iter().filter_map(|package| package.file_stem()?.to_str());
+    let name = named.min_by_key(|name| !name.starts_with("linux-image-")).unwrap_or_default();
+    fs::write(unpacked.join("package"), name).context("writing the package's name")?;
     // Another run may have been faster; its result is as good.
     if fs::rename(&unpacked, &ready).is_err() && !ready.exists() {
         bail!("moving the unpacked kernel to {} failed", ready.display());
@@ -83,40 +108,45 @@ fn open(ready: &Path) -> Option<Image> {
     vmlinuz.is_file().then(|| Image { vmlinuz, root: ready.to_path_buf(), package })
 }
 
-/// A package that someone put there, for machines whose package sources have no such kernel.
-fn local_package(dir: &Path) -> Result<Option<PathBuf>> {
+/// Packages that someone put there, for machines whose package sources have no such kernel.
+fn local_packages(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut packages = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {
-            return Ok(Some(path));
+            packages.push(path);
         }
     }
-    Ok(None)
+    Ok(packages)
 }
 
-fn download(kernel: Kernel, scratch: &Path, dir: &Path) -> Result<PathBuf> {
-    let mut known = candidates(kernel)?;
+/// The image, and the packages that newer ones have the kernel and its modules in.
+fn download(kernel: Kernel, scratch: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
+    let apt = match kernel {
+        Kernel::V6_1 | Kernel::V6_12 => Apt::default(),
+        Kernel::Newest => Apt::beside(NEWEST_SUITE, scratch)?,
+    };
+    let mut known = apt.candidates(kernel)?;
     if known.is_empty() {
         setup::update_package_lists()?;
-        known = candidates(kernel)?;
+        known = apt.candidates(kernel)?;
     }
     if known.is_empty() {
         bail!(
             "no package source of this machine offers Debian's kernel {version} (a package named \
-             linux-image-{version}…-cloud-amd64); add Debian's, or put the package's .deb file into {}",
+             {package}…-cloud-amd64); add Debian's, or put the package's .deb file into {}",
             dir.display(),
             version = kernel.as_str(),
+            package = kernel.package(),
         );
     }
     let mut failures = Vec::new();
     // A list that is not quite fresh names packages that are gone: fall back to an older one.
     for name in known.iter().take(3) {
         step(&format!("kernel {}: downloading {name}", kernel.as_str()));
-        match quiet(Command::new("apt-get").args(["download", "-q", name]).current_dir(scratch)) {
-            Ok(()) => {
-                return local_package(scratch)?
-                    .with_context(|| format!("apt-get downloaded {name}, but left no .deb file"));
-            }
+        let parts = apt.parts(name)?;
+        match quiet(apt.command("apt-get").args(["download", "-q"]).args(parts).current_dir(scratch)) {
+            Ok(()) => return local_packages(scratch),
             Err(error) => failures.push(format!("{error:#}")),
         }
     }
@@ -127,14 +157,68 @@ fn download(kernel: Kernel, scratch: &Path, dir: &Path) -> Result<PathBuf> {
     )
 }
 
-/// Packages with this kernel, the newest first.
-fn candidates(kernel: Kernel) -> Result<Vec<String>> {
-    let prefix = format!("linux-image-{}.", kernel.as_str());
-    let names = capture(Command::new("apt-cache").args(["pkgnames", &prefix]))?;
-    let mut names: Vec<String> =
-        names.lines().filter(|name| name.ends_with("-cloud-amd64")).map(str::to_owned).collect();
-    names.sort_by_key(|name| std::cmp::Reverse(numbers(name)));
-    Ok(names)
+/// Apt, as the machine has it or with one suite more that the machine does not get to know.
+#[derive(Default)]
+struct Apt {
+    options: Vec<String>,
+}
+
+impl Apt {
+    /// With a suite of the archive that the machine's Debian comes from, and its lists in a folder.
+    fn beside(suite: &str, folder: &Path) -> Result<Self> {
+        let format = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"];
+        let archives = capture(Command::new("apt-get").args(format))?;
+        let archive = archives.lines().find(|uri| !uri.contains("security")).with_context(|| {
+            format!("the kernels of {suite} come from Debian's archive, which this machine has no package source of")
+        })?;
+        let (sources, lists) = (folder.join("sources.list"), folder.join("lists"));
+        fs::write(&sources, format!("deb {archive} {suite} main\n"))
+            .with_context(|| format!("writing {}", sources.display()))?;
+        fs::create_dir_all(lists.join("partial")).with_context(|| format!("creating {}", lists.display()))?;
+        let settings = [
+            format!("Dir::Etc::sourcelist={}", sources.display()),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            format!("Dir::State::lists={}", lists.display()),
+            "Dir::Cache::pkgcache=".to_owned(),
+            "Dir::Cache::srcpkgcache=".to_owned(),
+            // As another user, which the folder is closed to.
+            "APT::Sandbox::User=root".to_owned(),
+        ];
+        let apt =
+            Self { options: settings.into_iter().flat_map(|setting| ["-o".to_owned(), setting]).collect() };
+        step(&format!("fetching the package list of {suite}"));
+        quiet(apt.command("apt-get").args(["update", "-q"]))?;
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(&self.options);
+        command
+    }
+
+    /// An image's package, and those beside it that there are.
+    fn parts(&self, image: &str) -> Result<Vec<String>> {
+        let mut parts = vec![image.to_owned()];
+        for beside in ["linux-binary-", "linux-modules-"] {
+            let name = image.replacen("linux-image-", beside, 1);
+            let known = capture(self.command("apt-cache").args(["pkgnames", &name]))?;
+            parts.extend(known.lines().find(|known| **known == name).map(str::to_owned));
+        }
+        Ok(parts)
+    }
+
+    /// Packages with this kernel, the newest first.
+    fn candidates(&self, kernel: Kernel) -> Result<Vec<String>> {
+        let names = capture(self.command("apt-cache").args(["pkgnames", kernel.package()]))?;
+        let is_kernel = |name: &&str| {
+            name.ends_with("-cloud-amd64")
+                && name[kernel.package().len()..].starts_with(|c: char| c.is_ascii_digit())
+        };
+        let mut names: Vec<String> = names.lines().filter(is_kernel).map(str::to_owned).collect();
+        names.sort_by_key(|name| std::cmp::Reverse(numbers(name)));
+        Ok(names)
+    }
 }
 
 /// The numbers in a package's name, which order versions as people do.
@@ -147,6 +231,10 @@ fn release(unpacked: &Path) -> Result<String> {
     let mut entries = fs::read_dir(&modules).with_context(|| format!("reading {}", modules.display()))?;
     let first = entries.next().with_context(|| format!("{} is empty", modules.display()))??;
     Ok(first.file_name().to_string_lossy().into_owned())
+}
+
+fn modules(unpacked: &Path, release: &str) -> PathBuf {
+    unpacked.join("lib/modules").join(release)
 }
 
 /// Keeps what network tests can use, uncompressed (the initramfs is compressed as a whole), and indexes it.
@@ -179,7 +267,7 @@ fn prepare_modules(unpacked: &Path, release: &str) -> Result<()> {
         "net/tipc",
         "net/wireless",
     ];
-    let modules = unpacked.join("lib/modules").join(release);
+    let modules = modules(unpacked, release);
     let all = modules.join("kernel");
     let kept = modules.join("kept");
     for dir in KEPT {

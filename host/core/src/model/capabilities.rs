@@ -123,7 +123,7 @@ impl Feature {
             Self::TaskFileIterator => "finding sockets of every process in one pass",
             Self::SocketDestroyKfunc => "destroying sockets from an iterator",
             Self::SocketDestroy => "reaping: without it no socket is destroyed",
-            Self::ListNamespaces => "finding namespaces that nothing but a socket keeps",
+            Self::ListNamespaces => "finding a socket's namespace without an index of all",
         }
     }
 

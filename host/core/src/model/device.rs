@@ -39,6 +39,20 @@ impl DeviceMode {
     pub const fn has_mac(self) -> bool {
         !matches!(self, Self::Netkit)
     }
+
+    /// The hardware address by which an endpoint knows its node, given that of the node's end. A veth pair has no
+    /// policy that would drop what no program looked at: there it is not the device's own, so that the node's stack
+    /// takes every frame for another host's, and only the endpoint's program makes it one for the node.
+    #[must_use]
+    pub const fn gateway_mac(self, host: MacAddress) -> MacAddress {
+        match self {
+            Self::Netkit | Self::NetkitL2 => host,
+            Self::Veth => {
+                let [first, b, c, d, e, f] = host.0;
+                MacAddress([first ^ 4, b, c, d, e, f])
+            }
+        }
+    }
 }
 
 impl fmt::Display for DeviceMode {

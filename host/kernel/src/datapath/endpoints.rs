@@ -32,8 +32,8 @@ pub struct EndpointConfig {
     pub host_ifindex: IfIndex,
     /// Hardware address of its end; none in L3 mode.
     pub mac: Option<MacAddress>,
-    /// Hardware address of the node's end; none in L3 mode.
-    pub host_mac: Option<MacAddress>,
+    /// Hardware address by which it knows its node ([`DeviceMode::gateway_mac`]); none in L3 mode.
+    pub gateway_mac: Option<MacAddress>,
     /// Its addresses, at most [`layout::ADDRESSES`] of each family.
     pub addresses: Vec<IpAddr>,
 }
@@ -47,7 +47,7 @@ impl From<&Endpoint> for EndpointConfig {
             mtu: endpoint.mode.mtu,
             host_ifindex: endpoint.host_ifindex,
             mac: endpoint.mac,
-            host_mac: endpoint.host_mac,
+            gateway_mac: endpoint.host_mac.map(|host| endpoint.mode.device.gateway_mac(host)),
             addresses: endpoint.addresses.iter().map(|network| network.addr()).collect(),
         }
     }
@@ -102,7 +102,7 @@ impl EndpointConfig {
             ifindex: self.host_ifindex.0,
             mtu: self.mtu,
             mac: bytes(self.mac),
-            host_mac: bytes(self.host_mac),
+            gateway_mac: bytes(self.gateway_mac),
             mode: self.mode(),
             reserved: [0; 3],
         }

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netloom_core::model::IfIndex;
+use netloom_core::model::{IfIndex, MacAddress};
 
 use super::{DeviceError, Devices, IpFamily, Pair, Route, Sysctl};
 use crate::netns::Netns;
@@ -33,6 +33,9 @@ impl Devices {
     /// reverse-path filter on it, and neighbour entries where there are MACs. No setting of the whole node is
     /// touched. Doing it twice is fine.
     ///
+    /// `gateway_mac` is where the endpoint sends its frames to, in the modes with MACs. With [`Pair::gateway_mac`] the
+    /// node's stack takes none that no program made its own; with that of the node's end it takes all.
+    ///
     /// # Errors
     /// [`DeviceError::RouteTaken`] if an address is in use elsewhere; [`DeviceError::Sysctl`];
     /// [`DeviceError::Netlink`]. What was done until then goes away with the pair.
@@ -41,6 +44,7 @@ impl Devices {
         pair: &Pair,
         endpoint: &Netns,
         addresses: &[IpNet],
+        gateway_mac: Option<MacAddress>,
     ) -> Result<Connected, DeviceError> {
         let inside = Self::open(endpoint)?;
         inside.set_up(LOOPBACK, true).await?;
@@ -53,7 +57,7 @@ impl Devices {
             (v6, IpNet::V6(Ipv6Net::default()), GATEWAY_V6),
         ];
         for (_, everywhere, gateway) in families.into_iter().filter(|(wanted, ..)| *wanted) {
-            let route = match pair.host.mac {
+            let route = match gateway_mac {
                 Some(mac) => {
                     inside.add_neighbour(pair.peer.ifindex, gateway, mac).await?;
                     Route::via(everywhere, gateway, pair.peer.ifindex)

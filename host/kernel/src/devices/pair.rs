@@ -36,6 +36,14 @@ pub struct Pair {
     pub peer: Device,
 }
 
+impl Pair {
+    /// The hardware address by which an endpoint knows its node: [`DeviceMode::gateway_mac`].
+    #[must_use]
+    pub fn gateway_mac(&self) -> Option<MacAddress> {
+        Some(self.host.mode?.gateway_mac(self.host.mac?))
+    }
+}
+
 impl Devices {
     /// Creates a pair: one end in this namespace, the other born in `peer_netns` under its final name, with its
     /// addresses; both up, and every attribute read back. In modes with MACs, one that is not given is chosen at
@@ -166,7 +174,11 @@ impl Devices {
         }
         // An L3 pair with a MAC also gives EOPNOTSUPP, but never gets so far.
         if error::is(&failure, libc::EOPNOTSUPP) {
-            let needs = if spec.mode.is_netkit() {
+            let queues = spec.tx_queues.or(spec.rx_queues).is_some();
+            let needs = if spec.mode.is_netkit() && queues {
+                "netkit needs Linux 6.7 with CONFIG_NETKIT, and takes numbers of queues on kernels before 7.1 only, \
+                 which lease queues instead; leave them out, or use veth"
+            } else if spec.mode.is_netkit() {
                 "netkit needs Linux 6.7 with CONFIG_NETKIT; use veth"
             } else {
                 "veth needs CONFIG_VETH, or its module loaded (`modprobe veth`)"

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -13,6 +16,7 @@ use netloom_sys::ns;
 use super::{
     Netns, NetnsError, id, in_thread,
     index::{recall, remember, walked},
+    listed,
 };
 use crate::mounts;
 
@@ -43,7 +47,11 @@ pub struct Found {
 /// process that goes away meanwhile is no error.
 pub fn all() -> Result<Vec<Found>, NetnsError> {
     let mut search = Search::new()?;
+    let complete = search.listed();
     for stage in STAGES {
+        if complete && search.found.values().all(|(_, names)| !names.is_empty()) {
+            break;
+        }
         stage(&mut search);
     }
     let (netns, names): (Vec<Netns>, Vec<Vec<PathBuf>>) = search.found.into_values().unzip();
@@ -58,7 +66,8 @@ pub fn all() -> Result<Vec<Found>, NetnsError> {
 
 /// The namespace with a cookie, also if nothing but a socket in it keeps it alive; none if it is gone.
 ///
-/// Where a namespace was found is remembered, and checked anew each time; nothing is held open.
+/// Where the kernel has no list of them, it is remembered where a namespace was found, and checked anew each time;
+/// nothing is held open.
 #[must_use]
 pub fn by_cookie(cookie: NetnsCookie) -> Option<Netns> {
     by_cookies([cookie]).remove(&cookie)
@@ -71,7 +80,7 @@ pub fn by_cookies(wanted: impl IntoIterator<Item = NetnsCookie>) -> HashMap<Netn
     let mut found = HashMap::new();
     let mut missing = BTreeSet::new();
     for cookie in wanted {
-        match recall(cookie) {
+        match listed::by_cookie(cookie).or_else(|| recall(cookie)) {
             Some(netns) => drop(found.insert(cookie, netns)),
             None => drop(missing.insert(cookie)),
         }
@@ -109,7 +118,9 @@ impl Search {
     /// Looks for namespaces until none is missing or no place is left.
     fn find(mut self, mut missing: BTreeSet<NetnsCookie>, into: &mut HashMap<NetnsCookie, Netns>) {
         let mut asked = BTreeSet::new();
-        for stage in STAGES {
+        // Of what the kernel does not list, sockets are all there may be.
+        let stages: &[Stage] = if listed::is_available() { &[] } else { &STAGES };
+        for stage in stages {
             stage(&mut self);
             let new: Vec<_> =
                 self.found.iter().filter(|(id, _)| asked.insert(**id)).map(|(_, found)| found).collect();
@@ -128,6 +139,13 @@ impl Search {
             }
         }
         self.by_socket(missing, into);
+    }
+
+    /// Takes all that the kernel lists; false if it does not.
+    fn listed(&mut self) -> bool {
+        let Some(all) = listed::all() else { return false };
+        self.found.extend(all.into_iter().map(|netns| (netns.id(), (netns, Vec::new()))));
+        true
     }
 
     /// Takes a path for a way to a namespace.
@@ -198,12 +216,20 @@ impl Search {
                 // Every agent of the node holds descriptors; one tells something only of a namespace nothing
                 // else keeps.
                 if let Some(id) = inode.map(|inode| NetnsId { device: self.nsfs, inode })
-                    && !self.found.contains_key(&id)
+                    && self.found.get(&id).is_none_or(|(_, names)| names.is_empty())
+                    && !self.is_own(pid, &path)
                 {
                     self.offer(id, path);
                 }
             }
         }
+    }
+
+    /// Whether a descriptor is one that this search holds a namespace by.
+    fn is_own(&self, pid: i32, path: &Path) -> bool {
+        let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+        u32::try_from(pid) == Ok(std::process::id())
+            && self.found.values().any(|(netns, _)| Some(netns.fd().as_raw_fd()) == number)
     }
 
     /// The last resort: copies every socket of every process to ask it for its namespace.

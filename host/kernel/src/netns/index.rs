@@ -1,6 +1,7 @@
 //! Where each namespace was last found. A thread keeps it up to date: it looks anew when a named namespace comes or
 //! goes, when a device of the node gets its peer in another namespace, and every half minute for whatever else there
-//! is. Paths only: holding a namespace open would keep every dead endpoint's devices alive.
+//! is. Paths only: holding a namespace open would keep every dead endpoint's devices alive. A kernel that lists its
+//! namespaces is asked instead.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,6 +28,7 @@ use rustix::{
 use super::{
     Netns, NetnsError,
     find::{NAMED, Search, cookies, stat},
+    listed,
 };
 
 /// The multicast group in which the kernel tells that a namespace has become known to this one.
@@ -54,7 +56,7 @@ static WALKS: AtomicU64 = AtomicU64::new(0);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexStatus {
     /// How many namespaces it knows, by the kind of place where each was found: `name`, `process`, `mount`,
-    /// `descriptor`.
+    /// `descriptor`; `kernel` for all of them, where the kernel lists them.
     pub known: BTreeMap<&'static str, usize>,
     /// How often all places of the node had to be gone through for a namespace that it did not know.
     pub walks: u64,
@@ -64,6 +66,10 @@ pub struct IndexStatus {
 #[must_use]
 pub fn status() -> IndexStatus {
     let mut status = IndexStatus { walks: WALKS.load(Ordering::Relaxed), ..IndexStatus::default() };
+    if let Some(all) = listed::all() {
+        status.known.insert("kernel", all.len());
+        return status;
+    }
     for known in known().values() {
         *status.known.entry(place(&known.path)).or_default() += 1;
     }
@@ -73,7 +79,7 @@ pub fn status() -> IndexStatus {
 /// Whether it has a namespace with this cookie.
 #[must_use]
 pub fn knows(cookie: NetnsCookie) -> bool {
-    known().contains_key(&cookie)
+    listed::by_cookie(cookie).is_some() || known().contains_key(&cookie)
 }
 
 /// Brings the index up to date with the named namespaces and those of processes, and forgets those that are gone.
@@ -102,11 +108,14 @@ pub fn refresh() -> Result<(), NetnsError> {
 }
 
 /// Keeps the index up to date from now on, on a thread of its own in the namespace of the calling one. Where the
-/// kernel tells nothing, what is left is to look every half minute.
+/// kernel tells nothing, what is left is to look every half minute. One that lists its namespaces needs no index.
 ///
 /// # Errors
 /// If the thread cannot be started.
 pub fn keep_up_to_date() -> io::Result<()> {
+    if listed::is_available() {
+        return Ok(());
+    }
     thread::Builder::new().name("namespaces".into()).spawn(|| {
         let events = Events::listen();
         loop {

@@ -29,7 +29,7 @@ fn maps_survive_a_restart() {
         mtu: 1500,
         host_ifindex: IfIndex(42),
         mac: None,
-        host_mac: None,
+        gateway_mac: None,
         addresses: vec![v4(3), v6(3)],
     };
     datapath.set_endpoint(&endpoint).unwrap();
@@ -129,7 +129,7 @@ fn removed_pins_are_noticed() {
         mtu: 1500,
         host_ifindex: IfIndex(42),
         mac: None,
-        host_mac: None,
+        gateway_mac: None,
         addresses: vec![v4(3)],
     };
     let programs = datapath.endpoint_programs(&endpoint).unwrap();

@@ -201,6 +201,34 @@ fn ping_one_way(from: &Endpoint, source: IpAddr, to: &Endpoint, address: IpAddr)
 }
 
 #[tokio::test]
+async fn an_endpoint_whose_programs_are_gone_is_cut_off() {
+    for kind in Kind::all().await {
+        let node = Node::new();
+        let blue = node.endpoint(kind, 1).await;
+        let red = node.endpoint(kind, 2).await;
+        node.ip("link set lo up");
+        node.ip("address add 10.1.0.254/32 dev lo");
+        node.ip("address add fd00::254/128 dev lo nodad");
+        node.forward(true);
+        let v6_of_node = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 0x254]);
+        let ways = [(v4(1), v4(2)), (v6(1), v6(2)), (v4(1), v4(254)), (v6(1), v6_of_node)];
+        let arrive = |(source, to): (IpAddr, IpAddr)| {
+            let netns = if to == v4(2) || to == v6(2) { &red.netns } else { &node.netns };
+            let receiver = netns.run(|| UdpSocket::bind((to, 7000)).unwrap()).unwrap();
+            send(&blue.netns, source, to, 10);
+            arrivals(&receiver)
+        };
+        for way in ways {
+            assert_eq!(arrive(way), 10, "{kind:?} {way:?}");
+        }
+        node.take_programs_off(&blue);
+        for way in ways {
+            assert_eq!(arrive(way), 0, "{kind:?} {way:?}: by the node's stack, past every check");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_removed_endpoint_is_no_longer_reached() {
     let node = Node::new();
     let kind = Kind(DeviceMode::Veth, AttachmentKind::Tc);
@@ -241,7 +269,7 @@ fn what_does_not_fit_is_refused() {
         mtu: 1500,
         host_ifindex: netloom_core::model::IfIndex(1),
         mac: None,
-        host_mac: None,
+        gateway_mac: None,
         addresses,
     };
     let error = datapath.set_endpoint(&endpoint(SIZES.endpoints, vec![])).unwrap_err();

@@ -11,6 +11,7 @@ use std::{
 use ipnet::IpNet;
 use netloom_core::model::{
     AttachmentKind, Chain, DeviceMode, EntryId, Feature, Hook, HookPoint, NetkitPolicy, PairSpec, Placement,
+    ProgramId,
 };
 use netloom_kernel::{
     datapath::{Datapath, EndpointConfig, EndpointCounters, MapSizes},
@@ -61,7 +62,7 @@ pub(crate) struct Endpoint {
     pub(crate) netns: Netns,
     pub(crate) config: EndpointConfig,
     /// Attached as long as these live.
-    _links: [Attached; 2],
+    attached: [(Attached, Hook, ProgramId); 2],
 }
 
 /// How a test's endpoint is attached.
@@ -124,7 +125,7 @@ impl Node {
         let prefixes = addresses.map(IpNet::from);
         let spec = spec(kind.0, &format!("lxc{id}"), prefixes.to_vec(), mtu);
         let pair = self.devices.create_pair(&spec, &netns).await.unwrap();
-        self.devices.connect_endpoint(&pair, &netns, &prefixes).await.unwrap();
+        self.devices.connect_endpoint(&pair, &netns, &prefixes, pair.gateway_mac()).await.unwrap();
         // Whoever gets through now does so by the datapath alone.
         self.forward(false);
         let config = EndpointConfig {
@@ -134,20 +135,20 @@ impl Node {
             mtu,
             host_ifindex: pair.host.ifindex,
             mac: pair.peer.mac,
-            host_mac: pair.host.mac,
+            gateway_mac: pair.gateway_mac(),
             addresses: addresses.to_vec(),
         };
         self.datapath.set_endpoint(&config).unwrap();
         let programs = self.datapath.endpoint_programs(&config).unwrap();
         let [from, to] = kind.points();
-        let links = [
+        let attached = [
             self.attach(&pair, from, &programs.from_endpoint),
             self.attach(&pair, to, &programs.to_endpoint),
         ];
-        Endpoint { netns, config, _links: links }
+        Endpoint { netns, config, attached }
     }
 
-    fn attach(&self, pair: &Pair, point: HookPoint, program: &Program) -> Attached {
+    fn attach(&self, pair: &Pair, point: HookPoint, program: &Program) -> (Attached, Hook, ProgramId) {
         let hook = Hook {
             netns: self.netns.id(),
             device: pair.host.name.clone(),
@@ -156,7 +157,15 @@ impl Node {
         };
         let chain: Chain = links::query(&hook, &self.netns).unwrap();
         assert!(chain.entry(EntryId(0)).is_none());
-        links::attach(&chain, &self.netns, program, Placement::Tail).unwrap()
+        let attached = links::attach(&chain, &self.netns, program, Placement::Tail).unwrap();
+        (attached, hook, program.id())
+    }
+
+    /// What somebody else may do to an endpoint's programs.
+    pub(crate) fn take_programs_off(&self, endpoint: &Endpoint) {
+        for (attached, hook, program) in &endpoint.attached {
+            attached.detach(hook, &self.netns, *program).unwrap();
+        }
     }
 
     /// Lets the node's own stack forward, or not.

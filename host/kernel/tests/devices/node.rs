@@ -36,7 +36,8 @@ impl Node {
         let mut spec = spec(mode, name);
         spec.addresses = addresses.iter().map(|address| IpNet::from(ip(address))).collect();
         let pair = self.devices.create_pair(&spec, &netns).await.unwrap();
-        let connected = self.devices.connect_endpoint(&pair, &netns, &spec.addresses).await.unwrap();
+        let connected =
+            self.devices.connect_endpoint(&pair, &netns, &spec.addresses, pair.host.mac).await.unwrap();
         let devices = Devices::open(&netns).unwrap();
         Endpoint { netns, devices, pair, connected }
     }

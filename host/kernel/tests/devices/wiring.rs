@@ -72,11 +72,11 @@ async fn wiring_twice_is_fine_and_an_address_in_use_is_not() {
     let node = Node::new();
     let blue = node.endpoint(DeviceMode::Veth, "lxc-blue", &["10.1.0.1", "fd00::1"]).await;
     let addresses = ["10.1.0.1/32".parse().unwrap(), "fd00::1/128".parse().unwrap()];
-    node.devices.connect_endpoint(&blue.pair, &blue.netns, &addresses).await.unwrap();
+    node.devices.connect_endpoint(&blue.pair, &blue.netns, &addresses, blue.pair.host.mac).await.unwrap();
 
     let other = netloom_kernel::netns::Netns::create().unwrap();
     let pair = node.devices.create_pair(&spec(DeviceMode::Veth, "lxc-red"), &other).await.unwrap();
-    let error = node.devices.connect_endpoint(&pair, &other, &addresses).await.unwrap_err();
+    let error = node.devices.connect_endpoint(&pair, &other, &addresses, pair.host.mac).await.unwrap_err();
     assert!(matches!(&error, DeviceError::RouteTaken { device, .. } if device == "lxc-blue"), "{error}");
 }
 
@@ -89,7 +89,7 @@ async fn ipv6_works_in_a_namespace_that_had_it_off() {
     let mut spec = spec(DeviceMode::Veth, "lxc-red");
     spec.addresses = vec!["fd00::2/128".parse().unwrap()];
     let pair = node.devices.create_pair(&spec, &netns).await.unwrap();
-    node.devices.connect_endpoint(&pair, &netns, &spec.addresses).await.unwrap();
+    node.devices.connect_endpoint(&pair, &netns, &spec.addresses, pair.host.mac).await.unwrap();
     node.devices
         .set_sysctls(&[netloom_kernel::devices::Sysctl::new(IpFamily::V6, "all", "forwarding", 1)])
         .unwrap();

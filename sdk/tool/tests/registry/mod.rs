@@ -28,6 +28,19 @@ pub fn start_with_login() -> Option<Registry> {
     start_with("auth:\n  htpasswd:\n    realm: acme\n    path: FOLDER/htpasswd\n")
 }
 
+/// A registry with TLS, whose certificate nobody but itself vouches for, and that certificate.
+pub fn start_with_tls() -> Option<(Registry, String)> {
+    let names = ["127.0.0.1".to_owned()];
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+    let keys = tempfile::tempdir().unwrap();
+    std::fs::write(keys.path().join("certificate.pem"), cert.pem()).unwrap();
+    std::fs::write(keys.path().join("key.pem"), signing_key.serialize_pem()).unwrap();
+    let folder = keys.path().display();
+    let tls = format!("  tls:\n    certificate: {folder}/certificate.pem\n    key: {folder}/key.pem\n");
+    // It has read them once it answers.
+    Some((start_with(&tls)?, cert.pem()))
+}
+
 fn start_with(more: &str) -> Option<Registry> {
     let Some(program) = program() else {
         println!("skipped: docker-registry is not installed; `cargo xtask setup` gets it");
@@ -118,13 +131,17 @@ impl User {
     }
 
     fn run(&self, command: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_netloom-plugin"))
-            .args(command.split_whitespace())
+        self.command(command).output().unwrap()
+    }
+
+    /// A command of this user's, to be run.
+    pub fn command(&self, command: &str) -> Command {
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_netloom-plugin"));
+        tool.args(command.split_whitespace())
             .current_dir(self.folder.path())
             .env("NETLOOM_CACHE", self.cache.path())
-            .env("DOCKER_CONFIG", self.cache.path())
-            .output()
-            .unwrap()
+            .env("DOCKER_CONFIG", self.cache.path());
+        tool
     }
 
     /// What a command that works prints.

@@ -315,7 +315,7 @@ fn the_datapath_and_directories_are_scoped_too() {
             { "op": "backends", "name": "probe" },
             { "op": "entries" },
             { "op": "read", "path": "seen" },
-            { "op": "write", "path": "seen", "text": "after" },
+            { "op": "write", "path": "left", "text": "after" },
             { "op": "read", "path": "../../../etc/hostname" },
         ]),
     );
@@ -323,9 +323,11 @@ fn the_datapath_and_directories_are_scoped_too() {
     assert!(told[1].ends_with("sent") && told[2].contains("Denied"), "{told:?}");
     assert_eq!(told[3..7], ["shop", "done", "done", "81"]);
     assert!(told[7].contains("Denied"), "{told:?}");
-    assert_eq!(told[8..11], ["data:seen", "before", "done"]);
+    // The backend it removes is reaped, for which it is asked as well, and does all of this then, at the same time.
+    assert!(told[8].starts_with("data:") && told[8].contains("seen"), "{told:?}");
+    assert_eq!(told[9..11], ["before", "done"]);
     assert!(!told[11].is_empty() && !told[11].contains("done"), "{told:?}");
-    assert_eq!(std::fs::read_to_string(data.path().join("seen")).unwrap(), "after");
+    assert_eq!(std::fs::read_to_string(data.path().join("left")).unwrap(), "after");
 }
 
 #[test]
