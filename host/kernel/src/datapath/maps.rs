@@ -174,9 +174,11 @@ pub(super) fn open(
     }
     let pins = Pins { folder, sizes };
     pins.set_aside()?;
-    // Loading makes and pins what is missing, and takes what is there as it is.
-    loader.load(DATAPATH_OBJECT, netloom_ebpf::DATAPATH)?;
-    loader.load(SOCKLB_OBJECT, netloom_ebpf::SOCKLB)?;
+    if !pins.are_complete() {
+        // Loading makes and pins what is missing, and takes what is there as it is.
+        loader.load(DATAPATH_OBJECT, netloom_ebpf::DATAPATH)?;
+        loader.load(SOCKLB_OBJECT, netloom_ebpf::SOCKLB)?;
+    }
     let lost = pins.bring_back()?;
 
     let endpoints = pins.open(ENDPOINTS)?;

@@ -65,6 +65,11 @@ pub(super) struct Pins<'a> {
 }
 
 impl Pins<'_> {
+    /// Whether every map is there.
+    pub(super) fn are_complete(&self) -> bool {
+        SHAPES.iter().all(|shape| self.folder.join(shape.name).exists())
+    }
+
     /// A pinned map.
     pub(super) fn open(&self, name: &'static str) -> Result<MapData, DatapathError> {
         MapData::from_pin(self.folder.join(name)).map_err(trouble("open", name))
