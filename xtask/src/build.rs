@@ -1,7 +1,7 @@
 //! What cargo builds, found in its messages.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, IsTerminal},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -68,7 +68,11 @@ pub(crate) fn tests(packages: &[String]) -> Result<Built> {
     built.warnings = clippy().map(|_| warnings);
     built.tests.sort_by(|a, b| a.name.cmp(&b.name));
     if !packages.is_empty() {
-        built.programs = programs(Profile::Dev)?;
+        // With the same compiler, or the workspace would be compiled twice.
+        built.programs.clear();
+        messages(linting().args(["build", "--bins"]), &[], |message| {
+            built.programs.extend(program(message))
+        })?;
     }
     Ok(built)
 }
@@ -91,7 +95,6 @@ fn clippy() -> Option<PathBuf> {
 /// A warning of the compiler or clippy, and not their count.
 fn is_warning(message: &Value) -> bool {
     message.pointer("/message/level").is_some_and(|level| level == "warning")
-        && message.pointer("/target/src_path").is_some()
         && message.pointer("/message/spans").and_then(Value::as_array).is_some_and(|spans| !spans.is_empty())
 }
 
@@ -126,7 +129,8 @@ pub(crate) fn script_outputs(packages: &[String]) -> Result<Vec<PathBuf>> {
 }
 
 fn messages(command: &mut Command, packages: &[String], mut each: impl FnMut(&Value)) -> Result<()> {
-    command.args(selection(packages)).arg("--message-format=json-diagnostic-rendered-ansi");
+    let format = if std::io::stderr().is_terminal() { "json-diagnostic-rendered-ansi" } else { "json" };
+    command.args(selection(packages)).arg(format!("--message-format={format}"));
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -224,7 +228,6 @@ mod tests {
         let message = |level: &str, spans| {
             json!({
                 "reason": "compiler-message",
-                "target": {"src_path": "/clone/src/lib.rs"},
                 "message": {"level": level, "spans": spans, "rendered": "warning: …"},
             })
         };

@@ -48,6 +48,21 @@ fn write(folder: &Path, file: &str, bytes: &[u8]) {
 }
 
 #[test]
+fn a_reader_that_has_had_enough_is_no_reason_to_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let tool = Command::new(env!("CARGO_BIN_EXE_netloom-plugin"))
+        .args(["new", "policy"])
+        .current_dir(folder.path())
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&tool.stderr), "");
+    assert!(folder.path().join("policy").is_dir());
+}
+
+#[test]
 fn the_bundled_plugins_conform() {
     let folder = tempfile::tempdir().unwrap();
     for plugin in netloom_bundled::PLUGINS {

@@ -79,10 +79,7 @@ async fn endpoints_and_the_node_reach_each_other() {
     for kind in Kind::all().await {
         let node = Node::new();
         let blue = node.endpoint(kind, 1).await;
-        node.ip("link set lo up");
-        node.ip("address add 10.1.0.254/32 dev lo");
-        node.ip("address add fd00::254/128 dev lo nodad");
-        for (own, of_node) in [(v4(1), v4(254)), (v6(1), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 0x254]))] {
+        for (own, of_node) in [v4(1), v6(1)].into_iter().zip(node.addresses()) {
             assert!(ping(&blue.netns, of_node), "{kind:?} to the node at {of_node}");
             let receiver = blue.receiver(own);
             let before = node.counters(&blue);
@@ -206,12 +203,9 @@ async fn an_endpoint_whose_programs_are_gone_is_cut_off() {
         let node = Node::new();
         let blue = node.endpoint(kind, 1).await;
         let red = node.endpoint(kind, 2).await;
-        node.ip("link set lo up");
-        node.ip("address add 10.1.0.254/32 dev lo");
-        node.ip("address add fd00::254/128 dev lo nodad");
+        let of_node = node.addresses();
         node.forward(true);
-        let v6_of_node = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 0x254]);
-        let ways = [(v4(1), v4(2)), (v6(1), v6(2)), (v4(1), v4(254)), (v6(1), v6_of_node)];
+        let ways = [(v4(1), v4(2)), (v6(1), v6(2)), (v4(1), of_node[0]), (v6(1), of_node[1])];
         let arrive = |(source, to): (IpAddr, IpAddr)| {
             let netns = if to == v4(2) || to == v6(2) { &red.netns } else { &node.netns };
             let receiver = netns.run(|| UdpSocket::bind((to, 7000)).unwrap()).unwrap();

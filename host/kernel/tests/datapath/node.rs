@@ -168,6 +168,15 @@ impl Node {
         }
     }
 
+    /// Gives the node an address of each family, which endpoints reach through its stack.
+    pub(crate) fn addresses(&self) -> [IpAddr; 2] {
+        let addresses = [v4(254), v6(254)];
+        self.ip("link set lo up");
+        self.ip(&format!("address add {}/32 dev lo", addresses[0]));
+        self.ip(&format!("address add {}/128 dev lo nodad", addresses[1]));
+        addresses
+    }
+
     /// Lets the node's own stack forward, or not.
     pub(crate) fn forward(&self, on: bool) {
         let value = if on { "1" } else { "0" };
