@@ -314,7 +314,11 @@ impl Node {
         let id = &attachment.id;
         let found = self.whereabouts(attachment).await?;
         if let Whereabouts::Moved(hook, netns) = found {
-            let message = format!("{id} moved with its device to {hook}, and goes on there");
+            let message = if hook.netns == attachment.hook.netns {
+                format!("{id}: its device has another name, and it goes on at {hook}")
+            } else {
+                format!("{id} moved with its device to {hook}, and goes on there")
+            };
             let moved = Attachment { hook, netns, ..attachment.clone() };
             self.store.commit(|changes| changes.put(id, &moved))?;
             self.event(EventKind::DeviceMoved, &attachment.hook, message);

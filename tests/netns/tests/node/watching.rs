@@ -211,10 +211,10 @@ fn a_program_goes_with_its_device_to_another_namespace() {
     let chains: Vec<Chain> =
         node.daemon.get(&format!("/v1/chains?device=d0&netns={}", other.path().display())).unwrap();
     assert_eq!(ours(&chains[0]), ["flows"]);
-    // And once more by another name.
+    // And once more by another name, of which the daemon may or may not hear before the second move.
     other.ip(&["link", "set", "d0", "name", "d7"]);
     other.ip(&["link", "set", "d7", "netns", node.netns.name()]);
-    wait_for(&node, EventKind::DeviceMoved, "d7");
+    wait_for(&node, EventKind::DeviceMoved, "moved with its device to tcx-ingress of d7");
     assert_eq!(node.status().attachments[0].netns, None);
     let _: Done = node.daemon.delete(&format!("/v1/attachments/{id}")).unwrap();
     assert!(node.chains("d7").is_empty());
