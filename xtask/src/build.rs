@@ -70,9 +70,8 @@ pub(crate) fn tests(packages: &[String]) -> Result<Built> {
     if !packages.is_empty() {
         // With the same compiler, or the workspace would be compiled twice.
         built.programs.clear();
-        messages(linting().args(["build", "--bins"]), &[], |message| {
-            built.programs.extend(program(message))
-        })?;
+        let programs = &mut built.programs;
+        messages(linting().args(["build", "--bins"]), &[], |message| programs.extend(program(message)))?;
     }
     Ok(built)
 }

@@ -176,6 +176,7 @@ impl Node {
             hooks: inspection.hooks.iter().map(ToString::to_string).collect(),
             imports: inspection.imports,
             grants: inspection.grants.iter().map(|grant| grant.as_str().to_owned()).collect(),
+            config_schema: inspection.config_schema,
         })
     }
 
@@ -295,6 +296,7 @@ pub(crate) fn view(plugin: &Plugin) -> PluginView {
         calls: status.calls,
         failures: status.failures,
         grants: plugin.grants().clone(),
+        config_schema: plugin.inspection().config_schema.clone(),
         trial: None,
     }
 }

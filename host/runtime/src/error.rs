@@ -131,6 +131,16 @@ pub enum Refusal {
     /// It did not start.
     #[error("its first instance did not start: {0}")]
     Start(Failure),
+    /// It carries a schema of its configuration that cannot be used.
+    #[error(
+        "the schema of its configuration cannot be used: {0}; correct its config.schema.json, and build it again"
+    )]
+    Schema(String),
+    /// Its configuration is not as its schema says.
+    #[error(
+        "its configuration is wrong: {0}; correct the plugin's [config], of which `netloom plugin inspect` says what it takes"
+    )]
+    Config(String),
     /// It refused its configuration.
     #[error("it refused its configuration: {0}; correct the plugin's [config]")]
     Init(String),

@@ -25,6 +25,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// The grants it needs.
     pub grants: Vec<Grant>,
+    /// What its configuration has to look like, in JSON Schema; none if it does not say.
+    pub config_schema: Option<serde_json::Value>,
 }
 
 /// Tells what a file is by its first bytes, before a compiler sees it.
@@ -67,6 +69,7 @@ pub(crate) fn inspect(engine: &Engine, component: &Component, digest: &str, size
         grants: grants.collect(),
         imports,
         exports,
+        config_schema: None,
     }
 }
 

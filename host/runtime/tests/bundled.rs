@@ -11,7 +11,10 @@ use netloom_core::{
     answer::{Answer, RawPlacement},
     model::{Capabilities, DeviceMode, EndpointSpec, Feature, Labels, NetnsId, ReapAction},
 };
-use netloom_runtime::{EndpointFacts, HostConfig, LoadRequest, Plugin, PluginHost};
+use netloom_runtime::{
+    EndpointFacts, HostConfig, LoadError, LoadRequest, Plugin, PluginHost, Refusal, config_schema,
+};
+use serde_json::Value;
 use support::{candidate, capabilities, chain, event, name, node};
 
 async fn bundled(host: &PluginHost, which: &str) -> Arc<Plugin> {
@@ -105,4 +108,25 @@ async fn a_decision_takes_microseconds() {
     println!("decision on a chain of 8: p50 {} us, p99 {} us", micros[500], micros[990]);
     assert!(micros[500] < 5_000, "p50 {} us", micros[500]);
     assert_eq!(plugin.status().instances, 1, "a warm instance serves them all");
+}
+
+#[tokio::test]
+async fn their_configurations_are_checked_against_their_schemas() {
+    let host = host();
+    for plugin in netloom_bundled::PLUGINS {
+        let schema = config_schema(plugin.component).unwrap().unwrap();
+        let load = async |config: &Value| {
+            let config = config.as_object().unwrap().clone();
+            host.load(LoadRequest { config, ..LoadRequest::new(name(plugin.name), plugin.component) }).await
+        };
+        for example in schema["examples"].as_array().unwrap() {
+            load(example).await.unwrap();
+            let mut misspelt = example.clone();
+            misspelt["misspelt"] = true.into();
+            let Err(LoadError { reason: Refusal::Config(why), .. }) = load(&misspelt).await else {
+                panic!("{} accepts {misspelt}", plugin.name)
+            };
+            assert!(why.contains("'misspelt' was unexpected"), "{why}");
+        }
+    }
 }

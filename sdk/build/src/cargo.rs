@@ -69,6 +69,8 @@ pub(crate) struct Plugin<'a>(&'a Package);
 pub(crate) struct Module {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
+    /// Where its package lies.
+    pub(crate) folder: PathBuf,
 }
 
 /// What Cargo prints about each thing it compiled.
@@ -166,7 +168,8 @@ impl Workspace {
                 let no_library = || BuildError::NoLibrary { manifest: package.manifest_path.clone() };
                 let library = package.library().ok_or_else(no_library)?;
                 let path = path.ok_or_else(no_library)?.clone();
-                Ok(Module { name: library.name.replace('_', "-"), path })
+                let name = library.name.replace('_', "-");
+                Ok(Module { name, path, folder: package.dir().to_owned() })
             })
             .collect()
     }

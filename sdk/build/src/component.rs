@@ -8,7 +8,7 @@ use std::{
 use wit_component::{ComponentEncoder, DecodedWasm};
 use wit_parser::{Resolve, WorldItem, WorldKey};
 
-use crate::{BuildError, Component, cargo::Module, file::write_if_changed};
+use crate::{BuildError, Component, cargo::Module, file::write_if_changed, schema::with_config_schema};
 
 /// Why a core module is not a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +134,7 @@ pub(crate) fn write(module: &Module, target_dir: &Path) -> Result<Component, Bui
     let bytes = fs::read(&module.path).map_err(file("reading", &module.path))?;
     let component =
         encode(&bytes).map_err(|source| BuildError::Encode { module: module.path.clone(), source })?;
+    let component = with_config_schema(component, &module.folder)?;
 
     let dir = target_dir.join("components");
     fs::create_dir_all(&dir).map_err(file("creating", &dir))?;

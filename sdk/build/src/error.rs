@@ -66,6 +66,15 @@ pub enum BuildError {
         source: EncodeError,
     },
 
+    /// The schema of its configuration is not JSON.
+    #[error("{} is not JSON: {source}", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+
     /// A file could not be read or written.
     #[error("{action} {}: {source}", path.display())]
     File {

@@ -10,19 +10,22 @@
 //! ```
 //!
 //! The crate is compiled for `wasm32-unknown-unknown`, which has no system interface at all, and the module is
-//! encoded as a component here, with a pinned encoder: the same sources give the same bytes, wherever they lie.
+//! encoded as a component here, with a pinned encoder: the same sources give the same bytes, wherever they lie. If the
+//! folder has a `config.schema.json`, the component carries it.
 //! All plugins that share a target directory share the standard library built in it.
 
 mod cargo;
 mod component;
 mod error;
 mod file;
+mod schema;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
 
 pub use component::{EncodeError, Interfaces, encode, interfaces};
 pub use error::BuildError;
+pub use schema::{CONFIG_SCHEMA, with_config_schema};
 pub use toolchain::{BuildStd, Toolchain};
 
 /// How to build.

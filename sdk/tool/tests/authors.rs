@@ -76,9 +76,6 @@ fn the_bundled_plugins_conform() {
 #[test]
 fn the_examples_build_and_conform() {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), "chain-guard.toml", b"allow = [\"acme/\"]\n");
-    write(folder.path(), "business-hours.toml", b"maintenance = [{ from = \"22:00\", to = \"05:00\" }]\n");
-    write(folder.path(), "node-operator.toml", b"mtu = 1400\n");
     // A clock, for the example that takes one.
     write(folder.path(), "since_epoch", b"1700000000\n");
     let clock = format!("[files.directories]\nclock = {{ path = {:?} }}\n", folder.path());
@@ -92,16 +89,57 @@ fn the_examples_build_and_conform() {
         let name = example.file_name().unwrap().to_str().unwrap().to_owned();
         let component = format!("{name}.wasm");
         ok(folder.path(), &["build", example.to_str().unwrap(), "--out", &component]);
-        let (config, grants) = (format!("{name}.toml"), format!("{name}-grants.toml"));
         let mut arguments = vec!["test", component.as_str()];
-        for (option, file) in [("--config", &config), ("--grant", &grants)] {
-            if folder.path().join(file).exists() {
-                arguments.extend([option, file.as_str()]);
-            }
+        let grants = format!("{name}-grants.toml");
+        if folder.path().join(&grants).exists() {
+            arguments.extend(["--grant", &grants]);
         }
-        let said = ok(folder.path(), &arguments);
-        assert!(said.contains(" 0 failed"), "{name}: {said}");
+        let conforms = |arguments: &[&str]| {
+            let said = ok(folder.path(), arguments);
+            assert!(said.contains(" 0 failed"), "{name}: {said}");
+        };
+        let Ok(schema) = std::fs::read(example.join("config.schema.json")) else {
+            conforms(&arguments);
+            continue;
+        };
+        let schema: serde_json::Value = serde_json::from_slice(&schema).unwrap();
+        arguments.extend(["--config", "config.json"]);
+        for config in schema["examples"].as_array().unwrap() {
+            write(folder.path(), "config.json", config.to_string().as_bytes());
+            conforms(&arguments);
+            let mut misspelt = config.clone();
+            misspelt["misspelt"] = true.into();
+            write(folder.path(), "config.json", misspelt.to_string().as_bytes());
+            let said = refused(folder.path(), &arguments);
+            assert!(
+                said.contains("its configuration is wrong") && said.contains("misspelt"),
+                "{name}: {said}"
+            );
+        }
     }
+}
+
+#[test]
+fn a_schema_that_cannot_be_used_is_said_where_it_is_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/../rust");
+    ok(folder.path(), &["new", "policy", "--sdk", sdk]);
+    for (schema, complaint) in [
+        ("{ \"type\": ", "config.schema.json is not JSON"),
+        ("{ \"type\": \"tabel\" }", "cannot be used: at `type`"),
+        ("{ \"properties\": { \"a\": { \"$ref\": \"#\" } } }", "it has a `$ref`"),
+    ] {
+        write(folder.path(), "policy/config.schema.json", schema.as_bytes());
+        let said = refused(folder.path(), &["build", "policy"]);
+        assert!(said.contains(complaint), "{said}");
+    }
+    write(
+        folder.path(),
+        "policy/config.schema.json",
+        b"{ \"properties\": { \"first\": true, \"last\": true } }",
+    );
+    let said = ok(folder.path(), &["build", "policy"]);
+    assert!(said.contains("configured with first, last"), "{said}");
 }
 
 /// Builds an example that has scenarios beside it, and runs it through them.
@@ -160,7 +198,7 @@ fn the_examples_in_python_and_javascript_build_and_conform() {
     example_conforms(folder.path(), "storage-mtu");
     write(folder.path(), "wrong.toml", b"mut = 9000\n");
     let said = refused(folder.path(), &["test", "storage-mtu.wasm", "--config", "wrong.toml"]);
-    assert!(said.contains("unknown field `mut`"), "{said}");
+    assert!(said.contains("its configuration is wrong") && said.contains("'mut' was unexpected"), "{said}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use anyhow::{Result, anyhow};
 
 use outcome::{Outcome, Progress};
 use tier::Tier;
+use virtual_machine::Fleet;
 
 use crate::{
     build::{self, Built, Program},
@@ -26,6 +27,9 @@ use crate::{
 
 /// How long one program of tests may take.
 const PATIENCE_SECONDS: &str = "900";
+
+/// Each machine takes 4 GiB of memory.
+const MACHINES_AT_ONCE: usize = 4;
 
 /// Runs the tests, tier by tier; the last line is the sum
 #[derive(Debug, clap::Args)]
@@ -51,9 +55,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let (machines, here): (Vec<_>, Vec<_>) = selected.partition(|tier| tier.kernel().is_some());
     let mut outcomes = Vec::new();
     for tier in here {
-        outcomes.push(suite.run(tier, prepare(tier))?);
+        outcomes.push(suite.run(tier)?);
     }
-    outcomes.extend(suite.run_side_by_side(&machines)?);
+    outcomes.extend(suite.run_in_machines(&machines)?);
     let sum = outcome::summarize(&outcomes);
     Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -64,46 +68,52 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// A machine keeps one CPU of ours busy, so that two take as long as the slower of them.
-    fn run_side_by_side(&self, tiers: &[Tier]) -> Result<Vec<Outcome>> {
-        // One after the other: both install packages.
-        let ready: Vec<_> = tiers.iter().map(|tier| (*tier, prepare(*tier))).collect();
+    /// A machine keeps one CPU of ours busy: there are as many at once as we have CPUs, of whichever tiers.
+    fn run_in_machines(&self, tiers: &[Tier]) -> Result<Vec<Outcome>> {
+        let mut cannot = Vec::new();
+        let mut fleets = Vec::new();
+        for tier in tiers {
+            let Some(kernel) = tier.kernel() else { continue };
+            match prepare(*tier) {
+                Ok(()) => {
+                    let tests = self.programs_of(*tier);
+                    let programs = &self.built.programs;
+                    fleets.push(Fleet::new(*tier, kernel, &tests, programs, &self.args.filter)?);
+                }
+                Err(reason) => cannot.push(cannot_run(*tier, &reason)),
+            }
+        }
+        let all = || -> Result<()> {
+            for fleet in &fleets {
+                while fleet.run_one()? {}
+            }
+            Ok(())
+        };
         thread::scope(|scope| {
-            let start = |(tier, ready)| scope.spawn(move || self.run(tier, ready));
-            let running: Vec<_> = ready.into_iter().map(start).collect();
+            let at_once = thread::available_parallelism().map_or(1, usize::from).min(MACHINES_AT_ONCE);
+            let running: Vec<_> = (0..at_once).map(|_| scope.spawn(all)).collect();
             running
                 .into_iter()
-                .map(|tier| tier.join().map_err(|_| anyhow!("the thread of a machine panicked"))?)
-                .collect()
-        })
+                .try_for_each(|each| each.join().map_err(|_| anyhow!("the thread of a machine panicked"))?)
+        })?;
+        cannot.extend(fleets.into_iter().map(Fleet::end));
+        Ok(cannot)
     }
 
-    fn run(&self, tier: Tier, ready: Result<()>) -> Result<Outcome> {
-        let selected: Vec<&Program> =
-            self.built.tests.iter().filter(|program| tier.runs(program, &workspace::root())).collect();
-        if let Err(reason) = ready {
-            return Ok(outcome::cannot_run(tier, format!("{reason:#}"), workspace::is_ci()));
+    fn programs_of(&self, tier: Tier) -> Vec<&Program> {
+        self.built.tests.iter().filter(|program| tier.runs(program, &workspace::root())).collect()
+    }
+
+    fn run(&self, tier: Tier) -> Result<Outcome> {
+        if let Err(reason) = prepare(tier) {
+            return Ok(cannot_run(tier, &reason));
         }
         let mut progress = Progress::begin(tier);
-        match tier.kernel() {
-            Some(kernel) if !selected.is_empty() => {
-                let job = virtual_machine::Job {
-                    tests: &selected,
-                    programs: &self.built.programs,
-                    filter: &self.args.filter,
-                    required: tier.required_features(),
-                };
-                virtual_machine::run(kernel, &job, &mut progress)?;
-            }
-            Some(_) => {}
-            None => {
-                if tier == Tier::Unit && self.args.filter.is_empty() {
-                    checks::run(&self.args.package, self.built.warnings, &mut progress);
-                }
-                for program in selected {
-                    self.run_here(program, &mut progress)?;
-                }
-            }
+        if tier == Tier::Unit && self.args.filter.is_empty() {
+            checks::run(&self.args.package, self.built.warnings, &mut progress);
+        }
+        for program in self.programs_of(tier) {
+            self.run_here(program, &mut progress)?;
         }
         Ok(progress.end(tier))
     }
@@ -128,6 +138,10 @@ impl Suite<'_> {
         progress.program(&program.name, &report, &ended, &finished.output);
         Ok(())
     }
+}
+
+fn cannot_run(tier: Tier, reason: &anyhow::Error) -> Outcome {
+    outcome::cannot_run(tier, format!("{reason:#}"), workspace::is_ci())
 }
 
 /// Gets what a tier needs, or says why it cannot be had.

@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::{
     libtest::{Counts, Report},
@@ -102,6 +105,82 @@ impl Progress {
     }
 }
 
+/// A tier under way in several machines, each of which runs some tests of each program.
+pub(crate) struct Gathered {
+    tier: Tier,
+    progress: Progress,
+    parts: BTreeMap<String, Parts>,
+    /// Since when machines run, and until when.
+    ran: Option<(Instant, Instant)>,
+}
+
+/// What is known of a program whose tests were shared out.
+#[derive(Default)]
+struct Parts {
+    /// How many machines have not told yet.
+    left: usize,
+    report: Report,
+    errors: Vec<String>,
+    output: String,
+}
+
+impl Gathered {
+    /// Nothing has run yet.
+    pub(crate) fn begin(tier: Tier) -> Self {
+        Self { tier, progress: Progress::begin(tier), parts: BTreeMap::new(), ran: None }
+    }
+
+    /// A machine starts, or ends.
+    pub(crate) fn runs(&mut self) {
+        let now = Instant::now();
+        self.ran = Some((self.ran.map_or(now, |(since, _)| since), now));
+    }
+
+    /// One more machine will run tests of this program.
+    pub(crate) fn expect(&mut self, name: &str) {
+        self.parts.entry(name.to_owned()).or_default().left += 1;
+    }
+
+    /// In one machine a program of tests has ended; it is reported once it has in all.
+    pub(crate) fn program(&mut self, name: &str, report: &Report, ended: &Result<(), String>, output: &str) {
+        let mut parts = self.parts.remove(name).unwrap_or_default();
+        parts.left = parts.left.saturating_sub(1);
+        parts.report.counts += report.counts;
+        parts.report.skips.extend(report.skips.iter().cloned());
+        if let Err(error) = ended {
+            parts.errors.push(error.clone());
+            // Of those that passed nobody wants to read.
+            parts.output.push_str(output);
+        }
+        if parts.left == 0 {
+            self.tell(name, parts);
+        } else {
+            self.parts.insert(name.to_owned(), parts);
+        }
+    }
+
+    fn tell(&mut self, name: &str, mut parts: Parts) {
+        parts.report.skips.sort();
+        let ended = if parts.errors.is_empty() { Ok(()) } else { Err(parts.errors.join("; ")) };
+        self.progress.program(name, &parts.report, &ended, &parts.output);
+    }
+
+    /// A test has ended that ran alone in its machine.
+    pub(crate) fn took(&mut self, test: &str, time: Duration) {
+        self.progress.took(test, time);
+    }
+
+    /// All machines have ended. What one of them did not come to has failed.
+    pub(crate) fn end(mut self) -> Outcome {
+        for (name, mut parts) in std::mem::take(&mut self.parts) {
+            parts.errors.push(format!("{} of its machines ended before it", parts.left));
+            self.tell(&name, parts);
+        }
+        let time = self.ran.map_or(Duration::ZERO, |(since, until)| until - since);
+        Outcome { time, ..self.progress.end(self.tier) }
+    }
+}
+
 /// A tier that cannot run here: skipped, and failed where nobody would notice.
 pub(crate) fn cannot_run(tier: Tier, reason: String, ci: bool) -> Outcome {
     println!("\n── {tier}\n   skipped: {reason}");
@@ -134,6 +213,25 @@ mod tests {
     fn a_tier_that_cannot_run_fails_only_in_ci() {
         assert_eq!(cannot_run(Tier::Netns, "needs root".into(), false).counts.skipped, 1);
         assert_eq!(cannot_run(Tier::Netns, "needs root".into(), true).counts.failed, 1);
+    }
+
+    #[test]
+    fn a_program_is_what_it_was_in_all_its_machines() {
+        let passed = Report { counts: Counts { passed: 2, ..Counts::default() }, ..Report::default() };
+        let mut gathered = Gathered::begin(Tier::Vm6_12);
+        for name in ["x", "x", "y", "z", "z"] {
+            gathered.expect(name);
+        }
+        gathered.program("x", &passed, &Ok(()), "");
+        gathered.program("y", &passed, &Ok(()), "");
+        gathered.program("x", &passed, &Ok(()), "");
+        gathered.program("z", &passed, &Ok(()), "");
+        let outcome = gathered.end();
+        assert_eq!(
+            outcome.counts,
+            Counts { passed: 8, failed: 1, skipped: 0 },
+            "one machine never came to z"
+        );
     }
 
     #[test]

@@ -1,16 +1,22 @@
-//! The tests of a tier in one machine, one program after the other.
+//! The tests of a tier in machines: each runs a share of them, one test after the other.
 
 use std::{
     path::Path,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 
-use super::{libtest, outcome::Progress};
+use super::{
+    libtest,
+    outcome::{Gathered, Outcome},
+    tier::Tier,
+};
 use crate::{
     build::Program,
-    process::quote,
+    process::{capture, quote},
     vm::{self, Kernel, Options, Output, same_path},
 };
 
@@ -20,49 +26,118 @@ const END: &str = "\u{1}end ";
 /// How long one program of tests may take: emulated, on a busy machine.
 const PATIENCE_SECONDS: u32 = 2700;
 
-/// What is run.
-pub(crate) struct Job<'a> {
-    /// The programs of tests.
-    pub(crate) tests: &'a [&'a Program],
-    /// Programs that the tests run.
-    pub(crate) programs: &'a [Program],
-    /// Arguments for the tests.
-    pub(crate) filter: &'a [String],
-    /// The features that must be there.
-    pub(crate) required: &'a str,
+/// Tests for which a machine of their own is worth its start, and machines of a tier at most: shares are small, so
+/// that no CPU of ours is idle for long while another has tests left.
+const TESTS_A_MACHINE: usize = 20;
+const MACHINES: usize = 6;
+
+/// A tier on a kernel of its own.
+pub(crate) struct Fleet<'a> {
+    tier: Tier,
+    kernel: Kernel,
+    /// The workspace's own programs, which some tests run.
+    programs: &'a [Program],
+    shares: Mutex<Vec<Share<'a>>>,
+    gathered: Mutex<Gathered>,
 }
 
-/// Runs them, and reports each as it ends.
-pub(crate) fn run(kernel: Kernel, job: &Job<'_>, progress: &mut Progress) -> Result<()> {
-    let scratch = tempfile::tempdir().context("creating a folder for the machine")?;
-    let script = scratch.path().join("tests.sh");
-    std::fs::write(&script, text(job)).context("writing the machine's script")?;
-    let mut machine = vm::Job {
-        command: vec!["/bin/sh".into(), script.display().to_string()],
-        env: vec![("NETLOOM_REQUIRE".into(), job.required.into()), ("RUST_BACKTRACE".into(), "1".into())],
-        copies: vec![same_path(&script)],
-    };
-    let own = job.programs.iter().filter(|program| is_netlooms(&program.executable));
-    machine.copies.extend(job.tests.iter().copied().chain(own).map(|program| same_path(&program.executable)));
+/// What one machine runs: programs, and which tests of each.
+type Share<'a> = Vec<(&'a Program, Vec<String>)>;
 
-    let mut reader = Reader {
-        tests: job.tests,
-        done: 0,
-        pending: Vec::new(),
-        output: String::new(),
-        last_line: Instant::now(),
-    };
-    let options = Options { memory: 4096, timeout: Duration::from_secs(3600), ..Options::default() };
-    let ended = vm::run(kernel, &machine, &options, |output| match output {
-        Output::Stdout(bytes) => reader.take(&bytes, progress),
-        Output::Stderr(bytes) => reader.output.push_str(&String::from_utf8_lossy(&bytes)),
-    });
-    if let Err(error) = ended {
-        let name = job.tests.get(reader.done).map_or("the machine", |program| &program.name);
-        let report = libtest::read(&reader.output);
-        progress.program(name, &report, &Err(format!("{error:#}")), &reader.output);
+impl<'a> Fleet<'a> {
+    /// Shares the tests out. What the filter leaves is asked of the programs themselves.
+    pub(crate) fn new(
+        tier: Tier,
+        kernel: Kernel,
+        tests: &[&'a Program],
+        programs: &'a [Program],
+        filter: &[String],
+    ) -> Result<Self> {
+        let mut named = Vec::new();
+        for program in tests {
+            let mut list = Command::new(&program.executable);
+            let list = capture(list.args(["--list", "--format", "terse"]).args(filter))?;
+            let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+            named.push((
+                *program,
+                names.filter(|name| tier.runs_test(program, name)).map(str::to_owned).collect(),
+            ));
+        }
+        let shares = share(&named);
+        let mut gathered = Gathered::begin(tier);
+        for (program, _) in shares.iter().flatten() {
+            gathered.expect(&program.name);
+        }
+        Ok(Self { tier, kernel, programs, shares: Mutex::new(shares), gathered: Mutex::new(gathered) })
     }
-    Ok(())
+
+    /// Runs a share that nobody has run, in a machine: whether there was one.
+    pub(crate) fn run_one(&self) -> Result<bool> {
+        let Some(share) = lock(&self.shares).pop() else { return Ok(false) };
+        lock(&self.gathered).runs();
+        let scratch = tempfile::tempdir().context("creating a folder for the machine")?;
+        let script = scratch.path().join("tests.sh");
+        std::fs::write(&script, text(&share)).context("writing the machine's script")?;
+        let required = self.tier.required_features();
+        let mut machine = vm::Job {
+            command: vec!["/bin/sh".into(), script.display().to_string()],
+            env: vec![("NETLOOM_REQUIRE".into(), required.into()), ("RUST_BACKTRACE".into(), "1".into())],
+            copies: vec![same_path(&script)],
+        };
+        let own = self.programs.iter().filter(|program| is_netlooms(&program.executable));
+        let tests = share.iter().map(|(program, _)| *program);
+        machine.copies.extend(tests.chain(own).map(|program| same_path(&program.executable)));
+
+        let mut reader = Reader {
+            share: &share,
+            gathered: &self.gathered,
+            done: 0,
+            pending: Vec::new(),
+            output: String::new(),
+            last_line: Instant::now(),
+        };
+        let options = Options { memory: 4096, timeout: Duration::from_secs(3600), ..Options::default() };
+        let ended = vm::run(self.kernel, &machine, &options, |output| match output {
+            Output::Stdout(bytes) => reader.take(&bytes),
+            Output::Stderr(bytes) => reader.output.push_str(&String::from_utf8_lossy(&bytes)),
+        });
+        if let Err(error) = ended {
+            let name = share.get(reader.done).map_or("the machine", |(program, _)| &program.name);
+            let report = libtest::read(&reader.output);
+            lock(&self.gathered).program(name, &report, &Err(format!("{error:#}")), &reader.output);
+        }
+        lock(&self.gathered).runs();
+        Ok(true)
+    }
+
+    /// When all shares were run.
+    pub(crate) fn end(self) -> Outcome {
+        self.gathered.into_inner().unwrap_or_else(PoisonError::into_inner).end()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Deals the tests out in turn: those of one module, which take about as long as one another, to different machines.
+fn share<'a>(named: &[(&'a Program, Vec<String>)]) -> Vec<Share<'a>> {
+    let tests: usize = named.iter().map(|(_, names)| names.len()).sum();
+    let machines = (tests / TESTS_A_MACHINE).clamp(1, MACHINES);
+    let share = |machine: usize| {
+        let mut before = 0;
+        let mut share: Share<'a> = Vec::new();
+        for (program, names) in named {
+            let in_turn = names.iter().zip(before..).filter(|(_, turn)| turn % machines == machine);
+            let names_here: Vec<String> = in_turn.map(|(name, _)| name.clone()).collect();
+            before += names.len();
+            if !names_here.is_empty() {
+                share.push((*program, names_here));
+            }
+        }
+        share
+    };
+    (0..machines).map(share).filter(|share| !share.is_empty()).collect()
 }
 
 /// Whether tests may want to start it: the daemon, the command, the CNI plugin.
@@ -72,21 +147,22 @@ fn is_netlooms(program: &Path) -> bool {
 
 /// One program after the other, each under a time limit of its own. What they write past the harness comes after
 /// its output, so that it breaks none of its lines.
-fn text(job: &Job<'_>) -> String {
-    let filter: Vec<String> = job.filter.iter().map(|word| quote(word)).collect();
+fn text(share: &Share<'_>) -> String {
     let mut script = String::new();
-    for program in job.tests {
+    for (program, names) in share {
+        let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
         script.push_str(&format!(
-            "timeout -k 5 {PATIENCE_SECONDS} {} --show-output {} 2>/tmp/stderr; code=$?\ncat /tmp/stderr\nprintf '\\n\\001end %s\\n' \"$code\"\n",
+            "timeout -k 5 {PATIENCE_SECONDS} {} --show-output --exact {} 2>/tmp/stderr; code=$?\ncat /tmp/stderr\nprintf '\\n\\001end %s\\n' \"$code\"\n",
             quote(&program.executable.display().to_string()),
-            filter.join(" "),
+            names.join(" "),
         ));
     }
     script
 }
 
 struct Reader<'a> {
-    tests: &'a [&'a Program],
+    share: &'a Share<'a>,
+    gathered: &'a Mutex<Gathered>,
     done: usize,
     pending: Vec<u8>,
     output: String,
@@ -94,20 +170,20 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn take(&mut self, bytes: &[u8], progress: &mut Progress) {
+    fn take(&mut self, bytes: &[u8]) {
         self.pending.extend_from_slice(bytes);
         while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.pending.drain(..=end).collect();
-            self.line(&String::from_utf8_lossy(&line), progress);
+            self.line(&String::from_utf8_lossy(&line));
         }
     }
 
-    fn line(&mut self, line: &str, progress: &mut Progress) {
+    fn line(&mut self, line: &str) {
         // A machine has one CPU, so that its tests run one after the other, a line each.
         let time = self.last_line.elapsed();
         self.last_line = Instant::now();
         if let Some(test) = libtest::ended(line) {
-            progress.took(test, time);
+            lock(self.gathered).took(test, time);
         }
         let Some(code) = line.strip_prefix(END) else {
             self.output.push_str(line);
@@ -118,9 +194,47 @@ impl Reader<'_> {
             "124" | "137" | "143" => Err(format!("no end within {PATIENCE_SECONDS} s; it was killed")),
             code => Err(format!("exit code {code}")),
         };
-        let name = self.tests.get(self.done).map_or("?", |program| &program.name);
-        progress.program(name, &libtest::read(&self.output), &ended, &self.output);
+        let name = self.share.get(self.done).map_or("?", |(program, _)| &program.name);
+        lock(self.gathered).program(name, &libtest::read(&self.output), &ended, &self.output);
         self.done += 1;
         self.output.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::build::Kind;
+
+    fn program(name: &str) -> Program {
+        Program {
+            name: name.into(),
+            package_dir: "/x".into(),
+            kind: Kind::Integration,
+            executable: "/x".into(),
+        }
+    }
+
+    #[test]
+    fn each_test_is_dealt_out_once_and_evenly() {
+        let (one, two, none) = (program("one"), program("two"), program("none"));
+        let names = |n: usize| (0..n).map(|n| n.to_string()).collect::<Vec<_>>();
+        let named = [(&one, names(47)), (&none, names(0)), (&two, names(34))];
+        let shares = share(&named);
+        let sizes: Vec<usize> =
+            shares.iter().map(|share| share.iter().map(|(_, names)| names.len()).sum()).collect();
+        assert_eq!(sizes, [21, 20, 20, 20]);
+        let dealt: BTreeSet<_> = shares
+            .iter()
+            .flatten()
+            .flat_map(|(program, names)| names.iter().map(|name| (program.name.clone(), name.clone())))
+            .collect();
+        assert_eq!(dealt.len(), 81);
+        assert!(dealt.iter().all(|(program, _)| program != "none"));
+
+        assert_eq!(share(&[(&one, names(3))]).len(), 1, "not worth a second machine");
+        assert_eq!(share(&[(&one, names(0))]).len(), 0);
     }
 }

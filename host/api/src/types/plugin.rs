@@ -89,6 +89,9 @@ pub struct PluginView {
     /// What it may import beside what every plugin has.
     #[serde(default)]
     pub grants: Grants,
+    /// What its configuration has to look like, in JSON Schema, as far as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_schema: Option<serde_json::Value>,
     /// The version that is tried out beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<TrialView>,
@@ -186,6 +189,9 @@ pub struct PluginInspection {
     pub imports: Vec<String>,
     /// The grants it needs.
     pub grants: Vec<String>,
+    /// What its configuration has to look like, in JSON Schema, as far as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_schema: Option<serde_json::Value>,
 }
 
 /// One decision of a plugin, kept for explanation.

@@ -1,11 +1,12 @@
 use netloom_api::types::{
     AnswerDifference, AuditEntry, PluginInspection, PluginVersion, PluginView, ReloadReport,
 };
+use serde_json::Value;
 
 use super::{
     Render,
     table::{Column, Tone, facts, table},
-    text::{bytes, list, millis, seconds},
+    text::{bytes, list, millis, one_line, seconds},
 };
 
 impl Render for [PluginView] {
@@ -55,6 +56,7 @@ impl Render for PluginView {
             lines.push((title, line.to_owned()));
             title = "";
         }
+        lines.extend(configuration(self.config_schema.as_ref()));
         if let Some(trial) = &self.trial {
             lines.push(("Tried out", format!("{} as {}", short(&trial.digest), trial.mode)));
             let counts = format!(
@@ -89,7 +91,52 @@ impl Render for PluginInspection {
             lines.push((title, import.clone()));
             title = "";
         }
+        lines.extend(configuration(self.config_schema.as_ref()));
         facts(lines)
+    }
+}
+
+/// What a plugin's configuration takes, a line for each key: `grace_ms: integer, 1000 unless given`. The schema comes
+/// from the plugin, so that anything may stand in it.
+fn configuration(schema: Option<&Value>) -> Vec<(&'static str, String)> {
+    let Some(keys) = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object) else {
+        return Vec::new();
+    };
+    let required = |key: &str| {
+        let required = schema.and_then(|schema| schema.get("required")).and_then(Value::as_array);
+        required.is_some_and(|required| required.iter().any(|name| name == key))
+    };
+    let titles = ["Configuration"].into_iter().chain(std::iter::repeat(""));
+    let line = |(key, of): (&String, &Value)| {
+        let mut line = format!("{}: {}", one_line(key), kind(of));
+        match of.get("default") {
+            Some(default) => line.push_str(&format!(", {} unless given", one_line(&default.to_string()))),
+            None if required(key) => line.push_str(", has to be given"),
+            None => {}
+        }
+        if let Some(description) = of.get("description").and_then(Value::as_str) {
+            line.push_str(&format!(". {}", one_line(description)));
+        }
+        line
+    };
+    titles.zip(keys.iter().map(line)).collect()
+}
+
+/// What kind of value a schema describes: `integer`, `array of string`, `"soft" or "hard"`.
+fn kind(of: &Value) -> String {
+    if let Some(values) = of.get("enum").and_then(Value::as_array) {
+        return one_line(&values.iter().map(Value::to_string).collect::<Vec<_>>().join(" or "));
+    }
+    match of.get("type") {
+        Some(Value::String(name)) if name == "array" => match of.get("items") {
+            Some(items) => format!("array of {}", kind(items)),
+            None => "array".to_owned(),
+        },
+        Some(Value::String(name)) => one_line(name),
+        Some(Value::Array(names)) => {
+            one_line(&names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "))
+        }
+        _ => "any value".to_owned(),
     }
 }
 

@@ -87,9 +87,7 @@ pub(super) fn table<T>(items: &[T], wide: bool, columns: &[Column<T>]) -> String
 }
 
 fn cell<T>(column: &Column<T>, item: &T, styled: bool) -> Cell {
-    let text = (column.text)(item);
-    let cell = Cell::new(if text.is_empty() { "-".to_owned() } else { text });
-    let cell = cell.set_alignment(column.alignment);
+    let cell = Cell::new(shown(&(column.text)(item))).set_alignment(column.alignment);
     match (column.tone)(item).color() {
         Some(color) if styled => cell.fg(color),
         _ => cell,
@@ -100,9 +98,18 @@ fn cell<T>(column: &Column<T>, item: &T, styled: bool) -> Cell {
 pub(super) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let mut table = bare();
     for (name, value) in facts {
-        table.add_row([name.to_owned(), if value.is_empty() { "-".to_owned() } else { value }]);
+        table.add_row([name.to_owned(), shown(&value)]);
     }
     finish(table)
+}
+
+/// A text as a cell: names and messages come from pods and plugins, and must not command the terminal.
+fn shown(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' { clean.extend(c.escape_default()) } else { clean.push(c) }
+    }
+    if clean.is_empty() { "-".to_owned() } else { clean }
 }
 
 fn bare() -> Table {

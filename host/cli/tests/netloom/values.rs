@@ -357,6 +357,7 @@ pub(crate) fn plugin() -> PluginView {
         calls: 42,
         failures: 0,
         grants: netloom_core::grants::Grants::none(),
+        config_schema: None,
         trial: None,
     }
 }
@@ -372,6 +373,7 @@ pub(crate) fn ill_plugin() -> PluginView {
         calls: 9,
         failures: 5,
         grants: netloom_core::grants::Grants::none(),
+        config_schema: Some(config_schema()),
         trial: None,
     }
 }
@@ -383,7 +385,27 @@ pub(crate) fn inspection() -> PluginInspection {
         hooks: vec!["socket-reap".to_owned()],
         imports: vec!["netloom:kernel/log@0.1.0".to_owned(), "netloom:kernel/sockets@0.1.0".to_owned()],
         grants: vec!["sockets".to_owned()],
+        config_schema: Some(config_schema()),
     }
+}
+
+fn config_schema() -> serde_json::Value {
+    serde_json::json!({
+        "type": "object",
+        "description": "What is cut, and when.",
+        "properties": {
+            "ports": {
+                "type": "array",
+                "items": { "type": "integer", "minimum": 1 },
+                "description": "Sockets with one of these ports\nat either end are spared.",
+            },
+            "grace_ms": { "type": "integer", "default": 1_000 },
+            "mode": { "enum": ["soft", "hard"], "description": "How." },
+            "note": { "type": ["string", "null"] },
+            "any": true,
+        },
+        "required": ["mode"],
+    })
 }
 
 pub(crate) fn decisions() -> Vec<Decision> {

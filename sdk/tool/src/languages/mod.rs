@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use netloom_plugin_build::{Options, interfaces};
+use netloom_plugin_build::{Options, interfaces, with_config_schema};
+use netloom_runtime::config_schema;
 
 use crate::files;
 
@@ -103,6 +104,12 @@ pub(crate) fn build(folder: &Path, out: Option<&Path>, names: bool) -> anyhow::R
         }
         Language::C => c::build(&folder, &out, names)?,
     }
+    if language != Language::Rust {
+        // Of Rust, its builder has done this.
+        let component = std::fs::read(&out).with_context(|| format!("{} was not written", out.display()))?;
+        std::fs::write(&out, with_config_schema(component, &folder)?)
+            .with_context(|| format!("{} cannot be written", out.display()))?;
+    }
     let bytes = std::fs::read(&out).with_context(|| format!("{} was not written", out.display()))?;
     let interfaces = interfaces(&bytes)?;
     if let Some(wasi) = interfaces.imports.iter().find(|name| name.starts_with("wasi:")) {
@@ -111,6 +118,11 @@ pub(crate) fn build(folder: &Path, out: Option<&Path>, names: bool) -> anyhow::R
     println!("{} ({} KiB)", out.display(), bytes.len() / 1_024);
     println!("  exports {}", interfaces.exports.join(", "));
     println!("  imports {}", interfaces.imports.join(", "));
+    if let Some(schema) = config_schema(&bytes)? {
+        let keys = schema.get("properties").and_then(serde_json::Value::as_object);
+        let keys: Vec<&str> = keys.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+        println!("  configured with {}", keys.join(", "));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
