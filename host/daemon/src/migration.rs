@@ -53,6 +53,9 @@ impl Node {
             }
             _ => {}
         }
+        // Until all of it is over it follows neither: whoever stops now, and takes the change back, wants it brought in
+        // line once more.
+        self.store.commit(|changes| changes.remove::<Followed>(KEY).map(drop))?;
         let mut moved = 0;
         let mut left = Vec::new();
         for attachment in self.attachments()? {

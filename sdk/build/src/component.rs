@@ -50,16 +50,30 @@ pub struct Interfaces {
 /// # Errors
 /// [`EncodeError`] if it has no component type, or the component would import WASI.
 pub fn encode(module: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    encode_with(module, None)
+}
+
+/// The same, of a module that imports functions under a name of another module, which is linked in: its adapter.
+///
+/// # Errors
+/// [`EncodeError`] if it has no component type, or the adapter lacks a function.
+pub fn encode_adapted(module: &[u8], name: &str, adapter: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    encode_with(module, Some((name, adapter)))
+}
+
+fn encode_with(module: &[u8], adapter: Option<(&str, &[u8])>) -> Result<Vec<u8>, EncodeError> {
     validate("reading the module", module)?;
     let (stripped, _) = wit_component::metadata::decode(module).map_err(refused("reading the module"))?;
     if stripped.is_none() {
         return Err(EncodeError::NoComponentType);
     }
-    if let Some(import) = wasi(module)? {
-        return Err(EncodeError::Wasi(import));
-    }
     let mut encoder = ComponentEncoder::default();
     encoder.validate(true).module(module).map_err(refused("reading the module's component type"))?;
+    if let Some((name, adapter)) = adapter {
+        encoder.adapter(name, adapter).map_err(refused("linking the adapter"))?;
+    } else if let Some(import) = wasi(module)? {
+        return Err(EncodeError::Wasi(import));
+    }
     let component = encoder.encode().map_err(refused("encoding the component"))?;
     match interfaces(&component)?.imports.into_iter().find(|name| name.starts_with("wasi:")) {
         Some(wasi) => Err(EncodeError::Wasi(wasi)),

@@ -23,7 +23,7 @@ mod toolchain;
 
 use std::path::{Path, PathBuf};
 
-pub use component::{EncodeError, Interfaces, encode, interfaces};
+pub use component::{EncodeError, Interfaces, encode, encode_adapted, interfaces};
 pub use error::BuildError;
 pub use schema::{CONFIG_SCHEMA, with_config_schema};
 pub use toolchain::{BuildStd, Toolchain};

@@ -75,6 +75,11 @@ pub(crate) fn new(path: &Path, language: Language, sdk: Option<&Path>) -> anyhow
             add("plugin.c", include_str!("../../templates/c/plugin.c"));
             add(".gitignore", "/bindings\n*.wasm\n");
         }
+        Language::Go => {
+            add("go.mod", include_str!("../../templates/go/go.mod.in"));
+            add("export_netloom_policy_attach_order/plugin.go", include_str!("../../templates/go/plugin.go"));
+            add(".gitignore", "/bindings\n/netloom_*\n/wit_exports.go\n*.wasm\n");
+        }
     }
     if language != Language::Rust {
         add("wit/world.wit", WORLD);

@@ -202,6 +202,36 @@ fn the_examples_in_python_and_javascript_build_and_conform() {
 }
 
 #[test]
+fn a_plugin_in_go_is_the_same_bytes_each_time_and_its_mistakes_are_told() {
+    if std::env::var_os("NETLOOM_TOOLS_TESTS").is_none() {
+        println!("skipped: the compiler is fetched from the network; set NETLOOM_TOOLS_TESTS=1");
+        return;
+    }
+    let (folder, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let [built, built_again] = [&folder, &again].map(|folder| {
+        ok(folder.path(), &["new", "policy", "--lang", "go"]);
+        ok(folder.path(), &["build", "policy"]);
+        std::fs::read(folder.path().join("policy/policy.wasm")).unwrap()
+    });
+    assert!(built == built_again, "{} and {} bytes", built.len(), built_again.len());
+
+    let source = folder.path().join("policy/export_netloom_policy_attach_order/plugin.go");
+    let whole = std::fs::read_to_string(&source).unwrap();
+    std::fs::write(&source, whole.replace("candidate.Labels", "candidate.Label")).unwrap();
+    let said = refused(folder.path(), &["build", "policy"]);
+    assert!(said.contains("candidate.Label undefined"), "{said}");
+    // What the runtime does not have is not there for the plugin either: a file is not found, and no more.
+    let opens = whole.replace("import (", "import (\n\t\"os\"").replace(
+        "for _, label",
+        "if _, err := os.Open(\"/etc/passwd\"); err == nil {\n\t\tpanic(\"a file\")\n\t}\n\tfor _, label",
+    );
+    std::fs::write(&source, opens).unwrap();
+    ok(folder.path(), &["build", "policy"]);
+    let said = ok(folder.path(), &["test", "policy/policy.wasm"]);
+    assert!(said.contains(" 0 failed"), "{said}");
+}
+
+#[test]
 fn the_files_beside_an_example_are_those_it_takes() {
     let folder = tempfile::tempdir().unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/business-hours");

@@ -81,11 +81,12 @@ fn the_way_to_a_published_plugin_works_in_c() {
 }
 
 #[test]
-fn the_way_to_a_published_plugin_works_in_python_and_javascript() {
+fn the_way_to_a_published_plugin_works_in_python_javascript_and_go() {
     if std::env::var_os("NETLOOM_TOOLS_TESTS").is_none() {
         println!("skipped: the compilers are fetched from the network; set NETLOOM_TOOLS_TESTS=1");
         return;
     }
     gone_through("javascript");
     gone_through("python");
+    gone_through("go");
 }

@@ -8,9 +8,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use netloom_plugin_build::encode;
-use wit_bindgen_core::{Files, wit_parser::Resolve};
+use wit_bindgen_core::Files;
 
-use super::run;
+use super::{run, world, write};
 
 /// Where the bindings go in the plugin's folder.
 const BINDINGS: &str = "bindings";
@@ -44,7 +44,7 @@ pub(super) fn build(folder: &Path, out: &Path, names: bool) -> anyhow::Result<()
     command.args(sources(folder)?).args(generated).args(["-lc", "-o"]).arg(&module);
     run(&mut command, "compile the C")?;
     let module = std::fs::read(&module).context("clang wrote no module")?;
-    std::fs::write(out, encode(&module)?).with_context(|| format!("{} cannot be written", out.display()))
+    write(out, &encode(&module)?)
 }
 
 /// The plugin's own files.
@@ -61,23 +61,15 @@ fn sources(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Writes the bindings, where editors find the header too; the files to compile and link.
 fn bindings(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut resolve = Resolve::default();
-    let wit = folder.join("wit");
-    let (package, _) = resolve.push_dir(&wit).with_context(|| format!("reading {}", wit.display()))?;
-    let world = resolve
-        .select_world(&[package], Some("plugin"))
-        .with_context(|| format!("{} has no `world plugin`", wit.display()))?;
+    let (mut resolve, world) = world(folder)?;
     let mut files = Files::default();
     wit_bindgen_c::Opts::default()
         .build()
         .generate(&mut resolve, world, &mut files)
         .context("making C bindings")?;
-    let bindings = folder.join(BINDINGS);
-    std::fs::create_dir_all(&bindings).with_context(|| format!("{} cannot be made", bindings.display()))?;
     let mut compiled = Vec::new();
     for (name, contents) in files.iter() {
-        let path = bindings.join(name);
-        std::fs::write(&path, contents).with_context(|| format!("{} cannot be written", path.display()))?;
+        write(&folder.join(BINDINGS).join(name), contents)?;
         if !name.ends_with(".h") {
             compiled.push(Path::new(BINDINGS).join(name));
         }

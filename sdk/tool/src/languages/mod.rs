@@ -1,8 +1,9 @@
 //! The languages a plugin can be written in, and how each is built.
 //!
-//! - `c`: what C takes, which has no tool of its own for components
+//! - `c`, `go`: what these take, whose own tools make no components
 
 mod c;
+mod go;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,6 +14,8 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use netloom_plugin_build::{Options, interfaces, with_config_schema};
 use netloom_runtime::config_schema;
+
+use wit_bindgen_core::wit_parser::{Resolve, WorldId};
 
 use crate::files;
 
@@ -32,6 +35,8 @@ pub(crate) enum Language {
     Javascript,
     /// C, by clang: some kilobytes
     C,
+    /// Go, by its own compiler: 2 MB
+    Go,
 }
 
 impl Language {
@@ -42,15 +47,16 @@ impl Language {
             Self::Python => "plugin.py",
             Self::Javascript => "plugin.js",
             Self::C => "plugin.c",
+            Self::Go => "go.mod",
         }
     }
 
     fn of(folder: &Path) -> anyhow::Result<Self> {
-        let each = [Self::Rust, Self::Python, Self::Javascript, Self::C];
+        let each = [Self::Rust, Self::Python, Self::Javascript, Self::C, Self::Go];
         let found = each.into_iter().find(|language| folder.join(language.marker()).is_file());
         found.with_context(|| {
             format!(
-                "{} has no plugin: neither Cargo.toml nor plugin.py, plugin.js or plugin.c; begin one with `netloom plugin new`",
+                "{} has no plugin: neither Cargo.toml nor plugin.py, plugin.js, plugin.c or go.mod; begin one with `netloom plugin new`",
                 folder.display()
             )
         })
@@ -103,12 +109,12 @@ pub(crate) fn build(folder: &Path, out: Option<&Path>, names: bool) -> anyhow::R
             run(command.arg(&out).current_dir(&folder), "compile the JavaScript")?;
         }
         Language::C => c::build(&folder, &out, names)?,
+        Language::Go => go::build(&folder, &out, names)?,
     }
     if language != Language::Rust {
         // Of Rust, its builder has done this.
         let component = std::fs::read(&out).with_context(|| format!("{} was not written", out.display()))?;
-        std::fs::write(&out, with_config_schema(component, &folder)?)
-            .with_context(|| format!("{} cannot be written", out.display()))?;
+        write(&out, &with_config_schema(component, &folder)?)?;
     }
     let bytes = std::fs::read(&out).with_context(|| format!("{} was not written", out.display()))?;
     let interfaces = interfaces(&bytes)?;
@@ -127,18 +133,25 @@ pub(crate) fn build(folder: &Path, out: Option<&Path>, names: bool) -> anyhow::R
 }
 
 fn python_tool() -> anyhow::Result<PathBuf> {
-    let folder = files::cache("NETLOOM_TOOLS")?.join(format!("componentize-py-{COMPONENTIZE_PY}"));
-    let tool = folder.join("bin/componentize-py");
-    if !tool.exists() {
-        eprintln!("installing componentize-py {COMPONENTIZE_PY} into {}", folder.display());
+    Ok(python_environment("componentize-py", COMPONENTIZE_PY)?.join("bin/componentize-py"))
+}
+
+/// A Python environment of its own with a version of a package.
+fn python_environment(package: &str, version: &str) -> anyhow::Result<PathBuf> {
+    let folder = files::cache("NETLOOM_TOOLS")?.join(format!("{package}-{version}"));
+    // Written last, so that what was cut off is begun anew.
+    let complete = folder.join("complete");
+    if !complete.exists() {
+        eprintln!("installing {package} {version} into {}", folder.display());
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder), "make a Python environment")?;
-        let package = format!("componentize-py=={COMPONENTIZE_PY}");
+        let wanted = format!("{package}=={version}");
         run(
-            Command::new(folder.join("bin/pip")).args(["install", "--quiet", &package]),
-            "install componentize-py",
+            Command::new(folder.join("bin/pip")).args(["install", "--quiet", &wanted]),
+            &format!("install {package}"),
         )?;
+        write(&complete, b"")?;
     }
-    Ok(tool)
+    Ok(folder)
 }
 
 fn javascript_tool() -> anyhow::Result<PathBuf> {
@@ -166,4 +179,23 @@ fn run(command: &mut Command, what: &str) -> anyhow::Result<()> {
         bail!("{program} failed to {what}:\n{}", String::from_utf8_lossy(&said).trim());
     }
     Ok(())
+}
+
+/// The world of a plugin's own folder.
+fn world(folder: &Path) -> anyhow::Result<(Resolve, WorldId)> {
+    let mut resolve = Resolve::default();
+    let wit = folder.join("wit");
+    let (package, _) = resolve.push_dir(&wit).with_context(|| format!("reading {}", wit.display()))?;
+    let world = resolve
+        .select_world(&[package], Some("plugin"))
+        .with_context(|| format!("{} has no `world plugin`", wit.display()))?;
+    Ok((resolve, world))
+}
+
+fn write(path: &Path, contents: &[u8]) -> anyhow::Result<()> {
+    let cannot = || format!("{} cannot be written", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(cannot)?;
+    }
+    std::fs::write(path, contents).with_context(cannot)
 }

@@ -377,6 +377,31 @@ fn the_configuration_takes_everything_along_and_what_was_asked_for_stays() {
 }
 
 #[test]
+fn a_change_of_the_configuration_that_is_taken_back_halfway_is_taken_back() {
+    if !require(Feature::Tcx) || !require(Feature::LegacyTc) {
+        return;
+    }
+    let mut wire = Wire::start(Some("[attachments]\nmode = \"tc\"\n"));
+    let attachments: Vec<_> =
+        ["one", "two"].map(|owner| (wire.attach(owner, json!({})).attachment.id, wire.mark())).into();
+    // It dies when one of them is on tcx.
+    wire.node.daemon.stop();
+    wire.node.daemon.set_config("[attachments]\nmode = \"tcx\"\n");
+    wire.node.daemon.set_environment("NETLOOM_CRASH_AFTER", &(STEPS + 1).to_string());
+    wire.node.daemon.restart();
+    wire.node.daemon.set_config("[attachments]\nmode = \"tc\"\n");
+    recover(&mut wire);
+    let on_tc = |wire: &Wire| wire.attachments().into_iter().all(|each| each.hook.point.is_legacy());
+    let started = std::time::Instant::now();
+    while !on_tc(&wire) || !wire.leftovers().is_empty() {
+        assert!(started.elapsed().as_secs() < 60, "{:?}", wire.attachments());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    wire.run(50);
+    assert_exactly_once(wire, &attachments);
+}
+
+#[test]
 fn an_owners_objects_share_maps_where_that_is_asked_for_and_nobody_elses() {
     let wire = Wire::start(None);
     let shared = json!({ "shared_maps": true });
