@@ -19,7 +19,8 @@ use tempfile::TempDir;
 
 /// A program that only looks: `tests/programs/observer.bpf.c`.
 const OBSERVER: &str = "observer.bpf.o";
-/// A program that plays a firewall: `tests/programs/pass.bpf.c`.
+/// A program that plays a firewall, and like a good one leaves what it lets through to those behind it, the datapath
+/// among them: `tests/programs/observer.bpf.c`.
 const FIREWALL: &str = "firewall.bpf.o";
 /// The plugin: `examples/custom-policy`.
 const PLUGIN: &str = "custom-policy.wasm";
@@ -42,7 +43,7 @@ impl Stage {
         let files = tempfile::tempdir().context("no folder can be made")?;
         for (name, bytes) in [
             (OBSERVER, netloom_test_programs::OBSERVER),
-            (FIREWALL, netloom_test_programs::PASS),
+            (FIREWALL, netloom_test_programs::OBSERVER),
             (PLUGIN, netloom_test_components::CUSTOM_POLICY),
         ] {
             std::fs::write(files.path().join(name), bytes)
