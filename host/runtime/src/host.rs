@@ -16,7 +16,7 @@ use crate::{
     metrics::PluginMetrics,
     operations::Operations,
     plugin::{Health, Plugin},
-    schema::ConfigSchema,
+    schema,
     settings::Settings,
     supervision::Supervision,
 };
@@ -82,13 +82,6 @@ impl LoadRequest {
     }
 }
 
-/// A component that was compiled, and what it is.
-struct Compiled {
-    component: Component,
-    inspection: Inspection,
-    schema: Option<ConfigSchema>,
-}
-
 /// Where plugins are compiled, linked and started. Cheap to clone; plugins outlive it.
 #[derive(Clone)]
 pub struct PluginHost {
@@ -125,7 +118,7 @@ impl PluginHost {
     /// [`Refusal`] if it is no component.
     pub async fn inspect(&self, component: impl Into<Arc<[u8]>>) -> Result<Inspection, Refusal> {
         let limit = self.config.limits.component_bytes;
-        self.compile(component.into(), limit).await.map(|compiled| compiled.inspection)
+        self.compile(component.into(), limit).await.map(|(_, inspection)| inspection)
     }
 
     /// Compiles a component (or takes it from the cache), links it, starts a first instance with its
@@ -141,11 +134,10 @@ impl PluginHost {
 
     async fn try_load(&self, request: LoadRequest) -> Result<Plugin, Refusal> {
         let limits = request.limits.unwrap_or_else(|| self.config.limits.clone());
-        let Compiled { component, inspection, schema } =
-            self.compile(request.component, limits.component_bytes).await?;
+        let (component, inspection) = self.compile(request.component, limits.component_bytes).await?;
         inspect::check(&inspection, &request.grants, self.config.operations.is_some())?;
-        if let Some(schema) = schema {
-            schema.check(&request.config)?;
+        if let Some(schema) = &inspection.config_schema {
+            schema::check(schema, &request.config)?;
         }
         let directories = Directories::open(request.grants.files.as_ref())
             .map_err(|error| Refusal::Directory(error.to_string()))?;
@@ -183,7 +175,7 @@ impl PluginHost {
         }
     }
 
-    async fn compile(&self, bytes: Arc<[u8]>, limit: usize) -> Result<Compiled, Refusal> {
+    async fn compile(&self, bytes: Arc<[u8]>, limit: usize) -> Result<(Component, Inspection), Refusal> {
         inspect::check_bytes(&bytes, limit)?;
         let (engine, cache) = (Arc::clone(&self.engine), self.cache.clone());
         let compile = move || {
@@ -201,12 +193,9 @@ impl PluginHost {
                     component
                 }
             };
-            let schema = ConfigSchema::of(&bytes)?;
-            let inspection = Inspection {
-                config_schema: schema.clone().map(ConfigSchema::into_value),
-                ..inspect::inspect(engine, &component, &digest, bytes.len())
-            };
-            Ok(Compiled { component, inspection, schema })
+            let config_schema = schema::of(&bytes)?;
+            let inspection = inspect::inspect(engine, &component, &digest, bytes.len());
+            Ok((component, Inspection { config_schema, ..inspection }))
         };
         let compiled = tokio::task::spawn_blocking(compile).await;
         compiled.unwrap_or_else(|error| Err(Refusal::Host(format!("the compiler failed: {error}"))))

@@ -29,79 +29,67 @@ const PASSES_EMPTY: [&str; 9] = [
     "title",
 ];
 
-/// What a plugin's configuration has to look like.
-///
-/// It comes with the plugin, and is trusted no more than that: references, with which a few lines can ask for endless
-/// work, are refused, and patterns take time that is linear in what they are held against.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ConfigSchema(Value);
-
-impl ConfigSchema {
-    /// The schema of a component that wasmtime has accepted.
-    ///
-    /// # Errors
-    /// [`Refusal::Schema`] if it has one that cannot be read.
-    pub(crate) fn of(component: &[u8]) -> Result<Option<Self>, Refusal> {
-        section(component).map(Self::read).transpose().map_err(Refusal::Schema)
-    }
-
-    fn read(text: &[u8]) -> Result<Self, String> {
-        if text.len() > LONGEST {
-            return Err(format!("it has {} bytes, more than {LONGEST}", text.len()));
-        }
-        let schema: Value =
-            serde_json::from_slice(text).map_err(|error| format!("it is not JSON: {error}"))?;
-        match reference(&schema) {
-            Some(reference) => Err(format!("it has a `{reference}`: write what it stands for in its place")),
-            None => Ok(Self(schema)),
-        }
-    }
-
-    fn validator(&self) -> Result<Validator, Refusal> {
-        let validator = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .with_pattern_options(PatternOptions::regex().size_limit(LARGEST_PATTERN))
-            .should_validate_formats(false)
-            .build(&self.0);
-        validator.map_err(|error| Refusal::Schema(located(&error)))
-    }
-
-    /// Whether a configuration is as the schema says.
-    ///
-    /// # Errors
-    /// [`Refusal::Config`], with the way to each wrong value; [`Refusal::Schema`] if the schema is none.
-    pub(crate) fn check(&self, config: &Map<String, Value>) -> Result<(), Refusal> {
-        if config.is_empty() && self.passes_empty() {
-            return Ok(());
-        }
-        let config = Value::Object(config.clone());
-        let validator = self.validator()?;
-        let errors: Vec<String> =
-            validator.iter_errors(&config).take(SHOWN).map(|error| located(&error)).collect();
-        if errors.is_empty() { Ok(()) } else { Err(Refusal::Config(errors.join("; "))) }
-    }
-
-    fn passes_empty(&self) -> bool {
-        let passes = |(key, value): (&String, &Value)| {
-            PASSES_EMPTY.contains(&key.as_str()) || (key == "type" && value == "object")
-        };
-        self.0.as_object().is_some_and(|schema| schema.iter().all(passes))
-    }
-
-    /// The schema itself.
-    pub(crate) fn into_value(self) -> Value {
-        self.0
-    }
-}
-
 /// What the configuration of a plugin has to look like, in JSON Schema; none if its component does not say.
 ///
 /// # Errors
 /// [`Refusal::Schema`] if what it says cannot be used.
 pub fn config_schema(component: &[u8]) -> Result<Option<Value>, Refusal> {
-    let Some(schema) = ConfigSchema::of(component)? else { return Ok(None) };
-    schema.validator()?;
-    Ok(Some(schema.into_value()))
+    let schema = of(component)?;
+    schema.as_ref().map(validator).transpose()?;
+    Ok(schema)
+}
+
+/// The schema that a component carries, which wasmtime has accepted.
+///
+/// # Errors
+/// [`Refusal::Schema`] if it cannot be read.
+pub(crate) fn of(component: &[u8]) -> Result<Option<Value>, Refusal> {
+    section(component).map(read).transpose().map_err(Refusal::Schema)
+}
+
+/// Whether a configuration is as its schema says.
+///
+/// # Errors
+/// [`Refusal::Config`], with the way to each wrong value; [`Refusal::Schema`] if the schema is none.
+pub(crate) fn check(schema: &Value, config: &Map<String, Value>) -> Result<(), Refusal> {
+    if config.is_empty() && passes_empty(schema) {
+        return Ok(());
+    }
+    let config = Value::Object(config.clone());
+    let validator = validator(schema)?;
+    let errors: Vec<String> =
+        validator.iter_errors(&config).take(SHOWN).map(|error| located(&error)).collect();
+    if errors.is_empty() { Ok(()) } else { Err(Refusal::Config(errors.join("; "))) }
+}
+
+fn passes_empty(schema: &Value) -> bool {
+    let passes = |(key, value): (&String, &Value)| {
+        PASSES_EMPTY.contains(&key.as_str()) || (key == "type" && value == "object")
+    };
+    schema.as_object().is_some_and(|schema| schema.iter().all(passes))
+}
+
+/// A schema comes with the plugin, and is trusted no more than that: references, with which a few lines can ask for
+/// endless work, are refused.
+fn read(text: &[u8]) -> Result<Value, String> {
+    if text.len() > LONGEST {
+        return Err(format!("it has {} bytes, more than {LONGEST}", text.len()));
+    }
+    let schema = serde_json::from_slice(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    match reference(&schema) {
+        Some(reference) => Err(format!("it has a `{reference}`: write what it stands for in its place")),
+        None => Ok(schema),
+    }
+}
+
+/// Its patterns take time that is linear in what they are held against.
+fn validator(schema: &Value) -> Result<Validator, Refusal> {
+    let validator = jsonschema::options()
+        .with_draft(Draft::Draft202012)
+        .with_pattern_options(PatternOptions::regex().size_limit(LARGEST_PATTERN))
+        .should_validate_formats(false)
+        .build(schema);
+    validator.map_err(|error| Refusal::Schema(located(&error)))
 }
 
 /// The component's own section of that name; what is nested in it is passed over unread.
@@ -159,14 +147,14 @@ mod tests {
 
     use super::*;
 
-    fn schema(document: &Value) -> Result<ConfigSchema, String> {
-        let schema = ConfigSchema::read(document.to_string().as_bytes())?;
-        schema.validator().map_err(|refusal| refusal.to_string())?;
+    fn schema(document: &Value) -> Result<Value, String> {
+        let schema = read(document.to_string().as_bytes())?;
+        validator(&schema).map_err(|refusal| refusal.to_string())?;
         Ok(schema)
     }
 
-    fn check(schema: &ConfigSchema, config: &Value) -> Result<(), Refusal> {
-        schema.check(config.as_object().unwrap())
+    fn check(schema: &Value, config: &Value) -> Result<(), Refusal> {
+        super::check(schema, config.as_object().unwrap())
     }
 
     #[test]
@@ -222,7 +210,7 @@ mod tests {
             assert!(error.contains(wanted), "{error}");
         }
         let deep = "[".repeat(10_000);
-        assert!(ConfigSchema::read(deep.as_bytes()).unwrap_err().contains("not JSON"));
+        assert!(read(deep.as_bytes()).unwrap_err().contains("not JSON"));
         // With a matcher that goes back, this takes longer than the machine lives.
         let slow = schema(&json!({ "properties": { "a": { "pattern": "^(a+)+$" } } })).unwrap();
         assert!(check(&slow, &json!({ "a": format!("{}!", "a".repeat(10_000)) })).is_err());
@@ -247,7 +235,7 @@ mod tests {
     #[test]
     fn only_the_components_own_section_counts() {
         let section = |name: &str, text: &str| format!("(@custom \"{name}\" \"{text}\")");
-        let of = |text: String| ConfigSchema::of(&wat::parse_str(text).unwrap());
+        let of = |text: String| of(&wat::parse_str(text).unwrap());
         let schema = section(SECTION, "{}");
         assert!(
             of(format!("(component {} (core module) {schema})", section("other", "3"))).unwrap().is_some()

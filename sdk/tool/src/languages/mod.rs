@@ -14,7 +14,6 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use netloom_plugin_build::{Options, interfaces, with_config_schema};
 use netloom_runtime::config_schema;
-
 use wit_bindgen_core::wit_parser::{Resolve, WorldId};
 
 use crate::files;

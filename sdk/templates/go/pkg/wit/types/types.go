@@ -107,16 +107,10 @@ func (r Result[T, E]) Err() E {
 	return *r.err
 }
 
-// Tuple2 is a tuple of two; the others likewise.
+// Tuple2 is a tuple of two; the others likewise. Netloom's interfaces have these.
 type Tuple2[A, B any] struct {
 	F0 A
 	F1 B
-}
-
-type Tuple3[A, B, C any] struct {
-	F0 A
-	F1 B
-	F2 C
 }
 
 type Tuple4[A, B, C, D any] struct {
@@ -126,14 +120,6 @@ type Tuple4[A, B, C, D any] struct {
 	F3 D
 }
 
-type Tuple5[A, B, C, D, E any] struct {
-	F0 A
-	F1 B
-	F2 C
-	F3 D
-	F4 E
-}
-
 type Tuple6[A, B, C, D, E, F any] struct {
 	F0 A
 	F1 B
@@ -141,16 +127,6 @@ type Tuple6[A, B, C, D, E, F any] struct {
 	F3 D
 	F4 E
 	F5 F
-}
-
-type Tuple7[A, B, C, D, E, F, G any] struct {
-	F0 A
-	F1 B
-	F2 C
-	F3 D
-	F4 E
-	F5 F
-	F6 G
 }
 
 type Tuple8[A, B, C, D, E, F, G, H any] struct {
