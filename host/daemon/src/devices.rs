@@ -155,7 +155,11 @@ impl Node {
     /// Deletes a pair of Netloom's that is no endpoint's, with what is attached to it. One that is gone already is no
     /// error.
     pub(crate) async fn delete_device_pair(&self, name: &str) -> Result<Done, Failure> {
-        let _guard = self.locks.netns(self.pair_record(name).await?.netns_id).await;
+        let inside = self.pair_record(name).await?.netns_id;
+        let _inside = self.locks.netns(inside).await;
+        // What is attached to it goes with it: the watcher, which sees that, would attach it anew.
+        let node = self.netns.id();
+        let _node = if node == inside { None } else { Some(self.locks.netns(node).await) };
         let record = self.pair_record(name).await?;
         Ok(Done { warnings: self.remove_pair(name, &record).await? })
     }

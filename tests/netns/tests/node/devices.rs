@@ -89,6 +89,7 @@ fn a_pair_is_created_shown_changed_and_deleted() {
         left() == (Vec::new(), 0)
     });
     assert!(soon, "{:?}", left());
+    assert!(!node.daemon.log().contains("attached anew"), "the watcher waits for the end of it");
 }
 
 #[test]
