@@ -321,8 +321,13 @@ pub fn packed_judgements(asked: usize, words: &[u64]) -> Result<Vec<bool>, Inval
     if words.len() != asked.div_ceil(64) {
         return Err(InvalidAnswer::Count { asked, given: words.len() * 64 });
     }
-    let bits = words.iter().flat_map(|word| (0..64).map(move |bit| word >> bit & 1 == 1));
-    Ok(bits.take(asked).collect())
+    let mut judgements = Vec::with_capacity(words.len() * 64);
+    for word in words {
+        // The length is known for each word, so that its bits are spread without a look at the room for each.
+        judgements.extend((0..64).map(|bit| word >> bit & 1 == 1));
+    }
+    judgements.truncate(asked);
+    Ok(judgements)
 }
 
 fn bounds(what: &'static str, value: u64, least: u64, most: u64) -> Result<(), InvalidAnswer> {

@@ -63,7 +63,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match arguments.bench {
         Bench::Attach => attach::run(&mut report)?,
         Bench::Datapath => datapath::run(&mut report, &arguments.out)?,
-        Bench::Plugin => plugin::run(&mut report)?,
+        Bench::Plugin => plugin::run(&mut report, &arguments.out)?,
         Bench::Reap => reap::run(&mut report, &arguments.out)?,
         Bench::Hold => {}
     }

@@ -1,8 +1,9 @@
 //! What a plugin costs: to load, to start, to ask, and to have many of, or a bad one, beside it.
 
+mod languages;
 mod native;
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, bail};
 use netloom_core::{
@@ -30,7 +31,7 @@ const CHAIN: u32 = 8;
 const MICRO: f64 = 1e6;
 
 /// The bench `plugin`.
-pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
+pub(crate) fn run(report: &mut Report, out: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let scratch = tempfile::tempdir().context("creating a folder for compiled components")?;
     let cached = PluginHost::new(HostConfig {
@@ -45,7 +46,8 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     loading(report, &runtime, &cached)?;
     decisions(report, &runtime, &cached)?;
     neighbours(report, &runtime, &cached)?;
-    many(report, &runtime)
+    many(report, &runtime)?;
+    languages::run(report, &runtime, &cached, &std::path::absolute(out)?.join("plugins"))
 }
 
 fn bundled() -> anyhow::Result<&'static [u8]> {

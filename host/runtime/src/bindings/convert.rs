@@ -143,9 +143,9 @@ pub(crate) fn node(facts: NodeFacts<'_>) -> wit::Node {
 
 fn available(capabilities: &Capabilities) -> Vec<String> {
     let available = capabilities.features.iter().filter(|(_, support)| support.available);
-    let mut names: Vec<String> = available.map(|(feature, _)| feature.to_string()).collect();
-    names.sort();
-    names
+    let mut names: Vec<&str> = available.map(|(feature, _)| feature.as_str()).collect();
+    names.sort_unstable();
+    names.into_iter().map(str::to_owned).collect()
 }
 
 fn hook(hook: &Hook) -> wit::Hook {

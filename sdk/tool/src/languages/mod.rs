@@ -27,7 +27,7 @@ const COMPONENTIZE_QJS: &str = "0.4.5";
 pub(crate) enum Language {
     /// Rust, with the SDK: small, fast, tested without Wasm
     Rust,
-    /// Python, by componentize-py: 18 MB, milliseconds a decision
+    /// Python, by componentize-py: 18 MB, needs 128 MB to run
     Python,
     /// JavaScript, by componentize-qjs: 1.6 MB
     #[value(alias = "js")]

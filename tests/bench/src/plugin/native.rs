@@ -41,7 +41,10 @@ fn snapshot(facts: NodeFacts<'_>) -> types::Node {
 
 fn available(facts: NodeFacts<'_>) -> Vec<String> {
     let features = facts.capabilities.features.iter();
-    features.filter(|(_, support)| support.available).map(|(feature, _)| feature.to_string()).collect()
+    features
+        .filter(|(_, support)| support.available)
+        .map(|(feature, _)| feature.as_str().to_owned())
+        .collect()
 }
 
 fn labels(labels: &Labels) -> Vec<types::Label> {
