@@ -135,7 +135,8 @@ pub(crate) struct Plugins {
     pub(crate) memory_mib: usize,
     /// Seconds between questions for a plugin's health; 0 never asks.
     pub(crate) health_seconds: u64,
-    /// Public keys (PEM), one of which has to have signed a plugin that is not bundled; none takes everybody's.
+    /// Public keys (PEM) and identities (TOML), one of which has to have signed a plugin that is not bundled; none
+    /// takes everybody's.
     pub(crate) signed_by: Vec<PathBuf>,
     /// Where compiled plugins are kept, for root alone; in the state directory if none.
     pub(crate) compiled: Option<PathBuf>,

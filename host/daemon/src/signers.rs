@@ -1,5 +1,5 @@
 //! Whose plugins this node takes. Every component that is not bundled is read here, and where `plugins.signed_by`
-//! names keys, one of them has to have signed it: the proof lies beside the file, and stays with our own copy.
+//! names keys or identities, one of them has to have signed it: the proof lies beside the file, and stays with our own copy.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,13 +7,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use netloom_signing::{KeyError, Proof, ProofError, PublicKey, Refusal};
+use netloom_signing::{Proof, ProofError, Refusal, Signer, SignerError};
 
 use crate::failure::Failure;
 
-/// The keys whose signatures count; none takes everybody's plugins.
+/// Whose signatures count; none takes everybody's plugins.
 #[derive(Debug)]
-pub(crate) struct Signers(Vec<PublicKey>);
+pub(crate) struct Signers(Vec<Signer>);
 
 /// A component that may be loaded.
 #[derive(Clone)]
@@ -29,15 +29,15 @@ pub(crate) enum NotTaken {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{0}; this node takes signed plugins only (plugins.signed_by)")]
     Proof(ProofError),
-    #[error("the component {} is not taken: {refusal}; this node takes what one of {keys} signed (plugins.signed_by)", path.display())]
-    Refused { path: PathBuf, refusal: Refusal, keys: String },
+    #[error("the component {} is not taken: {refusal}; this node takes what one of {signers} signed (plugins.signed_by)", path.display())]
+    Refused { path: PathBuf, refusal: Refusal, signers: String },
 }
 
 impl Signers {
-    /// Reads the keys.
+    /// Reads the keys and identities.
     pub(crate) fn read(paths: &[PathBuf]) -> anyhow::Result<Self> {
-        let keys: Result<_, KeyError> = paths.iter().map(|path| PublicKey::read(path)).collect();
-        Ok(Self(keys.context("plugins.signed_by names a key that cannot be used")?))
+        let signers: Result<_, SignerError> = paths.iter().map(|path| Signer::read(path)).collect();
+        Ok(Self(signers.context("plugins.signed_by names somebody who cannot be recognised")?))
     }
 
     /// Reads a component, if it may be loaded.
@@ -55,11 +55,11 @@ impl Signers {
                 Some(proof) => proof.verify(&bytes, &self.0),
                 None => Err(Refusal::Unsigned),
             };
-            let key = signed.map_err(|refusal| {
-                let keys: Vec<&str> = self.0.iter().map(PublicKey::name).collect();
-                NotTaken::Refused { path: path.to_owned(), refusal, keys: keys.join(", ") }
+            let signer = signed.map_err(|refusal| {
+                let signers: Vec<&str> = self.0.iter().map(Signer::name).collect();
+                NotTaken::Refused { path: path.to_owned(), refusal, signers: signers.join(", ") }
             })?;
-            tracing::info!(component = %path.display(), key = key.name(), "signed by a key of this node's");
+            tracing::info!(component = %path.display(), signer = signer.name(), "signed by one of this node's");
         }
         Ok(Component { bytes, proof })
     }

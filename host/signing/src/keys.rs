@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use p256::{
     ecdsa::{
         DerSignature, SigningKey, VerifyingKey,
-        signature::{Signer as _, Verifier as _},
+        signature::{Signer as _, Verifier as _, hazmat::PrehashVerifier as _},
     },
     elliptic_curve::Generate as _,
     pkcs8::{
@@ -95,9 +95,18 @@ impl PublicKey {
     /// Whether it made this signature (base64 of DER, of ECDSA with SHA-256).
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
-        let Ok(bytes) = STANDARD.decode(signature.trim()) else { return false };
-        DerSignature::try_from(bytes.as_slice())
-            .is_ok_and(|signature| self.key.verify(message, &signature).is_ok())
+        STANDARD.decode(signature.trim()).is_ok_and(|signature| self.verifies_bytes(message, &signature))
+    }
+
+    /// The same of a signature in DER.
+    pub(crate) fn verifies_bytes(&self, message: &[u8], signature: &[u8]) -> bool {
+        DerSignature::try_from(signature).is_ok_and(|signature| self.key.verify(message, &signature).is_ok())
+    }
+
+    /// The same, about what has this SHA-256.
+    pub(crate) fn verifies_digest(&self, digest: &[u8], signature: &[u8]) -> bool {
+        DerSignature::try_from(signature)
+            .is_ok_and(|signature| self.key.verify_prehash(digest, &signature).is_ok())
     }
 }
 

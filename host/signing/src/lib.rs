@@ -1,15 +1,18 @@
-//! Who made a component: keys and signatures in the form that cosign has for keys, and the proof that goes with a
-//! component's file, so that whoever loads it can tell without a registry.
+//! Who made a component: signatures in the forms that cosign has, and the proof that goes with a component's file, so
+//! that whoever loads it can tell without a registry.
 //!
-//! What is signed is a [`payload`], a small JSON text that names the digest of a manifest; the manifest names the
-//! component's digest. A [`Proof`] has the manifest and the signatures.
+//! What is signed is a [`payload`], a small JSON text that names the digest of a manifest, or a statement about that
+//! digest in a Sigstore bundle; the manifest names the component's digest. A [`Proof`] has the manifest and the
+//! signatures, and a [`Signer`] is whose count: a key, or an identity.
 
 mod digest;
 mod keys;
 mod payload;
 mod proof;
+mod signer;
 
 pub use digest::{Digest, NoDigest};
 pub use keys::{KeyError, PublicKey, SecretKey};
 pub use payload::{Signature, payload};
 pub use proof::{Proof, ProofError, Refusal};
+pub use signer::{Identity, Signer, SignerError};

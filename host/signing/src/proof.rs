@@ -5,7 +5,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, PublicKey, Signature};
+use crate::{Digest, Signature, Signer};
 
 /// What shows who signed a component: the manifest that names it, and signatures of that manifest. It lies beside the
 /// component's file, as `FILE.sig`.
@@ -30,6 +30,15 @@ pub enum Refusal {
         /// Those asked for.
         keys: String,
     },
+    /// A Sigstore bundle, but not one that any of them made.
+    #[error("it is signed with a Sigstore bundle, but by none of those asked for ({reasons})")]
+    OtherBundle {
+        /// Those asked for, and why not.
+        reasons: String,
+    },
+    /// What should be a Sigstore bundle is none.
+    #[error("it is signed with a Sigstore bundle that is not understood: {0}")]
+    NoBundle(String),
     /// A signature, but of something else.
     #[error(
         "its signature is about {signed}, and it is {manifest}: somebody changed it, or moved the signature"
@@ -116,31 +125,31 @@ impl Proof {
         }
     }
 
-    /// Which of the keys signed this component.
+    /// Which of these signed this component.
     ///
     /// # Errors
     /// None of them did, or they signed something else.
-    pub fn verify<'k>(&self, component: &[u8], keys: &'k [PublicKey]) -> Result<&'k PublicKey, Refusal> {
-        let key = self.signed_by(keys)?;
+    pub fn verify<'s>(&self, component: &[u8], signers: &'s [Signer]) -> Result<&'s Signer, Refusal> {
+        let signer = self.signed_by(signers)?;
         let manifest: Manifest =
             serde_json::from_str(&self.manifest).map_err(|error| Refusal::Manifest(error.to_string()))?;
         let component = Digest::of(component);
         match manifest.layers.as_slice() {
-            [layer] if layer.digest == component => Ok(key),
+            [layer] if layer.digest == component => Ok(signer),
             _ => Err(Refusal::OtherComponent { component }),
         }
     }
 
-    /// Which of the keys signed the manifest.
+    /// Which of these signed the manifest.
     ///
     /// # Errors
     /// None of them did.
-    pub fn signed_by<'k>(&self, keys: &'k [PublicKey]) -> Result<&'k PublicKey, Refusal> {
+    pub fn signed_by<'s>(&self, signers: &'s [Signer]) -> Result<&'s Signer, Refusal> {
         let manifest = Digest::of(self.manifest.as_bytes());
         let mut refusal = Refusal::Unsigned;
         for signature in &self.signatures {
-            match signature.verify(&manifest, keys) {
-                Ok(key) => return Ok(key),
+            match signature.verify(&manifest, signers) {
+                Ok(signer) => return Ok(signer),
                 // A signature by a known key says more than one by somebody else.
                 Err(Refusal::OtherKey { .. }) if refusal != Refusal::Unsigned => {}
                 Err(why) => refusal = why,
@@ -150,6 +159,6 @@ impl Proof {
     }
 }
 
-pub(crate) fn names(keys: &[PublicKey]) -> String {
-    keys.iter().map(PublicKey::name).collect::<Vec<_>>().join(", ")
+pub(crate) fn names(signers: &[Signer]) -> String {
+    signers.iter().map(Signer::name).collect::<Vec<_>>().join(", ")
 }

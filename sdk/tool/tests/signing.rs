@@ -8,9 +8,11 @@ mod registry;
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use netloom_signing::{Digest, Proof, PublicKey};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use netloom_signing::{Digest, Proof, PublicKey, SecretKey, Signer};
 use netloom_test_components::{CUSTOM_POLICY, MISBEHAVING};
 use registry::{Registry, User};
+use serde_json::json;
 
 /// An author with two pairs of keys, acme and other.
 fn author() -> User {
@@ -82,6 +84,82 @@ fn a_signature_lies_where_cosign_keeps_its_own() {
     assert!(key.verifies(&payload, signature));
 }
 
+/// Signs as cosign does from its version 3 on: an artifact that refers to what is signed, with a Sigstore bundle. The
+/// registry has no list of what refers to what, so that a tag stands for it.
+fn sign_with_bundle(registry: &Registry, author: &User, pinned: &str) {
+    const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let (_, digest) = pinned.split_once('@').unwrap();
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "digest": { "sha256": digest.strip_prefix("sha256:").unwrap() } }],
+        "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        "predicate": {},
+    });
+    let (kind, statement) = ("application/vnd.in-toto+json", statement.to_string());
+    let key = SecretKey::read(&author.folder.path().join("acme.key")).unwrap();
+    let signed = format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len());
+    let bundle = json!({
+        "mediaType": BUNDLE,
+        "verificationMaterial": { "publicKey": { "hint": "acme" }, "tlogEntries": [] },
+        "dsseEnvelope": {
+            "payload": STANDARD.encode(&statement),
+            "payloadType": kind,
+            "signatures": [{ "sig": key.sign(signed.as_bytes()) }],
+        },
+    });
+    let described = |kind: &str, contents: &str| json!({ "mediaType": kind, "digest": registry.put("acme/policy", contents), "size": contents.len() });
+    let oci = |kind: &str| format!("application/vnd.oci.{kind}.v1+json");
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": oci("image.manifest"),
+        "artifactType": BUNDLE,
+        "config": described(&oci("empty"), "{}"),
+        "layers": [described(BUNDLE, &bundle.to_string())],
+        "subject": { "mediaType": oci("image.manifest"), "digest": digest, "size": 2 },
+    })
+    .to_string();
+    let referrer = registry.put_manifest("acme/policy", &manifest, None);
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": oci("image.index"),
+        "manifests": [{
+            "mediaType": oci("image.manifest"),
+            "digest": referrer,
+            "size": manifest.len(),
+            "artifactType": BUNDLE,
+        }],
+    });
+    registry.put_manifest("acme/policy", &index.to_string(), Some(&digest.replace(':', "-")));
+}
+
+#[test]
+fn what_cosign_3_signs_is_verified_and_goes_along() {
+    let Some(mut registry) = registry::start() else { return };
+    let author = author();
+    let pinned = pushed(&registry, &author, "policy.wasm");
+    sign_with_bundle(&registry, &author, &pinned);
+    let verify = |key: &str| format!("verify {pinned} --plain-http --key {key}");
+    assert_eq!(author.ok(&verify("acme.pub")), format!("{pinned} is signed by acme.pub"));
+    let wrong = author.refused(&verify("other.pub"));
+    assert!(wrong.contains("none of those asked for (other.pub: "), "{wrong}");
+    let identity = "issuer = \"https://token.actions.githubusercontent.com\"\nidentity_regexp = \".*\"\n";
+    author.write("release.toml", identity.as_bytes());
+    let wrong = author.refused(&verify("release.toml"));
+    assert!(wrong.contains("none of those asked for (release.toml: "), "{wrong}");
+
+    let tagged = registry.name("acme/policy:1");
+    author.ok(&format!("bundle create plugins.tar {tagged} --plain-http"));
+    registry.end();
+    let user = User::new();
+    for file in ["plugins.tar", "acme.pub"] {
+        user.write(file, &author.read(file));
+    }
+    user.ok("bundle extract plugins.tar --lock");
+    user.ok(&format!("pull {tagged} --verify-key acme.pub --output p.wasm"));
+    let proof = Proof::beside(&user.folder.path().join("p.wasm")).unwrap().unwrap();
+    proof.verify(CUSTOM_POLICY, &[Signer::read(&user.folder.path().join("acme.pub")).unwrap()]).unwrap();
+}
+
 #[test]
 fn what_was_changed_after_signing_is_refused() {
     let Some(registry) = registry::start() else { return };
@@ -121,7 +199,7 @@ fn a_pulled_file_has_its_proof_beside_it() {
     author.ok(&format!("sign {signed} --plain-http --key acme.key"));
     author.ok(&format!("pull {signed} --plain-http --verify-key acme.pub --output p.wasm"));
     let proof = Proof::beside(&author.folder.path().join("p.wasm")).unwrap().unwrap();
-    let key = [PublicKey::read(&author.folder.path().join("acme.pub")).unwrap()];
+    let key = [Signer::read(&author.folder.path().join("acme.pub")).unwrap()];
     proof.verify(CUSTOM_POLICY, &key).unwrap();
     proof.verify(MISBEHAVING, &key).unwrap_err();
     // What is not signed takes the proof of what was there along.
@@ -149,7 +227,7 @@ fn a_bundle_brings_artifacts_and_signatures_to_where_no_registry_is() {
     assert_eq!(user.read("p.wasm"), CUSTOM_POLICY);
     assert!(user.has("p.wasm.sig"));
     let wrong = user.refused(&format!("pull {signed} --plain-http --verify-key other.pub"));
-    assert!(wrong.contains("in the cache without a signature by the keys asked for"), "{wrong}");
+    assert!(wrong.contains("in the cache without a signature by those asked for"), "{wrong}");
 
     // A bundle that was changed on its way.
     let mut damaged = author.read("plugins.tar");

@@ -211,8 +211,8 @@ impl FromStr for Component {
 /// How a component is fetched from a registry. What is in the netloom.lock of this folder is taken as it is there.
 #[derive(Debug, Args)]
 pub(crate) struct Fetching {
-    /// From a registry: only if this key signed it (or one of these, if given more than once)
-    #[arg(long, value_name = "PEM")]
+    /// From a registry: only if this key (PEM) or identity (TOML) signed it, or one of these if given more than once
+    #[arg(long, value_name = "FILE")]
     pub(crate) verify_key: Vec<PathBuf>,
     /// From a registry on this machine: without TLS
     #[arg(long)]

@@ -54,7 +54,7 @@ pub(crate) fn create(file: &Path, artifacts: &[(Name, Pulled)]) -> anyhow::Resul
         name(reference, &artifact.manifest)?;
         if !signatures.is_empty() {
             let Image { manifest, config } = signatures::image_of(signatures)?;
-            signatures.iter().for_each(|signature| drop(put(signature.payload.as_bytes())));
+            signatures.iter().for_each(|signature| drop(put(signature.contents().as_bytes())));
             put(&config);
             put(&manifest);
             name(&reference.signatures_of(&artifact.digest), &manifest)?;
@@ -143,9 +143,9 @@ fn signed(name: &Name) -> Option<Digest> {
 fn read_signatures(manifest: &[u8], blobs: &BTreeMap<Digest, Vec<u8>>) -> anyhow::Result<Vec<Signature>> {
     let layers = signatures::layers_of(manifest)?.into_iter();
     Ok(layers
-        .filter_map(|(layer, signature)| {
-            let payload = blobs.get(&layer.digest.parse().ok()?)?;
-            Some(Signature { payload: String::from_utf8(payload.clone()).ok()?, signature })
+        .filter_map(|layer| {
+            let contents = blobs.get(&layer.digest.parse().ok()?)?;
+            signatures::signature_of(&layer, contents.clone())
         })
         .collect())
 }

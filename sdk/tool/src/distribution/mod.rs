@@ -1,4 +1,4 @@
-//! Distributing plugins: components as artifacts in OCI registries, signed by keys.
+//! Distributing plugins: components as artifacts in OCI registries, signed.
 //!
 //! [`reference`] is how an artifact is called and [`artifact`] what it is; [`registry`] talks to registries, [`cache`]
 //! and [`lock`] remember, [`pull`] decides whom to ask; [`signatures`] are kept as cosign keeps them, and [`bundle`]
@@ -65,8 +65,8 @@ Examples:
         /// Where to write it; its proof, if it is signed, goes beside it as FILE.sig [default: in the cache]
         #[arg(short, long, visible_alias = "out", value_name = "FILE")]
         output: Option<PathBuf>,
-        /// Only if this key signed it (or one of these, if given more than once)
-        #[arg(long, value_name = "PEM")]
+        /// Only if this key (PEM) or identity (TOML) signed it, or one of these if given more than once
+        #[arg(long, value_name = "FILE")]
         verify_key: Vec<PathBuf>,
         #[command(flatten)]
         locking: Locking,
@@ -92,13 +92,20 @@ Examples:
         #[arg(long, value_name = "PEM")]
         key: PathBuf,
     },
-    /// Make sure that a key signed an artifact, and that the registry has what was signed
-    #[command(after_help = "Example:\n  netloom plugin verify ghcr.io/acme/policy:1.2 --key acme.pub")]
+    /// Make sure that a key or an identity signed an artifact, and that the registry has what was signed
+    #[command(after_help = "\
+Examples:
+  netloom plugin verify ghcr.io/acme/policy:1.2 --key acme.pub
+  netloom plugin verify ghcr.io/acme/policy:1.2 --key release.toml    # signed without a key, by a workflow
+
+release.toml:
+  issuer = \"https://token.actions.githubusercontent.com\"
+  identity_regexp = \"https://github.com/acme/policy/.github/workflows/release.yml@refs/tags/.*\"")]
     Verify {
         #[command(flatten)]
         what: Reach,
-        /// The public key; one of them, if given more than once
-        #[arg(long, value_name = "PEM", required = true)]
+        /// The public key (PEM), or the identity (TOML); one of them, if given more than once
+        #[arg(long, value_name = "FILE", required = true)]
         key: Vec<PathBuf>,
     },
     /// Take artifacts to where no registry is reached
@@ -142,8 +149,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Push { component, to } => push(&component, &to).await?,
         Command::Pull { from, output, verify_key, locking } => {
-            let keys = pull::keys(&verify_key)?;
-            let pulled = pull(&from.name, from.transport, Some(&locking), &keys).await?;
+            let signers = pull::signers(&verify_key)?;
+            let pulled = pull(&from.name, from.transport, Some(&locking), &signers).await?;
             say(&from.name, &pulled);
             let Pulled { artifact, signatures, .. } = pulled;
             let file = match output {
@@ -168,7 +175,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             println!("{}", name.at(&digest));
         }
         Command::Verify { what, key } => {
-            let pulled = pull(&what.name, what.transport, None, &pull::keys(&key)?).await?;
+            let pulled = pull(&what.name, what.transport, None, &pull::signers(&key)?).await?;
             let signed_by = pulled.signed_by.unwrap_or_default();
             println!("{} is signed by {signed_by}", what.name.at(&pulled.artifact.digest));
         }
@@ -194,7 +201,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// What was pulled, for people: what is on standard output is for scripts.
 fn say(name: &Name, Pulled { artifact, signatures, signed_by }: &Pulled) {
     let signed = match (signed_by, signatures.len()) {
-        (Some(key), _) => format!("signed by {key}"),
+        (Some(signer), _) => format!("signed by {signer}"),
         (None, 0) => "not signed".to_owned(),
         (None, _) => "signed; --verify-key looks by whom".to_owned(),
     };

@@ -1,10 +1,10 @@
 //! Getting an artifact: from the cache where its digest is known, otherwise from its registry.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use netloom_signing::{Digest, Proof, PublicKey, Signature};
+use netloom_signing::{Digest, Proof, Signature, Signer};
 
 use super::{
     artifact::{Artifact, Parts},
@@ -51,7 +51,7 @@ pub(crate) struct Locking {
 pub(crate) struct Pulled {
     pub(crate) artifact: Artifact,
     pub(crate) signatures: Vec<Signature>,
-    /// The key that signed it, if keys were asked for.
+    /// Who signed it, if somebody was asked for.
     pub(crate) signed_by: Option<String>,
 }
 
@@ -65,12 +65,12 @@ impl Locking {
     }
 }
 
-/// Gets an artifact, and makes sure that one of the keys signed it if there are any.
+/// Gets an artifact, and makes sure that one of the signers signed it if there are any.
 pub(crate) async fn pull(
     name: &Name,
     transport: Transport,
     locking: Option<&Locking>,
-    keys: &[PublicKey],
+    signers: &[Signer],
 ) -> anyhow::Result<Pulled> {
     let cache = Cache::open()?;
     let mut lock = locking.map(Locking::open).transpose()?.flatten();
@@ -94,15 +94,15 @@ pub(crate) async fn pull(
             (artifact, signatures, true)
         }
     };
-    let mut signed_by = verify(name, &artifact, &signatures, keys);
+    let mut signed_by = verify(name, &artifact, &signatures, signers);
     if signed_by.is_err() && !fresh {
         // It may have been signed since it was pulled.
         let registry = Registry::of(name, transport.plain_http)?;
         signatures = signatures::fetch(&registry, name, &artifact.digest).await.with_context(|| {
-            format!("{} is in the cache without a signature by the keys asked for", name.at(&artifact.digest))
+            format!("{} is in the cache without a signature by those asked for", name.at(&artifact.digest))
         })?;
         cache.keep_signatures(&artifact.digest, &signatures)?;
-        signed_by = verify(name, &artifact, &signatures, keys);
+        signed_by = verify(name, &artifact, &signatures, signers);
     }
     let signed_by = signed_by?;
     if let Some(lock) = lock.as_mut().filter(|_| name.pinned().is_none()) {
@@ -136,23 +136,23 @@ fn verify(
     name: &Name,
     artifact: &Artifact,
     signatures: &[Signature],
-    keys: &[PublicKey],
+    signers: &[Signer],
 ) -> anyhow::Result<Option<String>> {
-    if keys.is_empty() {
+    if signers.is_empty() {
         return Ok(None);
     }
     let manifest = String::from_utf8(artifact.manifest.clone()).context("its manifest is no text")?;
     let proof = Proof { manifest, signatures: signatures.to_vec() };
-    let key = proof.verify(&artifact.component, keys).with_context(|| {
+    let signer = proof.verify(&artifact.component, signers).with_context(|| {
         format!(
-            "{} is not taken; whoever answers for it signs it with `netloom plugin sign` or `cosign sign --key`",
+            "{} is not taken; whoever answers for it signs it with `netloom plugin sign` or `cosign sign`",
             name.at(&artifact.digest)
         )
     })?;
-    Ok(Some(key.name().to_owned()))
+    Ok(Some(signer.name().to_owned()))
 }
 
-/// Reads keys.
-pub(crate) fn keys(paths: &[PathBuf]) -> anyhow::Result<Vec<PublicKey>> {
-    paths.iter().map(|path: &PathBuf| Ok(PublicKey::read(Path::new(path))?)).collect()
+/// Reads keys and identities.
+pub(crate) fn signers(paths: &[PathBuf]) -> anyhow::Result<Vec<Signer>> {
+    paths.iter().map(|path| Ok(Signer::read(path)?)).collect()
 }

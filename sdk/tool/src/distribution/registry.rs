@@ -75,6 +75,21 @@ impl Registry {
         }
     }
 
+    /// The artifacts of this type that refer to a manifest. A registry that does not understand the question has none.
+    pub(crate) async fn referrers(&self, digest: &Digest, kind: &str) -> anyhow::Result<Vec<Digest>> {
+        let attempt = format!("cannot ask what refers to {digest} of {}", self.name.repository());
+        self.sign_in(RegistryOperation::Pull, &attempt).await?;
+        let index = match self.client.pull_referrers(self.name.at(digest).reference(), None).await {
+            Ok(index) => index,
+            Err(error @ OciDistributionError::RequestError(_)) => return Err(self.explain(error, &attempt)),
+            Err(_) => return Ok(Vec::new()),
+        };
+        let entries = index.manifests.iter();
+        let these =
+            entries.filter(|entry| entry.artifact_type.as_deref().is_some_and(|of| of.starts_with(kind)));
+        these.map(|entry| Ok(entry.digest.parse()?)).collect()
+    }
+
     /// What a manifest names.
     pub(crate) async fn blob(&self, descriptor: &OciDescriptor) -> anyhow::Result<Vec<u8>> {
         let wanted: Digest = descriptor.digest.parse()?;

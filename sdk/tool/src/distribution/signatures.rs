@@ -1,5 +1,6 @@
-//! Signatures in a registry, where and as cosign keeps them: an image at the tag `sha256-DIGEST.sig`, a layer a
-//! signature.
+//! Signatures in a registry, where and as cosign keeps them: up to its version 2 in an image at the tag
+//! `sha256-DIGEST.sig`, a layer a signature; from version 3 on in artifacts that refer to what is signed, each with a
+//! Sigstore bundle for its layer. Both are read, and ours are of the first kind, which every registry takes.
 //!
 //! <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>
 
@@ -15,11 +16,16 @@ use super::{artifact::descriptor, reference::Name, registry::Registry};
 const LAYER: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 
+/// A Sigstore bundle: what a layer is, and an artifact that has one. Versions differ in what follows.
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const ANY_BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+
 /// The time that cosign writes.
 const CREATED: &str = "0001-01-01T00:00:00Z";
 
-/// More signatures of one artifact are not looked at.
+/// More signatures of one artifact are not looked at, and none that is larger.
 const MOST: usize = 64;
+const LARGEST: i64 = 1 << 20;
 
 /// The image that holds signatures.
 pub(crate) struct Image {
@@ -49,8 +55,14 @@ fn image(layers: Vec<OciDescriptor>) -> anyhow::Result<Image> {
 }
 
 fn layer(signature: &Signature) -> anyhow::Result<OciDescriptor> {
-    let annotations = BTreeMap::from([(ANNOTATION.to_owned(), signature.signature.clone())]);
-    Ok(OciDescriptor { annotations: Some(annotations), ..descriptor(LAYER, signature.payload.as_bytes())? })
+    let contents = signature.contents().as_bytes();
+    match signature {
+        Signature::Payload { signature, .. } => {
+            let annotations = BTreeMap::from([(ANNOTATION.to_owned(), signature.clone())]);
+            Ok(OciDescriptor { annotations: Some(annotations), ..descriptor(LAYER, contents)? })
+        }
+        Signature::Bundle { .. } => descriptor(BUNDLE, contents),
+    }
 }
 
 /// The image that holds these signatures.
@@ -58,16 +70,24 @@ pub(crate) fn image_of(signatures: &[Signature]) -> anyhow::Result<Image> {
     image(signatures.iter().map(layer).collect::<anyhow::Result<_>>()?)
 }
 
-/// The layers of an image that are signatures, each with the signature.
-pub(crate) fn layers_of(manifest: &[u8]) -> anyhow::Result<Vec<(OciDescriptor, String)>> {
+/// The layers of a manifest that are signatures.
+pub(crate) fn layers_of(manifest: &[u8]) -> anyhow::Result<Vec<OciDescriptor>> {
     let manifest: OciImageManifest =
         serde_json::from_slice(manifest).context("the manifest of its signatures is not understood")?;
-    let signatures =
-        manifest.layers.into_iter().filter(|layer| layer.media_type == LAYER).filter_map(|layer| {
-            let signature = layer.annotations.as_ref()?.get(ANNOTATION)?.clone();
-            Some((layer, signature))
-        });
+    let signatures = manifest.layers.into_iter().filter(|layer| {
+        (layer.media_type == LAYER || layer.media_type.starts_with(ANY_BUNDLE)) && layer.size <= LARGEST
+    });
     Ok(signatures.take(MOST).collect())
+}
+
+/// The signature that a layer with these contents is. What is no text is nothing that anybody signed about a component.
+pub(crate) fn signature_of(layer: &OciDescriptor, contents: Vec<u8>) -> Option<Signature> {
+    let contents = String::from_utf8(contents).ok()?;
+    if layer.media_type != LAYER {
+        return Some(Signature::Bundle { bundle: contents });
+    }
+    let signature = layer.annotations.as_ref()?.get(ANNOTATION)?.clone();
+    Some(Signature::Payload { payload: contents, signature })
 }
 
 /// Gets the signatures of a manifest.
@@ -76,14 +96,15 @@ pub(crate) async fn fetch(
     name: &Name,
     digest: &Digest,
 ) -> anyhow::Result<Vec<Signature>> {
-    let Some((manifest, _)) = registry.manifest_if_any(&name.signatures_of(digest)).await? else {
-        return Ok(Vec::new());
-    };
+    let image = registry.manifest_if_any(&name.signatures_of(digest)).await?;
+    let mut manifests: Vec<Vec<u8>> = image.into_iter().map(|(manifest, _)| manifest).collect();
+    for referrer in registry.referrers(digest, ANY_BUNDLE).await?.iter().take(MOST) {
+        manifests.push(registry.manifest(&name.at(referrer)).await?.0);
+    }
     let mut signatures = Vec::new();
-    for (layer, signature) in layers_of(&manifest)? {
-        // What is no text is nothing that anybody signed about a component.
-        if let Ok(payload) = String::from_utf8(registry.blob(&layer).await?) {
-            signatures.push(Signature { payload, signature });
+    for manifest in manifests {
+        for layer in layers_of(&manifest)? {
+            signatures.extend(signature_of(&layer, registry.blob(&layer).await?));
         }
     }
     Ok(signatures)
@@ -112,7 +133,7 @@ pub(crate) async fn add(
     }
     layers.push(added);
     let Image { manifest, config } = image(layers)?;
-    registry.push_blob(signature.payload.as_bytes()).await?;
+    registry.push_blob(signature.contents().as_bytes()).await?;
     registry.push_blob(&config).await?;
     registry.push_manifest(&place, &manifest).await
 }

@@ -101,6 +101,35 @@ impl Registry {
         self.storage().join("repositories").join(repository).join("_manifests/tags").join(tag)
     }
 
+    /// Puts contents into the registry's storage, past its API, and gives their digest.
+    pub fn put(&self, repository: &str, contents: &str) -> String {
+        let digest = self.link(repository, contents, "_layers/sha256");
+        let blob = self.blob(&digest);
+        std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
+        std::fs::write(blob, contents).unwrap();
+        digest
+    }
+
+    /// The same for a manifest, with a tag if there is one.
+    pub fn put_manifest(&self, repository: &str, manifest: &str, tag: Option<&str>) -> String {
+        let digest = self.put(repository, manifest);
+        self.link(repository, manifest, "_manifests/revisions/sha256");
+        if let Some(tag) = tag {
+            let current = self.tag(repository, tag).join("current");
+            std::fs::create_dir_all(&current).unwrap();
+            std::fs::write(current.join("link"), &digest).unwrap();
+        }
+        digest
+    }
+
+    fn link(&self, repository: &str, contents: &str, place: &str) -> String {
+        let digest = netloom_signing::Digest::of(contents.as_bytes());
+        let folder = self.storage().join("repositories").join(repository).join(place).join(digest.hex());
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("link"), digest.to_string()).unwrap();
+        digest.to_string()
+    }
+
     fn storage(&self) -> PathBuf {
         self.folder.path().join("storage/docker/registry/v2")
     }
