@@ -119,15 +119,16 @@ fn sign_with_bundle(registry: &Registry, author: &User, pinned: &str) {
     })
     .to_string();
     let referrer = registry.put_manifest("acme/policy", &manifest, None);
+    // One that was removed is in the list as well.
+    let removed = Digest::of(b"removed").to_string();
+    let entry = |digest: &str| {
+        let kind = oci("image.manifest");
+        json!({ "mediaType": kind, "digest": digest, "size": manifest.len(), "artifactType": BUNDLE })
+    };
     let index = json!({
         "schemaVersion": 2,
         "mediaType": oci("image.index"),
-        "manifests": [{
-            "mediaType": oci("image.manifest"),
-            "digest": referrer,
-            "size": manifest.len(),
-            "artifactType": BUNDLE,
-        }],
+        "manifests": [entry(&removed), entry(&referrer)],
     });
     registry.put_manifest("acme/policy", &index.to_string(), Some(&digest.replace(':', "-")));
 }

@@ -99,7 +99,9 @@ pub(crate) async fn fetch(
     let image = registry.manifest_if_any(&name.signatures_of(digest)).await?;
     let mut manifests: Vec<Vec<u8>> = image.into_iter().map(|(manifest, _)| manifest).collect();
     for referrer in registry.referrers(digest, ANY_BUNDLE).await?.iter().take(MOST) {
-        manifests.push(registry.manifest(&name.at(referrer)).await?.0);
+        // One may have been removed, and still be in the list.
+        let referrer = registry.manifest_if_any(&name.at(referrer)).await?;
+        manifests.extend(referrer.map(|(manifest, _)| manifest));
     }
     let mut signatures = Vec::new();
     for manifest in manifests {
