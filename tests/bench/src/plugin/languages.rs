@@ -4,8 +4,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
@@ -14,7 +13,7 @@ use netloom_runtime::{Limits, LoadRequest, NodeFacts, Plugin, PluginHost};
 use netloom_test_support::binary;
 use tokio::runtime::Runtime;
 
-use super::{BATCH, candidate, capabilities, chain, per_batch};
+use super::{candidate, capabilities, chain, decisions_of};
 use crate::{measure::in_turn, report::Report};
 
 /// What is compared with Rust.
@@ -28,6 +27,9 @@ pub(super) fn run(
     host: &PluginHost,
     compiled: &Path,
 ) -> anyhow::Result<()> {
+    let (chain, candidate, capabilities) = (chain()?, candidate()?, capabilities());
+    let node = NodeFacts { name: "node-1", capabilities: &capabilities };
+    let decisions = |plugin: &Plugin| decisions_of(runtime, plugin, node, &chain, &candidate);
     let rust = runtime.block_on(load(host, "rust", compiled))?;
     for language in OTHERS {
         let other = match runtime.block_on(load(host, language, compiled)) {
@@ -37,27 +39,13 @@ pub(super) fn run(
                 continue;
             }
         };
-        let (other, rust) = in_turn(ROUNDS, || decisions(runtime, &other), || decisions(runtime, &rust))?;
+        let (other, rust) = in_turn(ROUNDS, || decisions(&other), || decisions(&rust))?;
         report.compare(&format!("decision_{language}"), "µs", &other, &rust);
     }
     Ok(())
 }
 
-/// The microseconds of a decision.
-fn decisions(runtime: &Runtime, plugin: &Plugin) -> anyhow::Result<f64> {
-    let (chain, candidate, capabilities) = (chain()?, candidate()?, capabilities());
-    let node = NodeFacts { name: "node-1", capabilities: &capabilities };
-    let started = Instant::now();
-    runtime.block_on(async {
-        for _ in 0..BATCH {
-            std::hint::black_box(plugin.place(node, &chain, &candidate).await?);
-        }
-        Ok::<_, anyhow::Error>(())
-    })?;
-    per_batch(started)
-}
-
-async fn load(host: &PluginHost, language: &str, compiled: &Path) -> anyhow::Result<Arc<Plugin>> {
+async fn load(host: &PluginHost, language: &str, compiled: &Path) -> anyhow::Result<Plugin> {
     let folder = tempfile::tempdir().context("creating a folder for a plugin")?;
     let component = folder.path().join("policy.wasm");
     tool(folder.path(), compiled, &["new", "policy", "--lang", language])?;
@@ -71,7 +59,7 @@ async fn load(host: &PluginHost, language: &str, compiled: &Path) -> anyhow::Res
         init_deadline: Duration::from_secs(10),
         ..Limits::default()
     });
-    Ok(Arc::new(host.load(request).await?))
+    Ok(host.load(request).await?)
 }
 
 /// Runs `netloom plugin`; what Rust compiles is kept in a folder for the next time.
