@@ -1,5 +1,6 @@
 //! Whose plugins this node takes. Every component that is not bundled is read here, and where `plugins.signed_by`
-//! names keys or identities, one of them has to have signed it: the proof lies beside the file, and stays with our own copy.
+//! names keys or identities, one of them has to have signed it: the proof lies beside the file, and stays with our own
+//! copy.
 
 use std::{
     path::{Path, PathBuf},

@@ -68,14 +68,6 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// From a PEM file.
-    ///
-    /// # Errors
-    /// The file cannot be read, or holds something else.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
-        Self::from_pem(&path.display().to_string(), &read(path)?)
-    }
-
     /// From PEM, with a name to call it by.
     ///
     /// # Errors

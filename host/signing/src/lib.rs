@@ -7,12 +7,12 @@
 
 mod digest;
 mod keys;
-mod payload;
 mod proof;
+mod signature;
 mod signer;
 
 pub use digest::{Digest, NoDigest};
 pub use keys::{KeyError, PublicKey, SecretKey};
-pub use payload::{Signature, payload};
 pub use proof::{Proof, ProofError, Refusal};
+pub use signature::{Signature, payload};
 pub use signer::{Identity, Signer, SignerError};

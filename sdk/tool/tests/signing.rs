@@ -79,7 +79,8 @@ fn a_signature_lies_where_cosign_keeps_its_own() {
         r#"{{"critical":{{"identity":{{"docker-reference":"{repository}"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
     );
     assert_eq!(String::from_utf8(payload.clone()).unwrap(), wanted);
-    let key = PublicKey::read(&author.folder.path().join("acme.pub")).unwrap();
+    let pem = String::from_utf8(author.read("acme.pub")).unwrap();
+    let key = PublicKey::from_pem("acme.pub", &pem).unwrap();
     let signature = layer["annotations"]["dev.cosignproject.cosign/signature"].as_str().unwrap();
     assert!(key.verifies(&payload, signature));
 }
