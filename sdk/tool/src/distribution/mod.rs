@@ -100,7 +100,7 @@ Examples:
 
 release.toml:
   issuer = \"https://token.actions.githubusercontent.com\"
-  identity_regexp = \"https://github.com/acme/policy/.github/workflows/release.yml@refs/tags/.*\"")]
+  identity_regexp = 'https://github\\.com/acme/policy/\\.github/workflows/release\\.yml@refs/tags/.*'")]
     Verify {
         #[command(flatten)]
         what: Reach,
