@@ -7,6 +7,10 @@ use crate::{
     vm::Kernel,
 };
 
+/// Programs of namespace tests of what is the same on every kernel: they run on the running one, and in no machine.
+const ON_ONE_KERNEL: [&str; 3] =
+    ["tests/netns/tests/cni", "tests/netns/tests/commands", "tests/netns/tests/policy"];
+
 /// The kinds of tests, by what they need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Tier {
@@ -74,7 +78,7 @@ impl Tier {
 
     /// Whether it runs a program of tests. Where a test lies says what it needs: integration tests of the crates
     /// that talk to the kernel take namespaces, those of the crates that make or run plugins take Wasm. A machine
-    /// runs what depends on its kernel.
+    /// runs what depends on its kernel: all namespace tests but those of [`ON_ONE_KERNEL`].
     pub(crate) fn runs(self, program: &Program, root: &Path) -> bool {
         let dir = program.package_dir.strip_prefix(root).unwrap_or(&program.package_dir);
         let netns = ["host/kernel", "host/daemon", "tests"];
@@ -88,7 +92,7 @@ impl Tier {
         } else {
             Self::Unit
         };
-        let on_machines = tier == Self::Netns && program.name != "tests/netns/tests/policy";
+        let on_machines = tier == Self::Netns && !ON_ONE_KERNEL.contains(&program.name.as_str());
         self == tier || (self.kernel().is_some() && on_machines)
     }
 
@@ -144,7 +148,9 @@ mod tests {
         assert_eq!(tiers("host/kernel", Kind::Unit), [Tier::Unit]);
         assert_eq!(tiers("host/kernel", Kind::Integration), NODE);
         assert_eq!(tiers("tests/netns", Kind::Integration), NODE);
-        assert_eq!(of("tests/netns/tests/policy", "tests/netns", Kind::Integration), [Tier::Netns]);
+        for program in ON_ONE_KERNEL {
+            assert_eq!(of(program, "tests/netns", Kind::Integration), [Tier::Netns]);
+        }
         assert_eq!(tiers("host/runtime", Kind::Integration), [Tier::Plugin]);
         assert_eq!(tiers("host/runtime", Kind::Unit), [Tier::Unit]);
         assert_eq!(tiers("sdk/tool", Kind::Integration), [Tier::Plugin]);
