@@ -9,10 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{
-    process::{find, line},
-    workspace,
-};
+use crate::{process::line, setup::clippy, workspace};
 
 /// What a test program tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +81,6 @@ pub(crate) fn linting() -> Command {
         cargo.env("RUSTC_WORKSPACE_WRAPPER", clippy);
     }
     cargo
-}
-
-/// The compiler that lints.
-fn clippy() -> Option<PathBuf> {
-    find("clippy-driver")
 }
 
 /// A warning of the compiler or clippy, and not their count.

@@ -8,11 +8,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{download, known};
+use super::{
+    apt::{download, known},
+    keep,
+};
 use crate::{
     process::{capture, find, quiet},
     progress::step,
-    workspace,
 };
 
 /// The first version that lists what is attached to tcx and netkit.
@@ -82,12 +84,7 @@ pub(super) fn build() -> Result<()> {
     let sources = scratch.path().join(SOURCES).join("tools/bpf/bpftool");
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     quiet(Command::new("make").arg("-C").arg(&sources).arg(format!("-j{jobs}")).args(LEFT_OUT))?;
-    let folder = workspace::tools();
-    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    // Renamed into place: whoever runs it meanwhile goes on with the one there was.
-    let (new, place) = (folder.join(".bpftool"), folder.join("bpftool"));
-    std::fs::copy(sources.join("bpftool"), &new).context("keeping bpftool")?;
-    std::fs::rename(&new, &place).with_context(|| format!("keeping {}", place.display()))
+    keep(&sources.join("bpftool"), "bpftool")
 }
 
 /// Takes the parts out of the archive in the package, without writing either whole.

@@ -5,11 +5,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::download;
+use super::{apt, keep};
 use crate::{
     process::{find, quiet},
     progress::step,
-    workspace,
 };
 
 const PACKAGE: &str = "docker-registry";
@@ -21,12 +20,7 @@ pub(super) fn fetch() -> Result<()> {
     }
     step(&format!("taking {PACKAGE} out of its package"));
     let scratch = tempfile::tempdir().context("creating a folder for a package")?;
-    let package = download(PACKAGE, scratch.path())?;
+    let package = apt::download(PACKAGE, scratch.path())?;
     quiet(Command::new("dpkg-deb").arg("--extract").arg(package).arg(scratch.path()))?;
-    let folder = workspace::tools();
-    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    // Renamed into place: whoever runs it meanwhile goes on with the one there was.
-    let (new, place) = (folder.join(".docker-registry"), folder.join(PACKAGE));
-    std::fs::copy(scratch.path().join("usr/bin").join(PACKAGE), &new).context("keeping docker-registry")?;
-    std::fs::rename(&new, &place).with_context(|| format!("keeping {}", place.display()))
+    keep(&scratch.path().join("usr/bin").join(PACKAGE), PACKAGE)
 }

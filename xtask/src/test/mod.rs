@@ -20,7 +20,6 @@ use virtual_machine::Fleet;
 use crate::{
     build::{self, Built, Program},
     process::{capture, describe, watch},
-    progress::step,
     setup::{self, Need},
     vm, workspace,
 };
@@ -50,6 +49,8 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let wanted =
         |tier: &Tier| if args.tier.is_empty() { tier.by_default() } else { args.tier.contains(tier) };
     setup::ensure(&[Need::Bpf, Need::Guest])?;
+    // Clippy looks while everything is compiled.
+    setup::offer(&[Need::Lint]);
     let suite = Suite { args, built: build::tests(&args.package)? };
     let selected = Tier::ALL.into_iter().filter(wanted);
     let (machines, here): (Vec<_>, Vec<_>) = selected.partition(|tier| tier.kernel().is_some());
@@ -147,16 +148,13 @@ fn cannot_run(tier: Tier, reason: &anyhow::Error) -> Outcome {
 /// Gets what a tier needs, or says why it cannot be had.
 fn prepare(tier: Tier) -> Result<()> {
     match tier {
-        Tier::Unit => Ok(()),
+        // What of these is not there is said, and the tests that want it are skipped.
+        Tier::Unit => {
+            setup::offer(&[Need::Licences, Need::Archives]);
+            Ok(())
+        }
         Tier::Plugin => {
-            // The tests that want these say that they were skipped; the others do without.
-            for (need, what) in
-                [(Need::Registry, "no registry to test with"), (Need::C, "no C for WebAssembly")]
-            {
-                if let Err(reason) = setup::ensure(&[need]) {
-                    step(&format!("there is {what}: {reason:#}"));
-                }
-            }
+            setup::offer(&[Need::Registry, Need::C, Need::Python, Need::JavaScript, Need::Go]);
             Ok(())
         }
         Tier::Netns if !workspace::is_root() => {
