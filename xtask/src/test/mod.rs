@@ -2,6 +2,7 @@
 
 mod checks;
 mod libtest;
+mod newest;
 mod outcome;
 mod tier;
 mod virtual_machine;
@@ -44,10 +45,15 @@ pub(crate) struct Args {
     filter: Vec<String>,
 }
 
+impl Args {
+    fn asks_for(&self, tier: Tier) -> bool {
+        self.tier.contains(&tier)
+    }
+}
+
 /// `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let wanted =
-        |tier: &Tier| if args.tier.is_empty() { tier.by_default() } else { args.tier.contains(tier) };
+    let wanted = |tier: &Tier| args.tier.is_empty() || args.asks_for(*tier);
     setup::ensure(&[Need::Bpf, Need::Guest])?;
     // Clippy looks while everything is compiled.
     setup::offer(&[Need::Lint]);
@@ -79,7 +85,7 @@ impl Suite<'_> {
                 Ok(()) => {
                     let tests = self.programs_of(*tier);
                     let programs = &self.built.programs;
-                    fleets.push(Fleet::new(*tier, kernel, &tests, programs, &self.args.filter)?);
+                    fleets.push(Fleet::new(*tier, kernel, &tests, programs, self.args)?);
                 }
                 Err(reason) => cannot.push(cannot_run(*tier, &reason)),
             }

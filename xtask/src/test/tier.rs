@@ -2,6 +2,7 @@ use std::{fmt, path::Path};
 
 use clap::ValueEnum;
 
+use super::newest;
 use crate::{
     build::{Kind, Program},
     vm::Kernel,
@@ -29,7 +30,7 @@ pub(crate) enum Tier {
     /// The namespace tests on Linux 6.1, without netkit and tcx
     #[value(name = "vm-6.1")]
     Vm6_1,
-    /// The namespace tests on Debian's newest kernel; only when asked for
+    /// The namespace tests on Debian's newest kernel: a selection of them, or all if this tier is asked for
     #[value(name = "vm-newest")]
     VmNewest,
 }
@@ -38,11 +39,6 @@ impl Tier {
     /// Every tier, in the order in which they run: what fails sooner comes first.
     pub(crate) const ALL: [Self; 6] =
         [Self::Unit, Self::Plugin, Self::Netns, Self::Vm6_12, Self::Vm6_1, Self::VmNewest];
-
-    /// Whether it runs unless others are asked for. What is the newest kernel changes by itself.
-    pub(crate) const fn by_default(self) -> bool {
-        !matches!(self, Self::VmNewest)
-    }
 
     /// As in `--tier`.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -71,7 +67,9 @@ impl Tier {
         match self {
             Self::Vm6_12 => "netkit,netkit-links,tcx,socket-destroy",
             Self::Vm6_1 => "legacy-tc,socket-destroy",
-            Self::VmNewest => "netkit,netkit-links,tcx,socket-destroy,list-namespaces",
+            Self::VmNewest => {
+                "netkit,netkit-links,netkit-scrub,netkit-headroom,netkit-pairing,tcx,socket-destroy,list-namespaces"
+            }
             Self::Unit | Self::Netns | Self::Plugin => "",
         }
     }
@@ -97,8 +95,12 @@ impl Tier {
     }
 
     /// Whether it runs a test of a program that it runs. The oldest kernel has a smaller suite: what it does otherwise
-    /// than the newer ones is in how programs are attached and sockets found, not in these.
-    pub(crate) fn runs_test(self, program: &Program, test: &str) -> bool {
+    /// than the newer ones is in how programs are attached and sockets found, not in these. The newest has a selection
+    /// unless it was asked for.
+    pub(crate) fn runs_test(self, program: &Program, test: &str, asked_for: bool) -> bool {
+        if self == Self::VmNewest && !asked_for {
+            return newest::selects(&program.name, test);
+        }
         let alike = ["monitor::", "outside::", "services::", "trace::"];
         let of_node = program.name == "tests/netns/tests/node";
         !(self == Self::Vm6_1 && of_node && alike.iter().any(|module| test.starts_with(module)))
@@ -136,10 +138,12 @@ mod tests {
             kind: Kind::Integration,
             executable: "/x".into(),
         };
-        assert!(Tier::Vm6_12.runs_test(&node, "services::x"));
-        assert!(!Tier::Vm6_1.runs_test(&node, "services::x"));
-        assert!(Tier::Vm6_1.runs_test(&node, "reaping::services"));
-        assert!(Tier::Vm6_1.runs_test(&Program { name: "x".into(), ..node }, "services::x"));
+        assert!(Tier::Vm6_12.runs_test(&node, "services::x", false));
+        assert!(!Tier::Vm6_1.runs_test(&node, "services::x", false));
+        assert!(Tier::Vm6_1.runs_test(&node, "reaping::services", false));
+        assert!(Tier::Vm6_1.runs_test(&Program { name: "x".into(), ..node.clone() }, "services::x", false));
+        assert!(!Tier::VmNewest.runs_test(&node, "services::x", false));
+        assert!(Tier::VmNewest.runs_test(&node, "services::x", true));
     }
 
     #[test]

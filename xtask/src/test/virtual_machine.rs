@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    libtest,
+    Args, libtest,
     outcome::{Gathered, Outcome},
     tier::Tier,
 };
@@ -51,17 +51,16 @@ impl<'a> Fleet<'a> {
         kernel: Kernel,
         tests: &[&'a Program],
         programs: &'a [Program],
-        filter: &[String],
+        args: &Args,
     ) -> Result<Self> {
+        let asked_for = args.asks_for(tier);
         let mut named = Vec::new();
         for program in tests {
             let mut list = Command::new(&program.executable);
-            let list = capture(list.args(["--list", "--format", "terse"]).args(filter))?;
+            let list = capture(list.args(["--list", "--format", "terse"]).args(&args.filter))?;
             let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
-            named.push((
-                *program,
-                names.filter(|name| tier.runs_test(program, name)).map(str::to_owned).collect(),
-            ));
+            let names = names.filter(|name| tier.runs_test(program, name, asked_for)).map(str::to_owned);
+            named.push((*program, names.collect()));
         }
         let shares = share(&named);
         let mut gathered = Gathered::begin(tier);

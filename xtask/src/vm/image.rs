@@ -187,7 +187,9 @@ impl Apt {
         let apt =
             Self { options: settings.into_iter().flat_map(|setting| ["-o".to_owned(), setting]).collect() };
         step(&format!("fetching the package list of {suite}"));
-        quiet(apt.command("apt-get").args(["update", "-q"]))?;
+        quiet(apt.command("apt-get").args(["update", "-q"])).with_context(|| {
+            format!("the newest kernel is in Debian's {suite}, whose package list cannot be fetched from {archive}")
+        })?;
         Ok(apt)
     }
 
