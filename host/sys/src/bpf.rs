@@ -394,7 +394,6 @@ pub fn load_connect(name: &str) -> io::Result<OwnedFd> {
 /// # Errors
 /// EINVAL or EACCES: the kernel does not let iterators call the function. EPERM: CAP_BPF is missing.
 pub fn load_tcp_iterator(name: &str, iterator: u32, function: u32) -> io::Result<OwnedFd> {
-    const TRACING: u32 = 26;
     let instructions = [
         // r1 = ctx->sk_common, the second pointer of struct bpf_iter__tcp
         0x0008_1179,
@@ -408,6 +407,19 @@ pub fn load_tcp_iterator(name: &str, iterator: u32, function: u32) -> io::Result
     ];
     load(name, TRACING, Some(AttachType::TRACE_ITER), iterator, &instructions)
 }
+
+/// Loads an iterator that does nothing, given its id in the kernel's type information: where its name is known, the
+/// kernel may refuse it nevertheless. Nothing runs until somebody makes a link of it.
+///
+/// # Errors
+/// EPERM: CAP_BPF is missing, or the kernel was built to refuse iterators of this kind. EINVAL: it is no iterator.
+pub fn load_iterator(name: &str, iterator: u32) -> io::Result<OwnedFd> {
+    // r0 = 0; exit
+    load(name, TRACING, Some(AttachType::TRACE_ITER), iterator, &[0xb7, EXIT])
+}
+
+/// `BPF_PROG_TYPE_TRACING`.
+const TRACING: u32 = 26;
 
 /// The instruction that ends a program.
 const EXIT: u64 = 0x95;

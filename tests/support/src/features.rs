@@ -1,79 +1,38 @@
-use std::{env, fs, path::Path, sync::OnceLock, thread};
+//! What the kernel has, found without the code under test: by doing, or by what the kernel names.
 
+mod netlink;
+
+use std::{fs, io, os::fd::AsFd, path::Path, sync::OnceLock};
+
+use aya_obj::btf::{Btf, BtfKind};
 use netloom_core::model::Feature;
+use netloom_sys::bpf::{self, AttachType};
 
 use crate::command::command;
 
-/// Whether a test that needs this can run. If not, it says so in a line that `cargo xtask test` counts, and the
-/// test is to return:
-///
-/// ```no_run
-/// # use netloom_core::model::Feature;
-/// # use netloom_test_support::require;
-/// if !require(Feature::Netkit) {
-///     return;
-/// }
-/// ```
-///
-/// What the kernel has is found without the code under test, which could hide its own failure otherwise.
-///
-/// # Panics
-/// If `NETLOOM_REQUIRE`, a list of features with commas between, names it: on the kernel that this is set for, a
-/// missing feature is a failure. Also if it names something that is no feature.
+/// Whether this kernel has a feature, found without the code under test, which could hide its own failure otherwise.
 #[must_use]
-pub fn require(feature: Feature) -> bool {
-    if available(feature) {
-        return true;
-    }
-    let required = required();
-    assert!(!required.contains(&feature), "NETLOOM_REQUIRE names {feature}, which this kernel does not have");
-    println!("skipped: {}: needs {feature}", thread::current().name().unwrap_or("a test"));
-    false
-}
-
-/// Whether plugins in C can be built here. If not, it says so as [`require`] does.
-#[must_use]
-pub fn c_for_wasm() -> bool {
-    let there = Path::new("/usr/include/wasm32-wasi/stdlib.h").is_file();
-    if !there {
-        println!("skipped: {}: needs wasi-libc", thread::current().name().unwrap_or("a test"));
-    }
-    there
-}
-
-fn required() -> Vec<Feature> {
-    let list = env::var("NETLOOM_REQUIRE").unwrap_or_default();
-    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(parse).collect()
-}
-
-fn parse(name: &str) -> Feature {
-    let found = Feature::ALL.into_iter().find(|feature| feature.as_str() == name);
-    found.unwrap_or_else(|| panic!("NETLOOM_REQUIRE names {name:?}, which is no feature"))
-}
-
-fn available(feature: Feature) -> bool {
+pub fn kernel_has(feature: Feature) -> bool {
     match feature {
         Feature::Btf => Path::new("/sys/kernel/btf/vmlinux").exists(),
-        Feature::Netkit => has_symbol("netkit_prog_attach"),
+        Feature::Netkit => netlink::netkit().is_some(),
         Feature::NetkitLinks => has_symbol("netkit_link_attach"),
-        Feature::Tcx => has_symbol("tcx_link_attach"),
+        Feature::NetkitScrub => netlink::netkit().is_some_and(|pair| pair.scrub),
+        Feature::NetkitHeadroom => netlink::netkit().is_some_and(|pair| pair.headroom),
+        Feature::NetkitPairing => netlink::netkit().is_some_and(|pair| pair.pairing),
+        Feature::NetkitQueueLeasing => has_symbol("netdev_nl_queue_create_doit"),
+        Feature::Tcx | Feature::ChainLimit => has_symbol("tcx_link_attach"),
         Feature::LegacyTc => clsact(),
+        Feature::BigTcp => netlink::big_tcp().0,
+        Feature::BigTcpIpv4 => netlink::big_tcp().1,
+        Feature::CgroupLinkOrder => cgroup_link_order(),
         Feature::SocketLb => has_symbol("__cgroup_bpf_run_filter_sock_addr") && cgroup2(),
-        Feature::SocketStorageIterator => has_symbol("bpf_sk_storage_map_seq_stop"),
+        Feature::SocketStorageIterator => has_iterator("bpf_iter_bpf_sk_storage_map"),
+        Feature::TaskFileIterator => has_iterator("bpf_iter_task_file"),
         Feature::SocketDestroyKfunc => has_symbol("bpf_sock_destroy"),
         Feature::SocketDestroy => has_symbol("sock_diag_destroy"),
         Feature::ListNamespaces => has_symbol("__x64_sys_listns"),
-        Feature::ChainLimit => has_symbol("tcx_link_attach"),
-        Feature::TaskFileIterator => has_symbol("bpf_iter_task_file"),
         Feature::AfXdp => has_symbol("xsk_create"),
-        // Attributes and flags leave no symbol behind: the version has to do.
-        Feature::BigTcp => release() >= (5, 19),
-        Feature::BigTcpIpv4 => release() >= (6, 3),
-        Feature::CgroupLinkOrder => release() >= (6, 17),
-        Feature::NetkitPairing => has_symbol("netkit_link_attach") && release() >= (7, 1),
-        Feature::NetkitScrub => has_symbol("netkit_link_attach") && release() >= (6, 13),
-        Feature::NetkitHeadroom => has_symbol("netkit_link_attach") && release() >= (6, 14),
-        Feature::NetkitQueueLeasing => has_symbol("netkit_link_attach") && release() >= (7, 1),
     }
 }
 
@@ -81,6 +40,23 @@ fn has_symbol(symbol: &str) -> bool {
     static SYMBOLS: OnceLock<String> = OnceLock::new();
     let symbols = SYMBOLS.get_or_init(|| fs::read_to_string("/proc/kallsyms").unwrap_or_default());
     symbols.lines().any(|line| line.split_whitespace().nth(2) == Some(symbol))
+}
+
+/// Whether the kernel loads an iterator: some have its name and refuse it.
+fn has_iterator(name: &str) -> bool {
+    static TYPES: OnceLock<Option<Btf>> = OnceLock::new();
+    let types = TYPES.get_or_init(|| Btf::from_sys_fs().ok());
+    let id = types.as_ref().and_then(|types| types.id_by_type_name_kind(name, BtfKind::Func).ok());
+    id.is_some_and(|id| bpf::load_iterator("probe", id).is_ok())
+}
+
+/// Whether a link in front of all others is refused for its cgroup, which is none, and not for its position.
+fn cgroup_link_order() -> bool {
+    let link = || {
+        let program = bpf::load_connect("probe")?;
+        bpf::cgroup_link_nowhere(program.as_fd(), AttachType::CGROUP_INET4_CONNECT, true)
+    };
+    link().is_err_and(|error: io::Error| error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()))
 }
 
 fn clsact() -> bool {
@@ -96,28 +72,9 @@ fn cgroup2() -> bool {
     mounts.lines().any(|line| line.split_whitespace().nth(2) == Some("cgroup2"))
 }
 
-fn release() -> (u32, u32) {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_feature_can_be_named() {
-        for feature in Feature::ALL {
-            assert_eq!(parse(feature.as_str()), feature);
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "which is no feature")]
-    fn another_name_is_refused() {
-        parse("netkitt");
-    }
 
     #[test]
     fn symbols_are_matched_whole() {
@@ -127,7 +84,8 @@ mod tests {
     }
 
     #[test]
-    fn the_release_is_read() {
-        assert!(release() >= (5, 0), "{:?}", release());
+    fn what_is_no_iterator_is_not_loaded() {
+        assert!(!has_iterator("schedule"));
+        assert!(!has_iterator("no_such_function"));
     }
 }

@@ -32,6 +32,7 @@ mod features;
 mod netns;
 mod pace;
 mod page;
+mod require;
 mod stream;
 mod tcp;
 mod udp;
@@ -39,10 +40,14 @@ mod udp;
 pub use self::{
     command::{Output, command},
     daemon::{Daemon, DaemonOptions, Listening, binary},
-    features::{c_for_wasm, require},
+    features::kernel_has,
     netns::{Link, Netns},
     pace::{at_this_pace, emulated},
     page::{Page, typed, words},
+    require::{
+        c_for_wasm, expected, require, require_all, require_condition, require_root, require_tool,
+        require_without,
+    },
     stream::{Arrivals, UdpReceiver, UdpSender},
     tcp::{BlockedReader, TcpConnection, TcpEcho},
     udp::{UdpConnection, UdpEcho},

@@ -51,6 +51,18 @@ pub(super) fn destroy_kfunc(types: &KernelTypes) -> Support {
     }
 }
 
+/// Loads an iterator of this kind; it is never run. Some kernels have one and refuse it.
+pub(super) fn iterator(types: &KernelTypes, function: &str) -> Support {
+    let seen = types.has(function);
+    let Some(iterator) = types.function(function) else {
+        return Support { available: false, ..seen };
+    };
+    match bpf::load_iterator("netloom_probe", iterator) {
+        Ok(_) => there(format!("an iterator was loaded: {function}")),
+        Err(error) => missing(format!("{}, but BPF_PROG_LOAD of such an iterator: {error}", seen.detail)),
+    }
+}
+
 /// Opens an AF_XDP socket.
 pub(super) fn af_xdp() -> Support {
     use rustix::net::{AddressFamily, SocketType, socket};

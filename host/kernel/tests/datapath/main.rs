@@ -1,7 +1,4 @@
 //! The datapath against the running kernel, in namespaces and a cgroup of the tests' own. Needs root.
-//!
-//! Cases that need a feature this kernel lacks print `skipped: …`; `NETLOOM_REQUIRE=netkit,tcx` turns a missing
-//! one of those into a failure.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -10,8 +10,7 @@ use std::{
 
 use ipnet::IpNet;
 use netloom_core::model::{
-    AttachmentKind, Chain, DeviceMode, EntryId, Feature, Hook, HookPoint, NetkitPolicy, PairSpec, Placement,
-    ProgramId,
+    AttachmentKind, Chain, DeviceMode, EntryId, Hook, HookPoint, NetkitPolicy, PairSpec, Placement, ProgramId,
 };
 use netloom_kernel::{
     datapath::{Datapath, EndpointConfig, EndpointCounters, MapSizes},
@@ -70,31 +69,10 @@ pub(crate) struct Endpoint {
 pub(crate) struct Kind(pub(crate) DeviceMode, pub(crate) AttachmentKind);
 
 impl Kind {
-    /// Every kind this kernel has.
-    pub(crate) async fn all() -> Vec<Self> {
-        let capabilities = netloom_kernel::capabilities::probe().await;
-        let required = std::env::var("NETLOOM_REQUIRE").unwrap_or_default();
-        let has = |feature: Feature| {
-            let support = &capabilities.features[&feature];
-            if !support.available {
-                assert!(
-                    !required.split(',').any(|name| name.trim() == feature.as_str()),
-                    "{feature} is required"
-                );
-                println!("skipped: {feature} is missing on Linux {}", capabilities.kernel);
-            }
-            support.available
-        };
-        let mut kinds = vec![Self(DeviceMode::Veth, AttachmentKind::Tc)];
-        if has(Feature::Tcx) {
-            kinds.push(Self(DeviceMode::Veth, AttachmentKind::Tcx));
-        }
-        if has(Feature::Netkit) && has(Feature::NetkitLinks) {
-            kinds.push(Self(DeviceMode::Netkit, AttachmentKind::Netkit));
-            kinds.push(Self(DeviceMode::NetkitL2, AttachmentKind::Netkit));
-        }
-        kinds
-    }
+    pub(crate) const VETH_TC: Self = Self(DeviceMode::Veth, AttachmentKind::Tc);
+    pub(crate) const VETH_TCX: Self = Self(DeviceMode::Veth, AttachmentKind::Tcx);
+    pub(crate) const NETKIT: Self = Self(DeviceMode::Netkit, AttachmentKind::Netkit);
+    pub(crate) const NETKIT_L2: Self = Self(DeviceMode::NetkitL2, AttachmentKind::Netkit);
 
     /// From the endpoint, and to it.
     fn points(self) -> [HookPoint; 2] {
@@ -105,6 +83,31 @@ impl Kind {
         }
     }
 }
+
+/// One test a kind of endpoint: `of_kinds!(veth netkit netkit_l2: this_holds, that_holds)`, of functions that take it.
+macro_rules! of_kinds {
+    (@ { $($ways:tt)* } veth $($more:tt)+) => {
+        of_kinds!(@ { $($ways)*
+            veth_tc: [netloom_core::model::Feature::LegacyTc] => crate::node::Kind::VETH_TC,
+            veth_tcx: [netloom_core::model::Feature::Tcx] => crate::node::Kind::VETH_TCX,
+        } $($more)+);
+    };
+    (@ { $($ways:tt)* } netkit $($more:tt)+) => {
+        of_kinds!(@ { $($ways)*
+            netkit: [netloom_core::model::Feature::NetkitLinks] => crate::node::Kind::NETKIT,
+        } $($more)+);
+    };
+    (@ { $($ways:tt)* } netkit_l2 $($more:tt)+) => {
+        of_kinds!(@ { $($ways)*
+            netkit_l2: [netloom_core::model::Feature::NetkitLinks] => crate::node::Kind::NETKIT_L2,
+        } $($more)+);
+    };
+    (@ $ways:tt : $($test:ident),+ $(,)?) => {
+        netloom_test_support::each_way!(async $($test),+; $ways);
+    };
+    ($first:ident $($more:tt)+) => { of_kinds!(@ {} $first $($more)+); };
+}
+pub(crate) use of_kinds;
 
 impl Node {
     pub(crate) fn new() -> Self {

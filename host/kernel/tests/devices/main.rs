@@ -1,7 +1,4 @@
 //! Devices, namespaces and capabilities against the running kernel, in namespaces of the tests' own. Needs root.
-//!
-//! Cases that need a feature this kernel lacks print `skipped: …`; `NETLOOM_REQUIRE=netkit,tcx` turns a missing
-//! one of those into a failure.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,17 +1,18 @@
-use netloom_core::model::{DeviceMode, Feature, NetkitPolicy, NetkitScrub};
+use netloom_core::model::{DeviceMode, Feature, NetkitPolicy, NetkitScrub, PairSpec};
 use netloom_kernel::{
     devices::{DeviceError, Devices, Pair},
     netns::Netns,
 };
+use netloom_test_support::{require, require_without};
 
 use crate::{
-    node::{Node, capabilities, has, ip, spec},
+    node::{Node, ip, spec},
     ping::ping,
 };
 
 #[tokio::test]
 async fn an_l3_pair_is_born_complete() {
-    if !has(Feature::Netkit).await {
+    if !require(Feature::Netkit) {
         return;
     }
     let (node, endpoint) = (Node::new(), Netns::create().unwrap());
@@ -42,7 +43,7 @@ async fn an_l3_pair_is_born_complete() {
 
 #[tokio::test]
 async fn an_l2_pair_has_the_macs_it_was_given() {
-    if !has(Feature::Netkit).await {
+    if !require(Feature::Netkit) {
         return;
     }
     let (node, endpoint) = (Node::new(), Netns::create().unwrap());
@@ -56,7 +57,7 @@ async fn an_l2_pair_has_the_macs_it_was_given() {
 
 #[tokio::test]
 async fn policies_change_and_stop_packets() {
-    if !has(Feature::Netkit).await {
+    if !require(Feature::Netkit) {
         return;
     }
     let node = Node::new();
@@ -79,7 +80,7 @@ async fn policies_change_and_stop_packets() {
 
 #[tokio::test]
 async fn scrubbing_is_set_for_each_direction() {
-    if !has(Feature::NetkitScrub).await {
+    if !require(Feature::NetkitScrub) {
         return;
     }
     let (node, endpoint) = (Node::new(), Netns::create().unwrap());
@@ -91,36 +92,39 @@ async fn scrubbing_is_set_for_each_direction() {
     assert_eq!((details.scrub, details.peer_scrub), (spec.scrub, spec.peer_scrub));
 }
 
-#[tokio::test]
-async fn headroom_is_set_or_reported_as_ignored() {
-    if !has(Feature::Netkit).await {
-        return;
-    }
-    let (node, endpoint) = (Node::new(), Netns::create().unwrap());
+fn with_headroom() -> PairSpec {
     let mut spec = spec(DeviceMode::Netkit, "nk-a");
     spec.headroom = Some(64);
     spec.tailroom = Some(32);
-    let made = node.devices.create_pair(&spec, &endpoint).await;
-    let known = capabilities().await.has(Feature::NetkitHeadroom);
-    match made {
-        Ok(pair) => {
-            assert!(known);
-            let details = node.devices.netkit(pair.host.ifindex).await.unwrap().unwrap();
-            assert_eq!((details.headroom, details.tailroom), (Some(64), Some(32)));
-        }
-        Err(DeviceError::Ignored { attribute, needs, .. }) => {
-            assert!(!known);
-            assert_eq!((attribute, needs), ("headroom", "Linux 6.14"));
-            assert_eq!(node.devices.get("nk-a").await.unwrap(), None, "the pair was left behind");
-        }
-        Err(other) => panic!("{other}"),
+    spec
+}
+
+#[tokio::test]
+async fn headroom_is_set() {
+    if !require(Feature::NetkitHeadroom) {
+        return;
     }
+    let (node, endpoint) = (Node::new(), Netns::create().unwrap());
+    let pair = node.devices.create_pair(&with_headroom(), &endpoint).await.unwrap();
+    let details = node.devices.netkit(pair.host.ifindex).await.unwrap().unwrap();
+    assert_eq!((details.headroom, details.tailroom), (Some(64), Some(32)));
+}
+
+#[tokio::test]
+async fn headroom_that_the_kernel_ignores_is_reported() {
+    if !require(Feature::Netkit) || !require_without(Feature::NetkitHeadroom) {
+        return;
+    }
+    let (node, endpoint) = (Node::new(), Netns::create().unwrap());
+    let error = node.devices.create_pair(&with_headroom(), &endpoint).await.unwrap_err();
+    let DeviceError::Ignored { attribute, needs, .. } = error else { panic!("{error}") };
+    assert_eq!((attribute, needs), ("headroom", "Linux 6.14"));
+    assert_eq!(node.devices.get("nk-a").await.unwrap(), None, "the pair was left behind");
 }
 
 #[tokio::test]
 async fn a_kernel_without_netkit_says_so_and_names_the_way_out() {
-    if capabilities().await.has(Feature::Netkit) {
-        println!("skipped: this kernel has netkit");
+    if !require_without(Feature::Netkit) {
         return;
     }
     let (node, endpoint) = (Node::new(), Netns::create().unwrap());

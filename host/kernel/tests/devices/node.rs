@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netloom_core::model::{Capabilities, DeviceMode, Feature, PairSpec};
+use netloom_core::model::{Capabilities, DeviceMode, PairSpec};
 use netloom_kernel::{
     capabilities::probe,
     devices::{Connected, Devices, Pair},
@@ -56,21 +56,4 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 pub(crate) async fn capabilities() -> &'static Capabilities {
     static PROBED: OnceCell<Capabilities> = OnceCell::const_new();
     PROBED.get_or_init(probe).await
-}
-
-/// Whether the kernel has a feature; a case without it says so, and fails where the feature is required.
-pub(crate) async fn has(feature: Feature) -> bool {
-    let capabilities = capabilities().await;
-    let support = &capabilities.features[&feature];
-    if support.available {
-        return true;
-    }
-    let required = std::env::var("NETLOOM_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|name| name.trim() == feature.as_str()),
-        "{feature} is required by NETLOOM_REQUIRE and missing: {}",
-        support.detail
-    );
-    println!("skipped: {feature} is missing on Linux {}: {}", capabilities.kernel, support.detail);
-    false
 }

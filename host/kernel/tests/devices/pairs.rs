@@ -5,90 +5,83 @@ use netloom_kernel::{
     devices::{DeviceError, Route},
     netns::Netns,
 };
+use netloom_test_support::{each_way, require_without};
 
-use crate::node::{Node, capabilities, has, spec};
+use crate::node::{Node, capabilities, spec};
 
-async fn modes() -> Vec<DeviceMode> {
-    let mut modes = vec![DeviceMode::Veth];
-    if has(Feature::Netkit).await {
-        modes.extend([DeviceMode::Netkit, DeviceMode::NetkitL2]);
-    }
-    modes
+each_way!(async the_other_end_is_found_in_whatever_namespace_it_is, queues_and_sizes_are_as_asked_for_and_shown; {
+    veth: [] => DeviceMode::Veth,
+    netkit: [Feature::Netkit] => DeviceMode::Netkit,
+    netkit_l2: [Feature::Netkit] => DeviceMode::NetkitL2,
+});
+
+async fn the_other_end_is_found_in_whatever_namespace_it_is(mode: DeviceMode) {
+    let (node, endpoint, elsewhere) = (Node::new(), Netns::create().unwrap(), Netns::create().unwrap());
+    let pair = node.devices.create_pair(&spec(mode, "nl-a"), &endpoint).await.unwrap();
+    // Indexes repeat from namespace to namespace: this one has the same, at both ends.
+    let decoy = Node::new();
+    decoy.devices.create_pair(&spec(mode, "nl-a"), &elsewhere).await.unwrap();
+
+    let found = node.devices.peer(&pair.host).await.unwrap().unwrap();
+    assert_eq!(found.devices.netns(), &endpoint, "{mode}");
+    assert_eq!((found.device.name.as_str(), found.device.ifindex), ("eth0", pair.peer.ifindex));
+    assert!(!found.names.is_empty(), "a way to it is named");
+    let back = found.devices.peer(&found.device).await.unwrap().unwrap();
+    assert_eq!((back.device.name.as_str(), back.devices.netns()), ("nl-a", &node.netns));
+
+    let inside = node.devices.create_pair(&spec(mode, "nl-b"), &node.netns).await.unwrap();
+    assert_eq!(inside.host.peer_nsid, None);
+    let found = node.devices.peer(&inside.host).await.unwrap().unwrap();
+    assert_eq!((found.device.ifindex, found.names.len()), (inside.peer.ifindex, 0));
 }
 
 #[tokio::test]
-async fn the_other_end_is_found_in_whatever_namespace_it_is() {
-    for mode in modes().await {
-        let (node, endpoint, elsewhere) = (Node::new(), Netns::create().unwrap(), Netns::create().unwrap());
-        let pair = node.devices.create_pair(&spec(mode, "nl-a"), &endpoint).await.unwrap();
-        // Indexes repeat from namespace to namespace: this one has the same, at both ends.
-        let decoy = Node::new();
-        decoy.devices.create_pair(&spec(mode, "nl-a"), &elsewhere).await.unwrap();
-
-        let found = node.devices.peer(&pair.host).await.unwrap().unwrap();
-        assert_eq!(found.devices.netns(), &endpoint, "{mode}");
-        assert_eq!((found.device.name.as_str(), found.device.ifindex), ("eth0", pair.peer.ifindex));
-        assert!(!found.names.is_empty(), "a way to it is named");
-        let back = found.devices.peer(&found.device).await.unwrap().unwrap();
-        assert_eq!((back.device.name.as_str(), back.devices.netns()), ("nl-a", &node.netns));
-
-        let inside = node.devices.create_pair(&spec(mode, "nl-b"), &node.netns).await.unwrap();
-        assert_eq!(inside.host.peer_nsid, None);
-        let found = node.devices.peer(&inside.host).await.unwrap().unwrap();
-        assert_eq!((found.device.ifindex, found.names.len()), (inside.peer.ifindex, 0));
-    }
+async fn what_is_no_pair_has_no_other_end() {
     let node = Node::new();
     let loopback = node.devices.get("lo").await.unwrap().unwrap();
     assert!(node.devices.peer(&loopback).await.unwrap().is_none(), "it is no pair");
 }
 
-#[tokio::test]
-async fn queues_and_sizes_are_as_asked_for_and_shown() {
-    for mode in modes().await {
-        let (node, endpoint) = (Node::new(), Netns::create().unwrap());
-        let mut spec = spec(mode, "nl-a");
-        (spec.tx_queues, spec.rx_queues) = (Some(4), Some(2));
-        spec.segmentation = Segmentation {
-            gso_max_size: Some(180_000),
-            gro_max_size: Some(170_000),
-            ..Segmentation::default()
-        };
-        let ipv4 = node.devices.get("lo").await.unwrap().unwrap().gso_ipv4_max_size.is_some();
+async fn queues_and_sizes_are_as_asked_for_and_shown(mode: DeviceMode) {
+    let (node, endpoint) = (Node::new(), Netns::create().unwrap());
+    let mut spec = spec(mode, "nl-a");
+    (spec.tx_queues, spec.rx_queues) = (Some(4), Some(2));
+    spec.segmentation =
+        Segmentation { gso_max_size: Some(180_000), gro_max_size: Some(170_000), ..Segmentation::default() };
+    let ipv4 = node.devices.get("lo").await.unwrap().unwrap().gso_ipv4_max_size.is_some();
+    if ipv4 {
+        spec.segmentation.gso_ipv4_max_size = Some(90_000);
+        spec.segmentation.gro_ipv4_max_size = Some(80_000);
+    }
+    let mut made = node.devices.create_pair(&spec, &endpoint).await;
+    if mode.is_netkit() && capabilities().await.features[&Feature::NetkitQueueLeasing].available {
+        let refused = made.unwrap_err().to_string();
+        assert!(refused.contains("numbers of queues"), "{refused}");
+        (spec.tx_queues, spec.rx_queues) = (None, None);
+        made = node.devices.create_pair(&spec, &endpoint).await;
+    }
+    let pair = made.unwrap();
+    for end in [&pair.host, &pair.peer] {
+        let queues = (spec.tx_queues.unwrap_or(1), spec.rx_queues.unwrap_or(1));
+        assert_eq!((end.tx_queues, end.rx_queues), queues, "{mode}");
+        assert_eq!(end.segmentation().gso_max_size, Some(180_000));
         if ipv4 {
-            spec.segmentation.gso_ipv4_max_size = Some(90_000);
-            spec.segmentation.gro_ipv4_max_size = Some(80_000);
+            assert_eq!(end.segmentation(), spec.segmentation, "{mode}");
         }
-        let mut made = node.devices.create_pair(&spec, &endpoint).await;
-        if mode.is_netkit() && capabilities().await.features[&Feature::NetkitQueueLeasing].available {
-            let refused = made.unwrap_err().to_string();
-            assert!(refused.contains("numbers of queues"), "{refused}");
-            (spec.tx_queues, spec.rx_queues) = (None, None);
-            made = node.devices.create_pair(&spec, &endpoint).await;
-        }
-        let pair = made.unwrap();
-        for end in [&pair.host, &pair.peer] {
-            let queues = (spec.tx_queues.unwrap_or(1), spec.rx_queues.unwrap_or(1));
-            assert_eq!((end.tx_queues, end.rx_queues), queues, "{mode}");
-            assert_eq!(end.segmentation().gso_max_size, Some(180_000));
-            if ipv4 {
-                assert_eq!(end.segmentation(), spec.segmentation, "{mode}");
-            }
-            assert!(end.tso_max_size.is_some_and(|most| most >= 180_000), "{end:?}");
-            // The kernel takes its time to call it operational.
-            assert!(["up", "down", "lower-layer-down"].contains(&end.state.as_str()), "{}", end.state);
-            assert_eq!(end.qdisc, "noqueue");
-            assert!(end.min_mtu <= 1_500 && (end.max_mtu == 0 || end.max_mtu >= 1_500));
-        }
+        assert!(end.tso_max_size.is_some_and(|most| most >= 180_000), "{end:?}");
+        // The kernel takes its time to call it operational.
+        assert!(["up", "down", "lower-layer-down"].contains(&end.state.as_str()), "{}", end.state);
+        assert_eq!(end.qdisc, "noqueue");
+        assert!(end.min_mtu <= 1_500 && (end.max_mtu == 0 || end.max_mtu >= 1_500));
     }
 }
 
 #[tokio::test]
 async fn sizes_of_ipv4_are_reported_where_a_kernel_ignores_them() {
-    let (node, endpoint) = (Node::new(), Netns::create().unwrap());
-    if node.devices.get("lo").await.unwrap().unwrap().gso_ipv4_max_size.is_some() {
-        println!("skipped: this kernel has them");
+    if !require_without(Feature::BigTcpIpv4) {
         return;
     }
+    let (node, endpoint) = (Node::new(), Netns::create().unwrap());
     let mut spec = spec(DeviceMode::Veth, "nl-a");
     spec.segmentation.gso_ipv4_max_size = Some(90_000);
     let error = node.devices.create_pair(&spec, &endpoint).await.unwrap_err();

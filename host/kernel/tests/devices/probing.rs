@@ -5,6 +5,7 @@ use std::{
 
 use netloom_core::model::Feature;
 use netloom_kernel::{capabilities::probe, mounts, netns};
+use netloom_test_support::{expected, kernel_has};
 
 use crate::node::capabilities;
 
@@ -39,17 +40,24 @@ async fn every_feature_is_probed_with_a_reason() {
     assert_eq!(socket_lb.available, mounts::cgroup2_mount().is_some(), "{}", socket_lb.detail);
 }
 
+/// Three that know nothing of each other: the table of kernels, the tests' own probes, and what the daemon goes by.
 #[tokio::test]
-async fn required_features_are_there() {
+async fn the_kernel_has_what_the_table_says_and_what_the_tests_find() {
     let capabilities = capabilities().await;
-    for name in
-        std::env::var("NETLOOM_REQUIRE").unwrap_or_default().split(',').filter(|name| !name.is_empty())
-    {
-        let feature = Feature::ALL.into_iter().find(|feature| feature.as_str() == name.trim());
-        let feature =
-            feature.unwrap_or_else(|| panic!("NETLOOM_REQUIRE names {name:?}, which is no feature"));
-        assert!(capabilities.has(feature), "{feature}: {}", capabilities.features[&feature].detail);
-    }
+    let wrong: Vec<String> = Feature::ALL
+        .into_iter()
+        .filter_map(|feature| {
+            let (told, found, table) = (capabilities.has(feature), kernel_has(feature), expected(feature));
+            let detail = &capabilities.features[&feature].detail;
+            let agree = told == found && table.is_none_or(|table| table == found);
+            (!agree).then(|| {
+                format!(
+                    "{feature}: the daemon says {told} ({detail}), the tests {found}, the table {table:?}"
+                )
+            })
+        })
+        .collect();
+    assert!(wrong.is_empty(), "Linux {}:\n{}", capabilities.kernel, wrong.join("\n"));
 }
 
 #[tokio::test]

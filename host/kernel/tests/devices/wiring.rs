@@ -1,8 +1,9 @@
 use netloom_core::model::{DeviceMode, Feature};
 use netloom_kernel::devices::{DeviceError, IpFamily};
+use netloom_test_support::require;
 
 use crate::{
-    node::{Endpoint, Node, has, ip, spec},
+    node::{Endpoint, Node, ip, spec},
     ping::ping,
 };
 
@@ -13,14 +14,14 @@ async fn veth_endpoints_reach_each_other_and_the_node_by_the_host_stack() {
 
 #[tokio::test]
 async fn netkit_endpoints_reach_each_other_and_the_node_by_the_host_stack() {
-    if has(Feature::Netkit).await {
+    if require(Feature::Netkit) {
         reach_each_other(DeviceMode::Netkit).await;
     }
 }
 
 #[tokio::test]
 async fn netkit_l2_endpoints_reach_each_other_and_the_node_by_the_host_stack() {
-    if has(Feature::Netkit).await {
+    if require(Feature::Netkit) {
         reach_each_other(DeviceMode::NetkitL2).await;
     }
 }

@@ -1,6 +1,6 @@
 //! Without capabilities.
 
-use netloom_core::model::Placement;
+use netloom_core::model::{HookPoint, Placement};
 use netloom_kernel::{
     links::{self, LinkError},
     programs::{self, LoadError, LoadOptions, Program, ProgramError},
@@ -8,7 +8,9 @@ use netloom_kernel::{
 use netloom_test_programs as objects;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::scratch::{Scratch, points, program};
+use crate::scratch::{Scratch, at_points, program};
+
+at_points!(tcx netkit tc: chains_cannot_be_read_or_changed);
 
 /// Runs something on a thread that can do no more than anybody.
 fn without_capabilities<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -41,19 +43,16 @@ fn opening_by_id_says_what_is_missing() {
     assert!(error.to_string().contains("CAP_BPF"), "{error}");
 }
 
-#[test]
-fn chains_cannot_be_read_or_changed() {
-    for point in points() {
-        let scratch = Scratch::new();
-        let hook = scratch.hook(point);
-        let snapshot = scratch.query(&hook);
-        let observer = program("observer");
-        without_capabilities(|| {
-            let error = links::query(&hook, &scratch.netns).expect_err("denied");
-            assert!(matches!(error, LinkError::Netns(_)), "{point}: {error}");
-            let error = links::attach(&snapshot, &scratch.netns, &observer, Placement::Tail);
-            assert!(matches!(error, Err(LinkError::Netns(_))), "{point}: {error:?}");
-        });
-        assert!(scratch.names(&hook).is_empty(), "{point}");
-    }
+fn chains_cannot_be_read_or_changed(point: HookPoint) {
+    let scratch = Scratch::new();
+    let hook = scratch.hook(point);
+    let snapshot = scratch.query(&hook);
+    let observer = program("observer");
+    without_capabilities(|| {
+        let error = links::query(&hook, &scratch.netns).expect_err("denied");
+        assert!(matches!(error, LinkError::Netns(_)), "{point}: {error}");
+        let error = links::attach(&snapshot, &scratch.netns, &observer, Placement::Tail);
+        assert!(matches!(error, Err(LinkError::Netns(_))), "{point}: {error:?}");
+    });
+    assert!(scratch.names(&hook).is_empty(), "{point}");
 }

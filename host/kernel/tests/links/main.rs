@@ -1,7 +1,4 @@
 //! Chains on real devices, in namespaces of the tests' own. These tests need root.
-//!
-//! Cases that need a feature this kernel lacks print `skipped: …`; `NETLOOM_REQUIRE=netkit,tcx` turns a missing
-//! feature into a failure.
 
 #![allow(
     clippy::unwrap_used,

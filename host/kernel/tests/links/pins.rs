@@ -6,54 +6,53 @@ use netloom_kernel::{
     programs::{Program, ProgramError},
 };
 
-use crate::scratch::{Bpffs, Scratch, is_loaded, link_points, program};
+use crate::scratch::{Bpffs, Scratch, at_points, is_loaded, program};
 
-#[test]
-fn a_pinned_link_stays_attached_and_is_found_again() {
+at_points!(
+    tcx netkit:
+    a_pinned_link_stays_attached_and_is_found_again,
+    a_detached_link_lets_go_of_its_chain_though_it_is_pinned,
+);
+
+fn a_pinned_link_stays_attached_and_is_found_again(point: HookPoint) {
     let bpffs = Bpffs::new();
-    for point in link_points() {
-        let scratch = Scratch::new();
-        let hook = scratch.hook(point);
-        let path = bpffs.path().join("links").join(point.as_str());
-        let first = program("first");
-        let Attached::Link(link) = scratch.attach(&hook, &first, Placement::Tail) else { panic!() };
-        link.pin(&path).unwrap();
-        let id = link.id();
-        drop(link);
-        assert_eq!(scratch.names(&hook), ["first"], "{point}");
+    let scratch = Scratch::new();
+    let hook = scratch.hook(point);
+    let path = bpffs.path().join("links").join(point.as_str());
+    let first = program("first");
+    let Attached::Link(link) = scratch.attach(&hook, &first, Placement::Tail) else { panic!() };
+    link.pin(&path).unwrap();
+    let id = link.id();
+    drop(link);
+    assert_eq!(scratch.names(&hook), ["first"], "{point}");
 
-        let link = Link::open_pinned(&path).unwrap();
-        let info = link.info().unwrap();
-        assert_eq!((link.id(), info.id, info.program, info.point), (id, id, first.id(), point));
-        let device =
-            if point == HookPoint::NetkitPeer { scratch.hook_on("peer", point) } else { hook.clone() };
-        assert_eq!(info.ifindex, Some(device.ifindex), "{point}");
-        link.update(&program("second"), first.id()).unwrap();
-        assert_eq!(scratch.names(&hook), ["second"], "{point}");
+    let link = Link::open_pinned(&path).unwrap();
+    let info = link.info().unwrap();
+    assert_eq!((link.id(), info.id, info.program, info.point), (id, id, first.id(), point));
+    let device = if point == HookPoint::NetkitPeer { scratch.hook_on("peer", point) } else { hook.clone() };
+    assert_eq!(info.ifindex, Some(device.ifindex), "{point}");
+    link.update(&program("second"), first.id()).unwrap();
+    assert_eq!(scratch.names(&hook), ["second"], "{point}");
 
-        assert!(matches!(link.pin(&path), Err(LinkError::Program(ProgramError::PinTaken { .. }))));
-        links::unpin(&path).unwrap();
-        links::unpin(&path).unwrap();
-        drop(link);
-        assert!(scratch.names(&hook).is_empty(), "{point}");
-        assert!(matches!(Link::open_pinned(&path), Err(LinkError::NoPin { .. })), "{point}");
-    }
+    assert!(matches!(link.pin(&path), Err(LinkError::Program(ProgramError::PinTaken { .. }))));
+    links::unpin(&path).unwrap();
+    links::unpin(&path).unwrap();
+    drop(link);
+    assert!(scratch.names(&hook).is_empty(), "{point}");
+    assert!(matches!(Link::open_pinned(&path), Err(LinkError::NoPin { .. })), "{point}");
 }
 
-#[test]
-fn a_detached_link_lets_go_of_its_chain_though_it_is_pinned() {
+fn a_detached_link_lets_go_of_its_chain_though_it_is_pinned(point: HookPoint) {
     let bpffs = Bpffs::new();
-    for point in link_points() {
-        let scratch = Scratch::new();
-        let hook = scratch.hook(point);
-        let path = bpffs.path().join(point.as_str());
-        let Attached::Link(link) = scratch.attach(&hook, &program("gone"), Placement::Tail) else { panic!() };
-        link.pin(&path).unwrap();
-        link.detach().unwrap();
-        assert!(scratch.names(&hook).is_empty(), "{point}");
-        assert_eq!(Link::open_pinned(&path).unwrap().info().unwrap().ifindex, None, "{point}");
-        links::unpin(&path).unwrap();
-    }
+    let scratch = Scratch::new();
+    let hook = scratch.hook(point);
+    let path = bpffs.path().join(point.as_str());
+    let Attached::Link(link) = scratch.attach(&hook, &program("gone"), Placement::Tail) else { panic!() };
+    link.pin(&path).unwrap();
+    link.detach().unwrap();
+    assert!(scratch.names(&hook).is_empty(), "{point}");
+    assert_eq!(Link::open_pinned(&path).unwrap().info().unwrap().ifindex, None, "{point}");
+    links::unpin(&path).unwrap();
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A namespace of the test's own, gone when the test ends, and words to speak of its chains.
 
-use std::{io::Write, os::fd::AsFd, path::Path, process::Command};
+use std::{os::fd::AsFd, path::Path, process::Command};
 
-use netloom_core::model::{Chain, Feature, Hook, HookPoint, IfIndex, Placement, Support};
+use netloom_core::model::{Chain, Hook, HookPoint, IfIndex, Placement};
 use netloom_kernel::{
     links::{self, Attached, LinkError},
     mounts,
@@ -147,65 +147,30 @@ impl Drop for Bpffs {
     }
 }
 
-/// Every point this kernel has. A missing feature is said, and fails where it is required.
-pub(crate) fn points() -> Vec<HookPoint> {
-    [link_points(), legacy_points()].concat()
+/// One test a point: `at_points!(tcx netkit tc: this_holds, that_holds)`, of functions that take it.
+macro_rules! at_points {
+    (@ { $($ways:tt)* } tcx $($more:tt)+) => {
+        at_points!(@ { $($ways)*
+            tcx_ingress: [netloom_core::model::Feature::Tcx] => netloom_core::model::HookPoint::TcxIngress,
+            tcx_egress: [netloom_core::model::Feature::Tcx] => netloom_core::model::HookPoint::TcxEgress,
+        } $($more)+);
+    };
+    (@ { $($ways:tt)* } netkit $($more:tt)+) => {
+        at_points!(@ { $($ways)*
+            netkit_primary: [netloom_core::model::Feature::NetkitLinks] => netloom_core::model::HookPoint::NetkitPrimary,
+            netkit_peer: [netloom_core::model::Feature::NetkitLinks] => netloom_core::model::HookPoint::NetkitPeer,
+        } $($more)+);
+    };
+    (@ { $($ways:tt)* } tc $($more:tt)+) => {
+        at_points!(@ { $($ways)*
+            tc_ingress: [netloom_core::model::Feature::LegacyTc] => netloom_core::model::HookPoint::TcIngress,
+            tc_egress: [netloom_core::model::Feature::LegacyTc] => netloom_core::model::HookPoint::TcEgress,
+        } $($more)+);
+    };
+    (@ $ways:tt : $($test:ident),+ $(,)?) => { netloom_test_support::each_way!($($test),+; $ways); };
+    ($first:ident $($more:tt)+) => { at_points!(@ {} $first $($more)+); };
 }
-
-/// The points with links.
-pub(crate) fn link_points() -> Vec<HookPoint> {
-    [tcx_points(), netkit_points()].concat()
-}
-
-pub(crate) fn tcx_points() -> Vec<HookPoint> {
-    there([HookPoint::TcxIngress, HookPoint::TcxEgress])
-}
-
-pub(crate) fn netkit_points() -> Vec<HookPoint> {
-    there([HookPoint::NetkitPrimary, HookPoint::NetkitPeer])
-}
-
-pub(crate) fn legacy_points() -> Vec<HookPoint> {
-    there([HookPoint::TcIngress, HookPoint::TcEgress])
-}
-
-/// Both are of one feature.
-fn there(points: [HookPoint; 2]) -> Vec<HookPoint> {
-    if has(feature(points[0]), &probe(points[0])) { points.to_vec() } else { Vec::new() }
-}
-
-pub(crate) fn probe(point: HookPoint) -> Support {
-    match feature(point) {
-        Feature::Tcx => links::probe_tcx(),
-        Feature::LegacyTc => links::probe_legacy_tc(),
-        _ => links::probe_netkit_links(),
-    }
-}
-
-fn feature(point: HookPoint) -> Feature {
-    match point {
-        HookPoint::TcxIngress | HookPoint::TcxEgress => Feature::Tcx,
-        HookPoint::NetkitPrimary | HookPoint::NetkitPeer => Feature::Netkit,
-        HookPoint::TcIngress | HookPoint::TcEgress => Feature::LegacyTc,
-    }
-}
-
-fn has(feature: Feature, support: &Support) -> bool {
-    if support.available {
-        return true;
-    }
-    let required = std::env::var("NETLOOM_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|name| name.trim() == feature.as_str()),
-        "{feature} is required by NETLOOM_REQUIRE and missing: {}",
-        support.detail
-    );
-    let test = std::thread::current().name().unwrap_or_default().to_owned();
-    // Not print!, which the test harness keeps to itself when a test passes.
-    let line = format!("skipped: {test}: {feature} is missing: {}\n", support.detail);
-    let _ = std::io::stderr().write_all(line.as_bytes());
-    false
-}
+pub(crate) use at_points;
 
 /// Whether the object behind a filter, link or pin still holds a program.
 pub(crate) fn is_loaded(program: netloom_core::model::ProgramId) -> bool {

@@ -14,7 +14,7 @@ use netloom_kernel::programs::Program;
 use netloom_sys::bpf::{self, AttachType, Position, Relative};
 use rustix::io::Errno;
 
-use crate::scratch::{Scratch, link_points, program};
+use crate::scratch::{Scratch, at_points, program};
 
 /// Where a program goes.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +67,12 @@ type Outcome = Result<&'static [&'static str], Errno>;
 use At::{After, Before, Head, Tail};
 use Do::{Close, Detach, DetachLink, Direct, Link, Replace, Update};
 use Expect::{Any, Past, Present};
+
+at_points!(
+    tcx netkit:
+    chains_are_as_the_kernel_promises,
+    links_outlive_their_device_and_programs_without_links_do_not,
+);
 
 #[rustfmt::skip]
 const CASES: &[(&str, &[(Do, Outcome)])] = &[
@@ -276,63 +282,56 @@ fn named(call: Do) -> Vec<&'static str> {
     }
 }
 
-#[test]
-fn chains_are_as_the_kernel_promises() {
-    for point in link_points() {
-        for (what, steps) in CASES {
-            let scratch = Scratch::new();
-            let hook = scratch.hook(point);
-            let mut table =
-                Table { scratch: &scratch, hook, programs: HashMap::new(), links: HashMap::new() };
-            for (call, outcome) in *steps {
-                let before = scratch.names(&table.hook);
-                let done = table.carry_out(*call);
-                let errno = |error: &io::Error| error.raw_os_error().map(Errno::from_raw_os_error);
-                match outcome {
-                    Ok(_) => assert!(done.is_ok(), "{point}, {what}: {call:?}: {done:?}"),
-                    Err(wanted) => {
-                        let error = done.expect_err("it is refused");
-                        assert_eq!(errno(&error), Some(*wanted), "{point}, {what}: {call:?}: {error}");
-                    }
+fn chains_are_as_the_kernel_promises(point: HookPoint) {
+    for (what, steps) in CASES {
+        let scratch = Scratch::new();
+        let hook = scratch.hook(point);
+        let mut table = Table { scratch: &scratch, hook, programs: HashMap::new(), links: HashMap::new() };
+        for (call, outcome) in *steps {
+            let before = scratch.names(&table.hook);
+            let done = table.carry_out(*call);
+            let errno = |error: &io::Error| error.raw_os_error().map(Errno::from_raw_os_error);
+            match outcome {
+                Ok(_) => assert!(done.is_ok(), "{point}, {what}: {call:?}: {done:?}"),
+                Err(wanted) => {
+                    let error = done.expect_err("it is refused");
+                    assert_eq!(errno(&error), Some(*wanted), "{point}, {what}: {call:?}: {error}");
                 }
-                let wanted = outcome.map_or(before, |names| names.iter().map(ToString::to_string).collect());
-                // A process that another test starts has a copy of each descriptor until it runs its program.
-                let closed = || !matches!(call, Close(_)) || scratch.names(&table.hook) == wanted;
-                for _ in (0..100).take_while(|_| !closed()) {
-                    thread::sleep(Duration::from_millis(10));
-                }
-                assert_eq!(scratch.names(&table.hook), wanted, "{point}, {what}: {call:?}");
             }
+            let wanted = outcome.map_or(before, |names| names.iter().map(ToString::to_string).collect());
+            // A process that another test starts has a copy of each descriptor until it runs its program.
+            let closed = || !matches!(call, Close(_)) || scratch.names(&table.hook) == wanted;
+            for _ in (0..100).take_while(|_| !closed()) {
+                thread::sleep(Duration::from_millis(10));
+            }
+            assert_eq!(scratch.names(&table.hook), wanted, "{point}, {what}: {call:?}");
         }
     }
 }
 
-#[test]
-fn links_outlive_their_device_and_programs_without_links_do_not() {
-    for point in link_points() {
-        let scratch = Scratch::new();
-        let hook = scratch.hook(point);
-        let device = hook.device.clone();
-        let mut table = Table { scratch: &scratch, hook, programs: HashMap::new(), links: HashMap::new() };
-        table.carry_out(Link("linked", Tail, Any)).unwrap();
-        table.carry_out(Direct("direct", Tail, Any)).unwrap();
-        table.programs.insert("next", program("next"));
-        let direct = table.programs.remove("direct").map(|program| program.id()).unwrap();
-        scratch.run(&format!("ip link delete {device}"));
+fn links_outlive_their_device_and_programs_without_links_do_not(point: HookPoint) {
+    let scratch = Scratch::new();
+    let hook = scratch.hook(point);
+    let device = hook.device.clone();
+    let mut table = Table { scratch: &scratch, hook, programs: HashMap::new(), links: HashMap::new() };
+    table.carry_out(Link("linked", Tail, Any)).unwrap();
+    table.carry_out(Direct("direct", Tail, Any)).unwrap();
+    table.programs.insert("next", program("next"));
+    let direct = table.programs.remove("direct").map(|program| program.id()).unwrap();
+    scratch.run(&format!("ip link delete {device}"));
 
-        let link = table.links["linked"].as_fd();
-        assert_eq!(bpf::link_info(link).unwrap().ifindex, Some(0), "{point}");
-        let (next, linked) = (table.programs["next"].fd(), table.programs["linked"].fd());
-        let error = bpf::link_update(link, next, Some(linked)).expect_err("its device is gone");
-        assert_eq!(error.raw_os_error(), Some(Errno::NOLINK.raw_os_error()), "{point}");
-        // The kernel lets go of it in a moment.
-        let is_gone = || !crate::scratch::is_loaded(direct);
-        assert!(
-            (0..200).any(|_| {
-                thread::sleep(Duration::from_millis(50));
-                is_gone()
-            }),
-            "{point}: nothing holds it, and it is there still"
-        );
-    }
+    let link = table.links["linked"].as_fd();
+    assert_eq!(bpf::link_info(link).unwrap().ifindex, Some(0), "{point}");
+    let (next, linked) = (table.programs["next"].fd(), table.programs["linked"].fd());
+    let error = bpf::link_update(link, next, Some(linked)).expect_err("its device is gone");
+    assert_eq!(error.raw_os_error(), Some(Errno::NOLINK.raw_os_error()), "{point}");
+    // The kernel lets go of it in a moment.
+    let is_gone = || !crate::scratch::is_loaded(direct);
+    assert!(
+        (0..200).any(|_| {
+            thread::sleep(Duration::from_millis(50));
+            is_gone()
+        }),
+        "{point}: nothing holds it, and it is there still"
+    );
 }

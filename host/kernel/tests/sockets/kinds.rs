@@ -7,8 +7,9 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use netloom_core::model::Protocol;
+use netloom_core::model::{Feature, Protocol};
 use netloom_kernel::sockets::Finder;
+use netloom_test_support::{require, require_condition};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -21,15 +22,16 @@ const FASTOPEN: i32 = 0x2000_0000;
 
 #[test]
 fn multipath_tcp_is_found_and_destroyed() {
-    let Some(mut world) = world() else { return };
+    let multipath = || Socket::new(Domain::IPV4, Type::STREAM, Some(socket2::Protocol::MPTCP));
+    if !require(Feature::SocketStorageIterator)
+        || !require_condition(multipath().is_ok(), "multipath TCP", "a kernel with CONFIG_MPTCP has it")
+    {
+        return;
+    }
+    let mut world = world();
     world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
     world.serve(LIVE_VIP, Protocol::Tcp, LIVE);
     let room = Room::new();
-    let multipath = || Socket::new(Domain::IPV4, Type::STREAM, Some(socket2::Protocol::MPTCP));
-    if room.run(multipath).is_err() {
-        eprintln!("skipped: the kernel has no multipath TCP");
-        return;
-    }
     let listen = |at: &str, socket: Socket| -> TcpListener {
         socket.bind(&address(at).into()).unwrap();
         socket.listen(8).unwrap();
@@ -64,7 +66,10 @@ fn multipath_tcp_is_found_and_destroyed() {
 
 #[test]
 fn tcp_fast_open_is_found_and_destroyed() {
-    let Some(mut world) = world() else { return };
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
+    let mut world = world();
     world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
     let room = Room::new();
     // Client and server side, on every listener.
@@ -93,7 +98,10 @@ fn tcp_fast_open_is_found_and_destroyed() {
 
 #[test]
 fn a_socket_is_reaped_wherever_it_was_passed_to() {
-    let Some(mut world) = world() else { return };
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
+    let mut world = world();
     world.serve(DEAD_VIP, Protocol::Udp, DEAD);
     let (home, away) = (Room::new(), Room::new());
     let (sending, receiving) = UnixStream::pair().unwrap();
@@ -127,7 +135,10 @@ fn a_socket_is_reaped_wherever_it_was_passed_to() {
 
 #[test]
 fn a_connection_that_another_process_has_too_is_cut_for_both() {
-    let Some(mut world) = world() else { return };
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
+    let mut world = world();
     world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
     let room = Room::new();
     let server = room.listen(DEAD);

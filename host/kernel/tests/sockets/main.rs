@@ -21,8 +21,9 @@ use std::{
     time::Duration,
 };
 
-use netloom_core::model::{DestroyOutcome, Protocol, ServiceId, SocketFilter, SocketState};
+use netloom_core::model::{DestroyOutcome, Feature, Protocol, ServiceId, SocketFilter, SocketState};
 use netloom_kernel::sockets::{BackFill, Destroyer, Finder, SocketError, Sockets, Ways};
+use netloom_test_support::{each_way, require};
 use world::{Room, address, assert_alive, bound_to, cookie, cookies, world};
 
 const DEAD: &str = "127.0.0.2:7000";
@@ -42,73 +43,95 @@ const fn ways(finder: Finder, destroyer: Destroyer) -> Ways {
     Ways { finder: Some(finder), destroyer: Some(destroyer) }
 }
 
+/// One test a way, of functions that take it.
+macro_rules! in_each_way {
+    ($($test:ident),+ $(,)?) => {
+        netloom_test_support::each_way!($($test),+; {
+            sk_storage_iterator: [
+                netloom_core::model::Feature::SocketStorageIterator, netloom_core::model::Feature::SocketDestroy
+            ] => crate::WAYS[0],
+            netns_iterator: [netloom_core::model::Feature::SocketDestroy] => crate::WAYS[1],
+            sock_diag_dump: [netloom_core::model::Feature::SocketDestroy] => crate::WAYS[2],
+            destroyed_by_the_iterator: [netloom_core::model::Feature::SocketDestroyKfunc] => crate::WAYS[3],
+        });
+    };
+}
+use in_each_way;
+
+in_each_way!(
+    in_two_hundred_namespaces_the_dead_backends_sockets_are_destroyed_and_the_others_live,
+    unconnected_udp_sockets_are_left_alone_and_keep_their_port,
+    ipv6_and_v4_mapped_sockets_are_found_by_their_backend_and_destroyed,
+    sockets_of_a_namespace_that_vanishes_meanwhile_are_gone,
+    another_socket_with_the_same_addresses_is_not_destroyed,
+    a_socket_that_was_connected_elsewhere_meanwhile_is_not_destroyed,
+    sockets_that_the_kernel_hides_behind_a_device_or_each_other_are_destroyed_too,
+);
+
 fn all_destroyed(outcomes: &[DestroyOutcome]) -> bool {
     outcomes.iter().all(|outcome| *outcome == DestroyOutcome::Destroyed)
 }
 
-#[test]
-fn in_two_hundred_namespaces_the_dead_backends_sockets_are_destroyed_and_the_others_live() {
-    for ways in WAYS {
-        let Some(mut world) = world() else { return };
-        if !world.has(ways) {
-            continue;
-        }
-        let service = world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
-        world.serve(DEAD_VIP, Protocol::Udp, DEAD);
-        world.serve(LIVE_VIP, Protocol::Tcp, LIVE);
-        world.serve(LIVE_VIP, Protocol::Udp, LIVE);
-        // The way that a node takes goes through as many as a large node has.
-        let count = if ways == WAYS[0] { 200 } else { 20 };
-        let rooms: Vec<Room> = (0..count).map(|_| Room::with_loopback()).collect();
-        let (mut stale, mut spared, mut ends) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-        for room in &rooms {
-            let (dead, live) = (room.listen(DEAD), room.listen(LIVE));
-            let (client, server) = room.connect(DEAD_VIP, &dead);
-            let udp = room.udp(DEAD_VIP);
-            stale.extend([cookie(&client), cookie(&udp)]);
-            let kept = room.connect(LIVE_VIP, &live);
-            let kept_udp = room.udp(LIVE_VIP);
-            spared.extend([cookie(&kept.0), cookie(&kept_udp)]);
-            // Connected to the same address, but not through the service.
-            let direct = room.connect(DEAD, &dead);
-            ends.push(((client, server), udp, kept, kept_udp, direct));
-        }
-        let sockets = world.with(ways);
-        assert_eq!((Some(sockets.finder()), Some(sockets.destroyer())), (ways.finder, ways.destroyer));
-
-        let found = sockets.find(&bound_to(&[DEAD])).unwrap();
-        assert_eq!(cookies(&found), stale);
-        assert_eq!(cookies(&sockets.find(&SocketFilter::default()).unwrap()), &stale | &spared);
-        for socket in &found {
-            assert_eq!((socket.backend, socket.remote), (address(DEAD), address(DEAD)));
-            assert_eq!(socket.state, SocketState::Established);
-            assert!(rooms.iter().any(|room| room.cookie() == socket.netns_cookie));
-        }
-        let tcp = found.iter().find(|socket| socket.protocol == Protocol::Tcp).unwrap();
-        assert_eq!(tcp.service, ServiceId(service));
-
-        let outcomes = sockets.destroy(&found).unwrap();
-
-        assert!(all_destroyed(&outcomes), "{outcomes:?}");
-        assert_eq!(sockets.find(&bound_to(&[DEAD])).unwrap(), []);
-        assert_eq!(cookies(&sockets.find(&bound_to(&[LIVE])).unwrap()), spared);
-        for ((mut client, mut server), udp, (mut kept, mut kept_server), kept_udp, mut direct) in ends {
-            assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
-            assert_eq!(server.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
-            assert_eq!(udp.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
-            assert_alive(&mut kept, &mut kept_server);
-            assert_alive(&mut direct.0, &mut direct.1);
-            kept_udp.set_nonblocking(true).unwrap();
-            assert_eq!(kept_udp.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        }
-        let again = sockets.destroy(&found).unwrap();
-        assert!(again.iter().all(|outcome| *outcome == DestroyOutcome::Gone), "{again:?}");
+fn in_two_hundred_namespaces_the_dead_backends_sockets_are_destroyed_and_the_others_live(ways: Ways) {
+    let mut world = world();
+    let service = world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
+    world.serve(DEAD_VIP, Protocol::Udp, DEAD);
+    world.serve(LIVE_VIP, Protocol::Tcp, LIVE);
+    world.serve(LIVE_VIP, Protocol::Udp, LIVE);
+    // The way that a node takes goes through as many as a large node has.
+    let count = if ways == WAYS[0] { 200 } else { 20 };
+    let rooms: Vec<Room> = (0..count).map(|_| Room::with_loopback()).collect();
+    let (mut stale, mut spared, mut ends) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for room in &rooms {
+        let (dead, live) = (room.listen(DEAD), room.listen(LIVE));
+        let (client, server) = room.connect(DEAD_VIP, &dead);
+        let udp = room.udp(DEAD_VIP);
+        stale.extend([cookie(&client), cookie(&udp)]);
+        let kept = room.connect(LIVE_VIP, &live);
+        let kept_udp = room.udp(LIVE_VIP);
+        spared.extend([cookie(&kept.0), cookie(&kept_udp)]);
+        // Connected to the same address, but not through the service.
+        let direct = room.connect(DEAD, &dead);
+        ends.push(((client, server), udp, kept, kept_udp, direct));
     }
+    let sockets = world.with(ways);
+    assert_eq!((Some(sockets.finder()), Some(sockets.destroyer())), (ways.finder, ways.destroyer));
+
+    let found = sockets.find(&bound_to(&[DEAD])).unwrap();
+    assert_eq!(cookies(&found), stale);
+    assert_eq!(cookies(&sockets.find(&SocketFilter::default()).unwrap()), &stale | &spared);
+    for socket in &found {
+        assert_eq!((socket.backend, socket.remote), (address(DEAD), address(DEAD)));
+        assert_eq!(socket.state, SocketState::Established);
+        assert!(rooms.iter().any(|room| room.cookie() == socket.netns_cookie));
+    }
+    let tcp = found.iter().find(|socket| socket.protocol == Protocol::Tcp).unwrap();
+    assert_eq!(tcp.service, ServiceId(service));
+
+    let outcomes = sockets.destroy(&found).unwrap();
+
+    assert!(all_destroyed(&outcomes), "{outcomes:?}");
+    assert_eq!(sockets.find(&bound_to(&[DEAD])).unwrap(), []);
+    assert_eq!(cookies(&sockets.find(&bound_to(&[LIVE])).unwrap()), spared);
+    for ((mut client, mut server), udp, (mut kept, mut kept_server), kept_udp, mut direct) in ends {
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+        assert_eq!(server.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(udp.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+        assert_alive(&mut kept, &mut kept_server);
+        assert_alive(&mut direct.0, &mut direct.1);
+        kept_udp.set_nonblocking(true).unwrap();
+        assert_eq!(kept_udp.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    let again = sockets.destroy(&found).unwrap();
+    assert!(again.iter().all(|outcome| *outcome == DestroyOutcome::Gone), "{again:?}");
 }
 
 #[test]
 fn a_blocked_read_is_woken_with_econnaborted() {
-    let Some(mut world) = world() else { return };
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
+    let mut world = world();
     world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
     world.serve(DEAD_VIP, Protocol::Udp, DEAD);
     let room = Room::new();
@@ -133,7 +156,10 @@ fn a_blocked_read_is_woken_with_econnaborted() {
 
 #[test]
 fn a_connection_that_is_still_being_made_is_broken_off() {
-    let Some(mut world) = world() else { return };
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
+    let mut world = world();
     world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
     let room = Room::new();
     // The server's queue holds one connection; the kernel drops the next one's SYN.
@@ -162,86 +188,77 @@ fn a_connection_that_is_still_being_made_is_broken_off() {
     drop(server);
 }
 
-#[test]
-fn unconnected_udp_sockets_are_left_alone_and_keep_their_port() {
-    for ways in WAYS {
-        let Some(mut world) = world() else { return };
-        if !world.has(ways) {
-            continue;
-        }
-        world.serve(DEAD_VIP, Protocol::Udp, DEAD);
-        let room = Room::new();
-        let server = room.run(|| UdpSocket::bind(DEAD).unwrap());
-        let sender = room.run(|| UdpSocket::bind("127.0.0.1:0").unwrap());
-        sender.send_to(b"to the service", DEAD_VIP).unwrap();
-        let (_, from) = server.recv_from(&mut [0; 32]).unwrap();
-        let disconnected = room.udp_at("127.0.0.1:4002", DEAD_VIP);
-        rustix::net::connect_unspec(&disconnected).unwrap();
-        let connected = room.udp(DEAD_VIP);
-        let sockets = world.with(ways);
+fn unconnected_udp_sockets_are_left_alone_and_keep_their_port(ways: Ways) {
+    let mut world = world();
+    world.serve(DEAD_VIP, Protocol::Udp, DEAD);
+    let room = Room::new();
+    let server = room.run(|| UdpSocket::bind(DEAD).unwrap());
+    let sender = room.run(|| UdpSocket::bind("127.0.0.1:0").unwrap());
+    sender.send_to(b"to the service", DEAD_VIP).unwrap();
+    let (_, from) = server.recv_from(&mut [0; 32]).unwrap();
+    let disconnected = room.udp_at("127.0.0.1:4002", DEAD_VIP);
+    rustix::net::connect_unspec(&disconnected).unwrap();
+    let connected = room.udp(DEAD_VIP);
+    let sockets = world.with(ways);
 
-        let found = sockets.find(&bound_to(&[DEAD])).unwrap();
-        assert_eq!(cookies(&found), BTreeSet::from([cookie(&connected)]));
-        assert!(all_destroyed(&sockets.destroy(&found).unwrap()));
+    let found = sockets.find(&bound_to(&[DEAD])).unwrap();
+    assert_eq!(cookies(&found), BTreeSet::from([cookie(&connected)]));
+    assert!(all_destroyed(&sockets.destroy(&found).unwrap()));
 
-        sender.send_to(b"again", DEAD_VIP).unwrap();
-        assert_eq!(server.recv_from(&mut [0; 32]).unwrap().1, from, "the source port is as before");
-        disconnected.set_nonblocking(true).unwrap();
-        assert_eq!(disconnected.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        // The policy may say otherwise.
-        let all = SocketFilter { connected_only: false, ..bound_to(&[DEAD]) };
-        assert!(cookies(&sockets.find(&all).unwrap()).contains(&cookie(&disconnected)));
-    }
+    sender.send_to(b"again", DEAD_VIP).unwrap();
+    assert_eq!(server.recv_from(&mut [0; 32]).unwrap().1, from, "the source port is as before");
+    disconnected.set_nonblocking(true).unwrap();
+    assert_eq!(disconnected.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    // The policy may say otherwise.
+    let all = SocketFilter { connected_only: false, ..bound_to(&[DEAD]) };
+    assert!(cookies(&sockets.find(&all).unwrap()).contains(&cookie(&disconnected)));
 }
 
-#[test]
-fn ipv6_and_v4_mapped_sockets_are_found_by_their_backend_and_destroyed() {
-    for ways in WAYS {
-        let Some(mut world) = world() else { return };
-        if !world.has(ways) {
-            continue;
-        }
-        let (backend6, vip6) = ("[fd00::2]:7000", "[fd00:96::2]:80");
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            world.serve(vip6, protocol, backend6);
-            world.serve("[fd00:96::3]:80", protocol, "[fd00::3]:7000");
-            world.serve(DEAD_VIP, protocol, DEAD);
-        }
-        let room = Room::new();
-        let (server6, other6, server4) =
-            (room.listen(backend6), room.listen("[fd00::3]:7000"), room.listen(DEAD));
-        let six = (room.connect(vip6, &server6), room.udp(vip6));
-        let mut spared = room.connect("[fd00:96::3]:80", &other6);
-        let mapped = (room.connect("[::ffff:10.96.0.2]:80", &server4), room.udp("[::ffff:10.96.0.2]:80"));
-        let sockets = world.with(ways);
-
-        let found = sockets.find(&bound_to(&[backend6])).unwrap();
-        assert_eq!(cookies(&found), BTreeSet::from([cookie(&six.0.0), cookie(&six.1)]));
-        assert!(found.iter().all(|socket| socket.remote == address(backend6)));
-        assert!(all_destroyed(&sockets.destroy(&found).unwrap()));
-        assert_alive(&mut spared.0, &mut spared.1);
-
-        // A filter may be written either way.
-        for backend in [DEAD, "[::ffff:127.0.0.2]:7000"] {
-            let found = sockets.find(&bound_to(&[backend])).unwrap();
-            assert_eq!(cookies(&found), BTreeSet::from([cookie(&mapped.0.0), cookie(&mapped.1)]));
-            for socket in &found {
-                assert_eq!(socket.backend, address(DEAD));
-                assert_eq!(socket.remote, address("[::ffff:127.0.0.2]:7000"));
-                assert!(socket.local.is_ipv6());
-            }
-        }
-        let found = sockets.find(&bound_to(&[DEAD])).unwrap();
-        assert!(all_destroyed(&sockets.destroy(&found).unwrap()));
-        let ((mut client, _), udp) = mapped;
-        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
-        assert_eq!(udp.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+fn ipv6_and_v4_mapped_sockets_are_found_by_their_backend_and_destroyed(ways: Ways) {
+    let mut world = world();
+    let (backend6, vip6) = ("[fd00::2]:7000", "[fd00:96::2]:80");
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        world.serve(vip6, protocol, backend6);
+        world.serve("[fd00:96::3]:80", protocol, "[fd00::3]:7000");
+        world.serve(DEAD_VIP, protocol, DEAD);
     }
+    let room = Room::new();
+    let (server6, other6, server4) =
+        (room.listen(backend6), room.listen("[fd00::3]:7000"), room.listen(DEAD));
+    let six = (room.connect(vip6, &server6), room.udp(vip6));
+    let mut spared = room.connect("[fd00:96::3]:80", &other6);
+    let mapped = (room.connect("[::ffff:10.96.0.2]:80", &server4), room.udp("[::ffff:10.96.0.2]:80"));
+    let sockets = world.with(ways);
+
+    let found = sockets.find(&bound_to(&[backend6])).unwrap();
+    assert_eq!(cookies(&found), BTreeSet::from([cookie(&six.0.0), cookie(&six.1)]));
+    assert!(found.iter().all(|socket| socket.remote == address(backend6)));
+    assert!(all_destroyed(&sockets.destroy(&found).unwrap()));
+    assert_alive(&mut spared.0, &mut spared.1);
+
+    // A filter may be written either way.
+    for backend in [DEAD, "[::ffff:127.0.0.2]:7000"] {
+        let found = sockets.find(&bound_to(&[backend])).unwrap();
+        assert_eq!(cookies(&found), BTreeSet::from([cookie(&mapped.0.0), cookie(&mapped.1)]));
+        for socket in &found {
+            assert_eq!(socket.backend, address(DEAD));
+            assert_eq!(socket.remote, address("[::ffff:127.0.0.2]:7000"));
+            assert!(socket.local.is_ipv6());
+        }
+    }
+    let found = sockets.find(&bound_to(&[DEAD])).unwrap();
+    assert!(all_destroyed(&sockets.destroy(&found).unwrap()));
+    let ((mut client, _), udp) = mapped;
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    assert_eq!(udp.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
 }
 
 #[test]
 fn a_namespace_that_only_a_socket_keeps_alive_is_reached() {
-    let Some(mut world) = world() else { return };
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
+    let mut world = world();
     world.serve(DEAD_VIP, Protocol::Udp, DEAD);
     let room = Room::new();
     let udp = room.udp(DEAD_VIP);
@@ -255,114 +272,90 @@ fn a_namespace_that_only_a_socket_keeps_alive_is_reached() {
     assert_eq!(udp.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
 }
 
-#[test]
-fn sockets_of_a_namespace_that_vanishes_meanwhile_are_gone() {
-    for ways in WAYS {
-        let Some(mut world) = world() else { return };
-        if !world.has(ways) {
-            continue;
-        }
-        world.serve(DEAD_VIP, Protocol::Udp, DEAD);
-        let (leaves, stays) = (Room::new(), Room::new());
-        let (leaving, staying) = (leaves.udp(DEAD_VIP), stays.udp(DEAD_VIP));
-        let sockets = world.with(ways);
-        let mut found = sockets.find(&bound_to(&[DEAD])).unwrap();
-        found.sort_by_key(|socket| socket.netns_cookie != leaves.cookie());
-        assert_eq!(found.len(), 2);
+fn sockets_of_a_namespace_that_vanishes_meanwhile_are_gone(ways: Ways) {
+    let mut world = world();
+    world.serve(DEAD_VIP, Protocol::Udp, DEAD);
+    let (leaves, stays) = (Room::new(), Room::new());
+    let (leaving, staying) = (leaves.udp(DEAD_VIP), stays.udp(DEAD_VIP));
+    let sockets = world.with(ways);
+    let mut found = sockets.find(&bound_to(&[DEAD])).unwrap();
+    found.sort_by_key(|socket| socket.netns_cookie != leaves.cookie());
+    assert_eq!(found.len(), 2);
 
-        drop((leaving, leaves));
+    drop((leaving, leaves));
 
-        let outcomes = sockets.destroy(&found).unwrap();
-        assert_eq!(outcomes, [DestroyOutcome::Gone, DestroyOutcome::Destroyed]);
-        assert_eq!(staying.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
-    }
+    let outcomes = sockets.destroy(&found).unwrap();
+    assert_eq!(outcomes, [DestroyOutcome::Gone, DestroyOutcome::Destroyed]);
+    assert_eq!(staying.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
 }
 
-#[test]
-fn another_socket_with_the_same_addresses_is_not_destroyed() {
-    for ways in WAYS {
-        let Some(mut world) = world() else { return };
-        if !world.has(ways) {
-            continue;
-        }
-        world.serve(DEAD_VIP, Protocol::Udp, DEAD);
-        let room = Room::new();
-        let old = room.udp_at("127.0.0.1:4000", DEAD_VIP);
-        let sockets = world.with(ways);
-        let found = sockets.find(&bound_to(&[DEAD])).unwrap();
-        assert_eq!(cookies(&found), BTreeSet::from([cookie(&old)]));
-        drop(old);
-        let new = room.udp_at("127.0.0.1:4000", DEAD_VIP);
-        let now = sockets.find(&bound_to(&[DEAD])).unwrap();
-        assert_eq!((now[0].local, now[0].remote), (found[0].local, found[0].remote));
+fn another_socket_with_the_same_addresses_is_not_destroyed(ways: Ways) {
+    let mut world = world();
+    world.serve(DEAD_VIP, Protocol::Udp, DEAD);
+    let room = Room::new();
+    let old = room.udp_at("127.0.0.1:4000", DEAD_VIP);
+    let sockets = world.with(ways);
+    let found = sockets.find(&bound_to(&[DEAD])).unwrap();
+    assert_eq!(cookies(&found), BTreeSet::from([cookie(&old)]));
+    drop(old);
+    let new = room.udp_at("127.0.0.1:4000", DEAD_VIP);
+    let now = sockets.find(&bound_to(&[DEAD])).unwrap();
+    assert_eq!((now[0].local, now[0].remote), (found[0].local, found[0].remote));
 
-        assert_eq!(sockets.destroy(&found).unwrap(), [DestroyOutcome::Gone]);
+    assert_eq!(sockets.destroy(&found).unwrap(), [DestroyOutcome::Gone]);
 
-        new.set_nonblocking(true).unwrap();
-        assert_eq!(new.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        assert_eq!(cookies(&sockets.find(&bound_to(&[DEAD])).unwrap()), BTreeSet::from([cookie(&new)]));
-    }
+    new.set_nonblocking(true).unwrap();
+    assert_eq!(new.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(cookies(&sockets.find(&bound_to(&[DEAD])).unwrap()), BTreeSet::from([cookie(&new)]));
 }
 
-#[test]
-fn a_socket_that_was_connected_elsewhere_meanwhile_is_not_destroyed() {
-    for ways in WAYS {
-        let Some(mut world) = world() else { return };
-        if !world.has(ways) {
-            continue;
-        }
-        world.serve(DEAD_VIP, Protocol::Udp, DEAD);
-        world.serve(LIVE_VIP, Protocol::Udp, LIVE);
-        let room = Room::new();
-        let moved = room.udp(DEAD_VIP);
-        let sockets = world.with(ways);
-        let found = sockets.find(&bound_to(&[DEAD])).unwrap();
+fn a_socket_that_was_connected_elsewhere_meanwhile_is_not_destroyed(ways: Ways) {
+    let mut world = world();
+    world.serve(DEAD_VIP, Protocol::Udp, DEAD);
+    world.serve(LIVE_VIP, Protocol::Udp, LIVE);
+    let room = Room::new();
+    let moved = room.udp(DEAD_VIP);
+    let sockets = world.with(ways);
+    let found = sockets.find(&bound_to(&[DEAD])).unwrap();
 
-        moved.connect(LIVE_VIP).unwrap();
+    moved.connect(LIVE_VIP).unwrap();
 
-        assert_eq!(sockets.find(&bound_to(&[DEAD])).unwrap(), []);
-        assert_eq!(sockets.destroy(&found).unwrap(), [DestroyOutcome::Gone]);
-        moved.set_nonblocking(true).unwrap();
-        assert_eq!(moved.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        assert_eq!(moved.peer_addr().unwrap(), address(LIVE_VIP));
-    }
+    assert_eq!(sockets.find(&bound_to(&[DEAD])).unwrap(), []);
+    assert_eq!(sockets.destroy(&found).unwrap(), [DestroyOutcome::Gone]);
+    moved.set_nonblocking(true).unwrap();
+    assert_eq!(moved.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(moved.peer_addr().unwrap(), address(LIVE_VIP));
 }
 
-#[test]
-fn sockets_that_the_kernel_hides_behind_a_device_or_each_other_are_destroyed_too() {
-    for ways in WAYS {
-        let Some(mut world) = world() else { return };
-        if !world.has(ways) {
-            continue;
-        }
-        world.serve(DEAD_VIP, Protocol::Udp, DEAD);
-        let room = Room::new();
-        let on_device = room.run(|| {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket2::SockRef::from(&socket).bind_device(Some(b"lo")).unwrap();
-            socket.connect(DEAD_VIP).unwrap();
-            socket
-        });
-        // Two sockets with the same four addresses and ports.
-        let twins: Vec<UdpSocket> = (0..2)
-            .map(|_| {
-                room.run(|| {
-                    let socket = shared_udp(address("127.0.0.1:4001"));
-                    socket.connect(DEAD_VIP).unwrap();
-                    socket
-                })
+fn sockets_that_the_kernel_hides_behind_a_device_or_each_other_are_destroyed_too(ways: Ways) {
+    let mut world = world();
+    world.serve(DEAD_VIP, Protocol::Udp, DEAD);
+    let room = Room::new();
+    let on_device = room.run(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket2::SockRef::from(&socket).bind_device(Some(b"lo")).unwrap();
+        socket.connect(DEAD_VIP).unwrap();
+        socket
+    });
+    // Two sockets with the same four addresses and ports.
+    let twins: Vec<UdpSocket> = (0..2)
+        .map(|_| {
+            room.run(|| {
+                let socket = shared_udp(address("127.0.0.1:4001"));
+                socket.connect(DEAD_VIP).unwrap();
+                socket
             })
-            .collect();
-        let sockets = world.with(ways);
-        let found = sockets.find(&bound_to(&[DEAD])).unwrap();
-        assert_eq!(found.len(), 3);
+        })
+        .collect();
+    let sockets = world.with(ways);
+    let found = sockets.find(&bound_to(&[DEAD])).unwrap();
+    assert_eq!(found.len(), 3);
 
-        let outcomes = sockets.destroy(&found).unwrap();
+    let outcomes = sockets.destroy(&found).unwrap();
 
-        assert!(all_destroyed(&outcomes), "{outcomes:?}");
-        for socket in twins.iter().chain([&on_device]) {
-            assert_eq!(socket.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
-        }
+    assert!(all_destroyed(&outcomes), "{outcomes:?}");
+    for socket in twins.iter().chain([&on_device]) {
+        assert_eq!(socket.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
     }
 }
 
@@ -375,57 +368,63 @@ fn shared_udp(local: SocketAddr) -> UdpSocket {
     fd.into()
 }
 
-#[test]
-fn each_condition_of_a_filter_holds_back_the_sockets_it_names() {
-    for finder in Finder::ALL {
-        let Some(mut world) = world() else { return };
-        world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
-        world.serve(DEAD_VIP, Protocol::Udp, DEAD);
-        let (one, two) = (Room::new(), Room::new());
-        let server = one.listen(DEAD);
-        let (mut tcp, mut tcp_server) = one.connect(DEAD_VIP, &server);
-        let (udp_one, udp_two) = (one.udp(DEAD_VIP), two.udp(DEAD_VIP));
-        assert_alive(&mut tcp, &mut tcp_server);
-        let sockets = world.sockets(finder);
-        let find = |filter: SocketFilter| cookies(&sockets.find(&filter).unwrap());
-        let all = || bound_to(&[DEAD]);
-        let everything = BTreeSet::from([cookie(&tcp), cookie(&udp_one), cookie(&udp_two)]);
+each_way!(each_condition_of_a_filter_holds_back_the_sockets_it_names; {
+    sk_storage_iterator: [Feature::SocketStorageIterator] => Finder::SkStorage,
+    netns_iterator: [] => Finder::Namespaces,
+    sock_diag_dump: [] => Finder::SockDiag,
+});
 
-        assert_eq!(find(all()), everything);
-        assert_eq!(
-            find(SocketFilter { protocols: vec![Protocol::Tcp], ..all() }),
-            BTreeSet::from([cookie(&tcp)])
-        );
-        assert_eq!(
-            find(SocketFilter { backends: vec![(address(DEAD), Protocol::Udp)], ..all() }),
-            BTreeSet::from([cookie(&udp_one), cookie(&udp_two)])
-        );
-        assert_eq!(
-            find(SocketFilter { netns_cookies: vec![two.cookie()], ..all() }),
-            BTreeSet::from([cookie(&udp_two)])
-        );
-        assert_eq!(
-            find(SocketFilter { backends: Vec::new(), netns_cookies: vec![one.cookie()], ..all() }),
-            BTreeSet::from([cookie(&tcp), cookie(&udp_one)])
-        );
-        assert_eq!(find(SocketFilter { min_age: Duration::from_secs(3600), ..all() }), BTreeSet::new());
-        assert_eq!(find(SocketFilter { min_age: Duration::from_nanos(1), ..all() }), everything);
-        let listed = sockets.find(&SocketFilter { protocols: vec![Protocol::Tcp], ..all() }).unwrap();
-        assert_eq!((listed[0].bytes_sent, listed[0].bytes_received), (4, 4));
-        assert!(listed[0].age < Duration::from_secs(60), "{:?}", listed[0].age);
-        assert_eq!(find(SocketFilter { states: vec![SocketState::CloseWait], ..all() }), BTreeSet::new());
-        drop(tcp_server);
-        assert_eq!(
-            find(SocketFilter { states: vec![SocketState::CloseWait], ..all() }),
-            BTreeSet::from([cookie(&tcp)])
-        );
-    }
+fn each_condition_of_a_filter_holds_back_the_sockets_it_names(finder: Finder) {
+    let mut world = world();
+    world.serve(DEAD_VIP, Protocol::Tcp, DEAD);
+    world.serve(DEAD_VIP, Protocol::Udp, DEAD);
+    let (one, two) = (Room::new(), Room::new());
+    let server = one.listen(DEAD);
+    let (mut tcp, mut tcp_server) = one.connect(DEAD_VIP, &server);
+    let (udp_one, udp_two) = (one.udp(DEAD_VIP), two.udp(DEAD_VIP));
+    assert_alive(&mut tcp, &mut tcp_server);
+    let sockets = world.sockets(finder);
+    let find = |filter: SocketFilter| cookies(&sockets.find(&filter).unwrap());
+    let all = || bound_to(&[DEAD]);
+    let everything = BTreeSet::from([cookie(&tcp), cookie(&udp_one), cookie(&udp_two)]);
+
+    assert_eq!(find(all()), everything);
+    assert_eq!(
+        find(SocketFilter { protocols: vec![Protocol::Tcp], ..all() }),
+        BTreeSet::from([cookie(&tcp)])
+    );
+    assert_eq!(
+        find(SocketFilter { backends: vec![(address(DEAD), Protocol::Udp)], ..all() }),
+        BTreeSet::from([cookie(&udp_one), cookie(&udp_two)])
+    );
+    assert_eq!(
+        find(SocketFilter { netns_cookies: vec![two.cookie()], ..all() }),
+        BTreeSet::from([cookie(&udp_two)])
+    );
+    assert_eq!(
+        find(SocketFilter { backends: Vec::new(), netns_cookies: vec![one.cookie()], ..all() }),
+        BTreeSet::from([cookie(&tcp), cookie(&udp_one)])
+    );
+    assert_eq!(find(SocketFilter { min_age: Duration::from_secs(3600), ..all() }), BTreeSet::new());
+    assert_eq!(find(SocketFilter { min_age: Duration::from_nanos(1), ..all() }), everything);
+    let listed = sockets.find(&SocketFilter { protocols: vec![Protocol::Tcp], ..all() }).unwrap();
+    assert_eq!((listed[0].bytes_sent, listed[0].bytes_received), (4, 4));
+    assert!(listed[0].age < Duration::from_secs(60), "{:?}", listed[0].age);
+    assert_eq!(find(SocketFilter { states: vec![SocketState::CloseWait], ..all() }), BTreeSet::new());
+    drop(tcp_server);
+    assert_eq!(
+        find(SocketFilter { states: vec![SocketState::CloseWait], ..all() }),
+        BTreeSet::from([cookie(&tcp)])
+    );
 }
 
 #[test]
 fn thousands_of_sockets_of_many_backends_are_each_found_once() {
     const BACKENDS: u16 = 1000;
-    let Some(mut world) = world() else { return };
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
+    let mut world = world();
     let backend = |n: u16| format!("127.1.{}.{}:7000", n / 250, n % 250 + 1);
     for n in 0..BACKENDS {
         world.serve(&format!("10.97.{}.{}:80", n / 250, n % 250 + 1), Protocol::Udp, &backend(n));
@@ -465,7 +464,10 @@ fn thousands_of_sockets_of_many_backends_are_each_found_once() {
 
 #[test]
 fn sockets_from_before_are_bound_when_their_peer_becomes_a_backend() {
-    let Some(mut world) = world() else { return };
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
+    let mut world = world();
     let room = Room::new();
     let (server, server6) = (room.listen(DEAD), room.listen("[fd00::2]:7000"));
     let (client, _client_end) = room.connect(DEAD, &server);
@@ -536,7 +538,10 @@ fn receive(from: &std::os::unix::net::UnixStream) -> std::os::fd::OwnedFd {
 
 #[test]
 fn without_a_way_to_destroy_sockets_are_found_and_left_alone() {
-    let Some(mut world) = world() else { return };
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
+    let mut world = world();
     world.serve(DEAD_VIP, Protocol::Udp, DEAD);
     let room = Room::new();
     let udp = room.udp(DEAD_VIP);
@@ -558,8 +563,11 @@ fn missing_bindings_are_named_with_their_pin() {
 }
 
 #[test]
-fn the_kernel_of_this_machine_has_the_first_finder() {
-    let Some(world) = world() else { return };
+fn the_first_finder_is_taken_where_the_kernel_has_it() {
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
+    let world = world();
     assert_eq!(Sockets::open(&world.pins).unwrap().finder(), Finder::SkStorage);
 }
 

@@ -24,7 +24,7 @@ use netloom_kernel::{
     bindings::Numbering,
     mounts,
     netns::Netns,
-    sockets::{Finder, SocketError, Sockets, Ways},
+    sockets::{Finder, Sockets, Ways},
 };
 
 /// One test at a time: the process can be in one cgroup only.
@@ -40,13 +40,9 @@ pub(crate) struct World {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// None, and a printed reason, where these tests cannot run; that is a failure in CI.
-pub(crate) fn world() -> Option<World> {
-    if !rustix::process::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "these tests take root");
-        eprintln!("skipped: these tests take root");
-        return None;
-    }
+/// The world of a test that has its turn.
+pub(crate) fn world() -> World {
+    assert!(rustix::process::geteuid().is_root(), "these tests take root");
     allow_open_files(20_000);
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let root = mounts::ensure_cgroup2("/sys/fs/cgroup/unified".as_ref()).unwrap();
@@ -69,7 +65,7 @@ pub(crate) fn world() -> Option<World> {
         program.attach(&directory, CgroupAttachMode::Single).unwrap();
     }
     let numbering = Numbering::open(&pins).unwrap();
-    Some(World { pins, cgroup, before, object, numbering, services: 0, _turn: turn })
+    World { pins, cgroup, before, object, numbering, services: 0, _turn: turn }
 }
 
 /// Thousands of sockets take more descriptors than a shell's default allows.
@@ -131,17 +127,6 @@ impl World {
         let mut services: HashMap<&mut MapData, [u8; ServiceKey::SIZE], [u8; Service::SIZE]> =
             self.object.map_mut("nl_services").unwrap().try_into().unwrap();
         services.remove(&ServiceKey::new(address(vip), protocol.number()).to_bytes()).unwrap();
-    }
-
-    /// Whether this kernel has these ways; says so where it does not. The test goes on with the others.
-    pub(crate) fn has(&self, ways: Ways) -> bool {
-        match Sockets::open_with(&self.pins, ways) {
-            Err(SocketError::NoKfunc) => {
-                eprintln!("a part of this test is left out: {}", SocketError::NoKfunc);
-                false
-            }
-            opened => opened.map(|_| true).unwrap(),
-        }
     }
 
     pub(crate) fn sockets(&self, finder: Finder) -> Sockets {
