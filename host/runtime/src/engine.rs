@@ -23,14 +23,16 @@ pub(crate) struct TickingEngine {
 
 impl TickingEngine {
     pub(crate) fn start() -> Result<Self, HostError> {
-        let engine = match Engine::new(&configuration(true)) {
+        let engine = match configuration(true).and_then(|config| Engine::new(&config)) {
             Ok(engine) => engine,
             // The pool reserves terabytes of addresses: a limit on them (RLIMIT_AS) forbids it.
             Err(pooled) => {
                 tracing::warn!(
                     "the pool for plugin instances could not be reserved, going on without: {pooled:#}"
                 );
-                Engine::new(&configuration(false)).map_err(|error| HostError::Engine(format!("{error:#}")))?
+                configuration(false)
+                    .and_then(|config| Engine::new(&config))
+                    .map_err(|error| HostError::Engine(format!("{error:#}")))?
             }
         };
         let stop = Arc::new(AtomicBool::new(false));
@@ -64,8 +66,11 @@ impl Drop for TickingEngine {
     }
 }
 
-fn configuration(pooled: bool) -> Config {
+fn configuration(pooled: bool) -> wasmtime::Result<Config> {
     let mut config = Config::new();
+    // What the architecture has, and not what this very CPU has beyond it: what is compiled on one machine is then
+    // good on every other, as in an image that nodes start from. Policy gains nothing from wider registers.
+    config.target(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH))?;
     config.wasm_component_model(true);
     config.epoch_interruption(true);
     config.max_wasm_stack(STACK_BYTES);
@@ -73,7 +78,7 @@ fn configuration(pooled: bool) -> Config {
     if pooled {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
     }
-    config
+    Ok(config)
 }
 
 fn pool() -> PoolingAllocationConfig {

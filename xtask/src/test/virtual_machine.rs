@@ -85,7 +85,8 @@ impl<'a> Fleet<'a> {
         };
         let own = self.programs.iter().filter(|program| is_netlooms(&program.executable));
         let tests = share.iter().map(|(program, _)| *program);
-        machine.copies.extend(tests.chain(own).map(|program| same_path(&program.executable)));
+        machine.copies.extend(tests.clone().chain(own).map(|program| same_path(&program.executable)));
+        machine.copies.extend(compiled_plugins(tests));
 
         let mut reader = Reader {
             share: &share,
@@ -137,6 +138,13 @@ fn share<'a>(named: &[(&'a Program, Vec<String>)]) -> Vec<Share<'a>> {
         share
     };
     (0..machines).map(share).filter(|share| !share.is_empty()).collect()
+}
+
+/// The plugins that daemons of tests on this machine compiled, where such tests have run: emulated, it takes half a
+/// minute of each machine.
+fn compiled_plugins<'a>(tests: impl Iterator<Item = &'a Program>) -> Option<vm::Copy> {
+    let folders = tests.filter_map(|program| Some(program.executable.parent()?.join("compiled-plugins")));
+    folders.filter(|folder| folder.is_dir()).map(|folder| same_path(&folder)).next()
 }
 
 /// Whether tests may want to start it: the daemon, the command, the CNI plugin.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-const DIRECTORY: u32 = 0o040_755;
+const DIRECTORY: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_777;
 const REGULAR: u32 = 0o100_000;
 const CHARACTER: u32 = 0o020_600;
@@ -42,7 +42,7 @@ impl<W: Write> Archive<W> {
         if let Some(parent) = path.parent() {
             self.directory(parent)?;
         }
-        self.entry(path, DIRECTORY, (0, 0), &[])
+        self.entry(path, DIRECTORY | 0o755, (0, 0), &[])
     }
 
     /// A file with this content.
@@ -68,7 +68,8 @@ impl<W: Write> Archive<W> {
         let reading = || format!("reading {}", source.display());
         let metadata = fs::symlink_metadata(source).with_context(reading)?;
         if metadata.is_dir() {
-            self.directory(path)?;
+            self.parent(path)?;
+            self.entry(path, DIRECTORY | (metadata.permissions().mode() & 0o7777), (0, 0), &[])?;
             let mut names = Vec::new();
             for entry in fs::read_dir(source).with_context(reading)? {
                 names.push(entry.with_context(reading)?.file_name());
