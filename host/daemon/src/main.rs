@@ -26,6 +26,7 @@ mod monitor;
 mod naming;
 mod node;
 mod operator;
+mod orphans;
 mod pairs;
 mod plugins;
 mod policy;
