@@ -27,18 +27,17 @@ impl Node {
     }
 
     /// The other end of a pair, in one of the known namespaces.
-    async fn other_end(&self, device: &Device, known: &[Namespace]) -> Result<(Namespace, Device), Failure> {
-        if let Some(index) = device.peer_ifindex {
-            for namespace in known {
-                let found = self.devices_in(namespace)?.by_index(index).await?;
-                let points_back = |other: &Device| {
-                    other.peer_ifindex == Some(device.ifindex)
-                        && other.mode == device.mode
-                        && *other != *device
-                };
-                if let Some(other) = found.filter(points_back) {
-                    return Ok((namespace.clone(), other));
-                }
+    async fn other_end(
+        &self,
+        namespace: &Namespace,
+        device: &Device,
+        known: &[Namespace],
+    ) -> Result<(Namespace, Device), Failure> {
+        let devices = self.devices_in(namespace)?;
+        for namespace in known {
+            let netns = namespace.path().map_or_else(|| Ok(self.netns.clone()), |path| Netns::open(path))?;
+            if let Some(other) = devices.peer_in(device, &netns).await? {
+                return Ok((namespace.clone(), other));
             }
         }
         Err(Failure::not_found(format!(
@@ -67,7 +66,7 @@ impl Node {
             let why = anyhow::anyhow!("{name} is neither an endpoint's nor was it created by plugin {by}");
             return Err(Failure::invalid(why));
         }
-        let (other_namespace, other) = self.other_end(&device, known).await?;
+        let (other_namespace, other) = self.other_end(namespace, &device, known).await?;
         let (host, peer) = if namespace.path().is_none() { (&device, &other) } else { (&other, &device) };
         let Some(netns) = namespace.path().or_else(|| other_namespace.path()).cloned() else {
             return Err(Failure::invalid(anyhow::anyhow!("both ends of {name} are on the node")));

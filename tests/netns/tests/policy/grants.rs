@@ -1,7 +1,10 @@
 //! Plugins that touch the node themselves: what their grants cover is carried out, undone where it fails, and
 //! written down; nothing else is.
 
+use std::time::Duration;
+
 use netloom_api::types::{AuditEntry, PluginView, ReapReport};
+use netloom_test_support::Netns;
 use serde_json::{Value, json};
 
 use netloom_netns_tests::{Endpoint, Node, ObjectFile, refusal};
@@ -208,6 +211,41 @@ fn a_pair_of_its_own_is_made_and_removed_and_goes_with_the_node() {
     assert_eq!(removed[0], "done");
     assert!(removed[1].contains("NotFound"), "{removed:?}");
     assert!(!it.node.netns.ip(&["-o", "link", "show"]).contains("acme0"));
+}
+
+#[test]
+fn both_ends_of_a_pair_with_equal_indexes_are_changed_while_packets_go_through_it() {
+    let it = Operated::start();
+    let web = it.node.endpoint("web");
+    let (own, inside) = (it.own_inode(), web.view.endpoint.netns.inode);
+    let create = json!([{ "op": "create", "inode": inside, "name": "acme0", "peer": "acme1" }]);
+    assert_eq!(it.run(&grants(), create), ["acme0"]);
+    let index = |netns: &Netns, device| {
+        netns.ip(&["-o", "link", "show", device]).split(':').next().map(str::to_owned)
+    };
+    let indexes = (index(&it.node.netns, "acme0"), index(&web.netns, "acme1"));
+    assert_eq!(indexes.0, indexes.1, "namespaces count alike");
+    for (netns, device, address) in
+        [(&it.node.netns, "acme0", "10.8.0.1/24"), (&web.netns, "acme1", "10.8.0.2/24")]
+    {
+        netns.add_address(device, address);
+        netns.ip(&["link", "set", device, "up"]);
+    }
+    let receiver = it.node.netns.count_datagrams("10.8.0.1:7000");
+    let sender = web.netns.send_datagrams(receiver.address(), Duration::from_micros(50));
+    let mtus = [1_350, 1_400].repeat(4);
+    let changes: Vec<Value> = mtus
+        .iter()
+        .map(|mtu| json!({ "op": "set-mtu", "inode": own, "name": "acme0", "mtu": mtu }))
+        .collect();
+    let told = it.run(&grants(), json!(changes));
+    assert_eq!(told, vec!["done"; mtus.len()]);
+    assert!(sender.sent() > 0);
+    drop(sender);
+    for (netns, device) in [(&it.node.netns, "acme0"), (&web.netns, "acme1")] {
+        let shown = netns.ip(&["link", "show", device]);
+        assert!(shown.contains(" mtu 1400 "), "{shown}");
+    }
 }
 
 #[test]
