@@ -26,9 +26,11 @@
     reason = "a test fails by panicking, and so does what it stands on"
 )]
 
+mod cgroup;
 mod command;
 mod daemon;
 mod features;
+mod kills;
 mod netns;
 mod pace;
 mod page;
@@ -38,11 +40,13 @@ mod tcp;
 mod udp;
 
 pub use self::{
+    cgroup::Cgroup,
     command::{Output, command},
     daemon::{Daemon, DaemonOptions, Listening, binary},
     features::kernel_has,
-    netns::{Link, Netns},
-    pace::{at_this_pace, emulated},
+    kills::Kills,
+    netns::{Link, Netns, quiet, settle},
+    pace::{at_this_pace, emulated, until},
     page::{Page, typed, words},
     require::{
         c_for_wasm, expected, require, require_all, require_condition, require_root, require_tool,

@@ -36,6 +36,7 @@ impl Operated {
     /// What came of each step.
     fn run(&self, grants: &Value, steps: Value) -> Vec<String> {
         self.load(grants.clone(), json!({ "steps": steps })).unwrap();
+        self.node.daemon.expect_error("nothing was reaped reason=plugin operating forbade it");
         let ask = json!({ "service": "probe", "backend": "10.99.0.1:1", "dry_run": true });
         let report: ReapReport = self.node.daemon.post("/v1/reap", &ask).unwrap();
         let reason = report.reason.expect("the plugin vetoes");
@@ -389,6 +390,7 @@ fn a_plugin_that_acts_where_the_host_waits_for_it_is_told_so_and_nobody_hangs() 
 #[test]
 fn handles_cannot_be_hoarded() {
     let it = Operated::start();
+    it.node.daemon.expect_error("a plugin failed; the others go on plugin=operating why=\"trapped");
     let web = it.node.endpoint("web");
     let steps = json!([{ "op": "hoard", "inode": it.own_inode(), "name": web.device() }]);
     it.load(grants(), json!({ "steps": steps })).unwrap();
