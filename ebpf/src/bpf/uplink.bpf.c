@@ -44,10 +44,11 @@ int nl_from_uplink(struct __sk_buff *skb)
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		const struct nl_ipv4_header *ip = nl_network_header(skb, sizeof(*ip));
 
-		if (!ip)
+		/* Options are for routers, and the node is one on this way. */
+		if (!ip || ip->version_length != 0x45)
 			return TCX_NEXT;
 		destination = nl_mapped(ip->destination);
-		return nl_deliver(skb, &destination, (ip->version_length & 0xf) * 4, ip->protocol);
+		return nl_deliver(skb, &destination, sizeof(*ip), ip->protocol);
 	}
 	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		const struct nl_ipv6_header *ip = nl_network_header(skb, sizeof(*ip));

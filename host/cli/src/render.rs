@@ -8,7 +8,6 @@ mod doctor;
 mod endpoint;
 mod event;
 mod monitor;
-mod orphan;
 mod plugin;
 mod reap;
 mod service;

@@ -86,7 +86,7 @@ pub(crate) struct Datapath {
     pub(crate) max_endpoints: u32,
     pub(crate) max_services: u32,
     pub(crate) max_backends: u32,
-    /// Clients of services with an affinity whose backend is remembered; the one seen longest ago is forgotten first.
+    /// Clients of services with an affinity whose backend is remembered; of more, those that stayed away are forgotten.
     pub(crate) max_affinities: u32,
     /// The cgroup whose processes services are translated for; the root if none.
     pub(crate) cgroup: Option<PathBuf>,

@@ -26,7 +26,6 @@ mod monitor;
 mod naming;
 mod node;
 mod operator;
-mod orphans;
 mod pairs;
 mod plugins;
 mod policy;
@@ -196,13 +195,17 @@ async fn cleanup(instance: Option<&Name>, paths: Paths, mut config: Config) -> a
     config.sockets.finder = Some(Finder::SockDiag);
     config.sockets.destroyer = Some(Destroyer::Nothing);
     let node = Arc::new(Node::open(instance, paths.clone(), config).await?);
-    let warnings = node.remove_everything().await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
-    for warning in &warnings {
-        eprintln!("warning: {warning}");
-    }
+    let mut left = node.remove_everything().await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
     drop(node);
+    // One that stays is no reason to leave the others.
     for folder in [&paths.bpffs, &paths.state, &paths.run] {
-        remove_folder(folder)?;
+        left.extend(remove_folder(folder).err().map(|error| format!("{error:#}")));
+    }
+    if !left.is_empty() {
+        anyhow::bail!(
+            "not everything could be removed; run `netloomd cleanup` again when nothing keeps it any more:\n- {}",
+            left.join("\n- ")
+        );
     }
     println!("everything of {} is gone", paths.socket.display());
     Ok(())
@@ -232,28 +235,14 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
-    log_panics();
     Ok(())
-}
-
-/// A panic ends a task and nothing else, so it is told where everything else is, and in the same format.
-fn log_panics() {
-    let plain = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if tracing::enabled!(tracing::Level::ERROR) {
-            let thread = std::thread::current();
-            let place = panic.location().map(ToString::to_string);
-            let why = panic.payload_as_str().unwrap_or("no reason was given");
-            tracing::error!(thread = thread.name(), place, "a panic, which is a bug: {why}");
-        } else {
-            plain(panic);
-        }
-    }));
 }
 
 /// Root, and the capabilities that a container's root may lack.
 fn check_rights() -> anyhow::Result<()> {
-    const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")];
+    // The third opens the namespaces of processes that have capabilities which netloomd has not.
+    const NEEDED: [(u32, &str); 4] =
+        [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (19, "CAP_SYS_PTRACE"), (39, "CAP_BPF")];
     let status = std::fs::read_to_string("/proc/self/status").context("/proc is not mounted")?;
     let effective = status
         .lines()

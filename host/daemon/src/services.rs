@@ -18,7 +18,7 @@ use netloom_kernel::datapath::ServiceCounters;
 use crate::{
     failure::Failure,
     node::Node,
-    store::{ServiceRecord, number_key},
+    store::{Changes, ServiceRecord, StoreError, number_key},
 };
 
 impl Node {
@@ -131,8 +131,8 @@ impl Node {
         if changed.service.backends.len() == record.service.backends.len() {
             return Err(no_backend(name, backend));
         }
-        self.replace_service(&record, &changed).await?;
-        self.owe_reap(&record.service, &[backend])
+        self.replace_service_and(&record, &changed, |changes| owe_reap(changes, &record.service, &[backend]))
+            .await
     }
 
     /// Removes a service, and has the sockets bound to its backends reaped as policy says.
@@ -141,11 +141,17 @@ impl Node {
             let _guard = self.locks.services().await;
             let record = self.service_record(name)?;
             self.datapath.remove_service(record.id)?;
-            self.store.commit(|changes| changes.remove::<ServiceRecord>(name.as_str()))?;
-            if record.service.backends.is_empty() {
+            let due = self.store.commit(|changes| {
+                changes.remove::<ServiceRecord>(name.as_str())?;
+                if record.service.backends.is_empty() {
+                    return Ok(None);
+                }
+                owe_reap(changes, &record.service, &record.service.backends).map(Some)
+            })?;
+            let Some(due) = due else {
                 return Ok(ReapReport { finder: self.finder(), ..ReapReport::default() });
-            }
-            self.owe_reap(&record.service, &record.service.backends)?
+            };
+            due
         };
         self.reap_due(event, pending).await
     }
@@ -156,17 +162,30 @@ impl Node {
         })
     }
 
-    /// Changes the datapath, then the store; takes the change back if it cannot be kept.
     async fn replace_service(&self, old: &ServiceRecord, new: &ServiceRecord) -> Result<(), Failure> {
+        self.replace_service_and(old, new, |_| Ok(())).await
+    }
+
+    /// Changes the datapath, then the store together with what else is to be written down; takes the change back if it
+    /// cannot be kept.
+    async fn replace_service_and<T>(
+        &self,
+        old: &ServiceRecord,
+        new: &ServiceRecord,
+        more: impl FnOnce(&Changes) -> Result<T, StoreError>,
+    ) -> Result<T, Failure> {
         check::size(&new.service)?;
         let addresses = self.node_addresses().await?;
         self.set_service(new, &addresses)?;
         self.back_fill.backends_were_added();
-        if let Err(error) = self.store.commit(|changes| changes.put(new.service.name.as_str(), new)) {
+        let committed = self.store.commit(|changes| {
+            changes.put(new.service.name.as_str(), new)?;
+            more(changes)
+        });
+        if committed.is_err() {
             self.set_service(old, &addresses)?;
-            return Err(error.into());
         }
-        Ok(())
+        Ok(committed?)
     }
 
     /// Has the datapath know a service as its record says.
@@ -223,18 +242,19 @@ impl Node {
         }
         Ok(())
     }
+}
 
-    /// Writes down that a reap is due, so that a crash before it is done does not forget it.
-    fn owe_reap(&self, service: &Service, backends: &[SocketAddr]) -> Result<(ReapEvent, String), Failure> {
-        let backends = backends.iter().map(|address| service.backend(*address)).collect();
-        let event = ReapEvent { reason: ReapReason::Removed, backends };
-        let key = self.store.commit(|changes| {
-            let key = number_key(changes.next("reap")?);
-            changes.put(&key, &event)?;
-            Ok(key)
-        })?;
-        Ok((event, key))
-    }
+/// Writes down that a reap is due, in the commit that makes it due: a crash between the two does not forget it.
+fn owe_reap(
+    changes: &Changes,
+    service: &Service,
+    backends: &[SocketAddr],
+) -> Result<(ReapEvent, String), StoreError> {
+    let backends = backends.iter().map(|address| service.backend(*address)).collect();
+    let event = ReapEvent { reason: ReapReason::Removed, backends };
+    let key = number_key(changes.next("reap")?);
+    changes.put(&key, &event)?;
+    Ok((event, key))
 }
 
 fn no_backend(name: &Name, backend: SocketAddr) -> Failure {

@@ -26,11 +26,9 @@
     reason = "a test fails by panicking, and so does what it stands on"
 )]
 
-mod cgroup;
 mod command;
 mod daemon;
 mod features;
-mod kills;
 mod netns;
 mod pace;
 mod page;
@@ -40,13 +38,11 @@ mod tcp;
 mod udp;
 
 pub use self::{
-    cgroup::Cgroup,
     command::{Output, command},
     daemon::{Daemon, DaemonOptions, Listening, binary},
     features::kernel_has,
-    kills::Kills,
-    netns::{Link, Netns, quiet, settle},
-    pace::{at_this_pace, emulated, until},
+    netns::{Link, Netns},
+    pace::{at_this_pace, emulated},
     page::{Page, typed, words},
     require::{
         c_for_wasm, expected, require, require_all, require_condition, require_root, require_tool,

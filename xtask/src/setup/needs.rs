@@ -129,6 +129,7 @@ pub(super) const BPFTOOL: Requirement = Requirement {
 const NETNS: &[Requirement] = &[
     Requirement::program("ip", "iproute2"),
     Requirement::program("tc", "iproute2"),
+    Requirement::program("nft", "nftables"),
     Requirement::program("ping", "iputils-ping"),
     Requirement::program("python3", "python3"),
     BPFTOOL,
@@ -140,6 +141,7 @@ const VM: &[Requirement] = &[
     Requirement::program("dash", "dash"),
     Requirement::program("depmod", "kmod"),
     Requirement::program("ip", "iproute2"),
+    Requirement::program("nft", "nftables"),
     Requirement::program("ping", "iputils-ping"),
     Requirement::program("setpriv", "util-linux"),
     Requirement::program("xz", "xz-utils"),

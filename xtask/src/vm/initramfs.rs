@@ -21,9 +21,10 @@ use crate::{
 
 const INIT: &str = include_str!("init.sh");
 
-/// Tools of this machine that are copied in. busybox has its own `sh`, `ip`, `ping` and `modprobe`, which know
-/// less: those are kept out of the way.
-const TOOLS: [&str; 8] = ["dash", "bash", "ip", "tc", "ss", "bridge", "ping", "bpftool"];
+/// Tools of this machine that are copied in. busybox has its own `sh`, `ip`, `ping`, `setpriv` and `modprobe`, which
+/// know less: those are kept out of the way.
+const TOOLS: [&str; 12] =
+    ["dash", "bash", "ip", "tc", "ss", "bridge", "ping", "bpftool", "nft", "nsenter", "setpriv", "unshare"];
 
 /// Directories that are links on a machine with a merged /usr.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
@@ -150,9 +151,9 @@ fn write_base(image: &Image, tools: &[PathBuf], out: impl Write) -> Result<()> {
 }
 
 fn busybox_applets() -> Result<Vec<String>> {
-    const BETTER: [&str; 18] = [
+    const BETTER: [&str; 19] = [
         "sh", "ash", "bash", "hush", "ip", "ipaddr", "iplink", "ipneigh", "iproute", "iprule", "iptunnel",
-        "ping", "ping6", "modprobe", "insmod", "rmmod", "lsmod", "depmod",
+        "ping", "ping6", "setpriv", "modprobe", "insmod", "rmmod", "lsmod", "depmod",
     ];
     let list = capture(Command::new("busybox").arg("--list"))?;
     Ok(list

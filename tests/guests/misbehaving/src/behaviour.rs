@@ -49,6 +49,7 @@ pub enum Do {
     LongVeto,
     TooFew,
     TooMany,
+    SmallMtu,
     MtuZero,
     MtuHuge,
     GsoHuge,

@@ -90,6 +90,7 @@ impl attach_order::Guest for Misbehaving {
 impl datapath_mode::Guest for Misbehaving {
     fn choose(_node: Node, _endpoint: Endpoint) -> ModeDecision {
         let (mtu, gso_max_size) = match answer(Hook::Choose) {
+            Some(Do::SmallMtu) => (Some(1_400), None),
             Some(Do::MtuZero) => (Some(0), None),
             Some(Do::MtuHuge) => (Some(u32::MAX), None),
             Some(Do::GsoHuge) => (None, Some(u32::MAX)),

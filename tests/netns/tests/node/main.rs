@@ -4,18 +4,21 @@
 
 mod applications;
 mod attachments;
+mod capabilities;
 mod changes;
 mod crashes;
 mod devices;
 mod endpoints;
 mod everything;
+mod full_hooks;
 mod modes;
 mod monitor;
 mod moves;
 mod outside;
-mod ownership;
 mod reaping;
 mod restarts;
+mod returning;
 mod services;
+mod stack;
 mod trace;
 mod watching;

@@ -3,14 +3,21 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unwrap_used, missing_docs)]
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
+mod due_reaps;
+mod failures;
 mod first_page;
+mod full_tables;
 mod grants;
 mod operator;
 mod plugins;
 mod reaping;
 mod refusals;
+mod registries;
 mod reloading;
+mod removal;
 mod signing;
+mod slow_listener;
+mod trials;
 
 use netloom_netns_tests::Node;
 use serde_json::{Value, json};

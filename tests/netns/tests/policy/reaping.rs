@@ -17,12 +17,12 @@ use netloom_netns_tests::Node;
 use crate::plugins::{Component, load};
 
 /// Addresses that everybody has on the loopback device.
-fn addresses(second: u8, count: usize) -> Vec<String> {
+pub(crate) fn addresses(second: u8, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("127.{second}.{}.{}:7000", n / 250, n % 250 + 1)).collect()
 }
 
 /// Datagram sockets that are connected to a service, each to a backend that chance chose.
-fn clients(netns: &Netns, vip: &str, count: usize) -> Vec<UdpSocket> {
+pub(crate) fn clients(netns: &Netns, vip: &str, count: usize) -> Vec<UdpSocket> {
     let connect = |_| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.connect(vip).unwrap();
@@ -31,12 +31,12 @@ fn clients(netns: &Netns, vip: &str, count: usize) -> Vec<UdpSocket> {
     netns.run(|| (0..count).map(connect).collect())
 }
 
-fn was_cut(socket: &UdpSocket) -> bool {
+pub(crate) fn was_cut(socket: &UdpSocket) -> bool {
     socket.set_nonblocking(true).unwrap();
     socket.recv(&mut [0]).unwrap_err().kind() == ErrorKind::ConnectionAborted
 }
 
-fn metric(node: &Node, name: &str) -> u64 {
+pub(crate) fn metric(node: &Node, name: &str) -> u64 {
     let text = node.daemon.netloom(&["metrics"]).expect_ok();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
@@ -120,8 +120,6 @@ fn a_judge_that_traps_or_does_not_end_or_answers_badly_reaps_nothing_and_that_is
             .enumerate()
     {
         let name = format!("judge{number}");
-        node.daemon
-            .expect_error(&format!("nothing was reaped, as sockets could not be judged plugin={name}"));
         let component = Component::of("judge.wasm", netloom_test_components::MISBEHAVING);
         let body = json!({ "name": name, "path": component.path(), "config": { "in": hook, "do": what } });
         assert_eq!(load(&node, body).unwrap().state, "active");
