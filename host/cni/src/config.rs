@@ -5,10 +5,13 @@ use std::{net::IpAddr, path::PathBuf};
 use ipnet::IpNet;
 use netloom_api::{Client, Paths};
 use netloom_core::model::{MacAddress, Name};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
 use serde_json::Value;
 
 use crate::{environment, failure::Failure};
+
+/// The key of what is still in use.
+const VALID_ATTACHMENTS: &str = "cni.dev/valid-attachments";
 
 /// A network's configuration, with what the runtime added to it. What other plugins use is ignored.
 #[derive(Debug, Deserialize)]
@@ -17,10 +20,13 @@ pub(crate) struct NetworkConfig {
     /// The network's name.
     pub(crate) name: String,
     /// netloomd's socket; the instance's if there is none.
+    #[serde(default, deserialize_with = "empty_is_none")]
     socket: Option<PathBuf>,
     /// The instance of netloomd.
+    #[serde(default, deserialize_with = "empty_is_none")]
     instance: Option<Name>,
     /// The container runtime class of this network's containers, such as `kata`.
+    #[serde(default, deserialize_with = "empty_is_none")]
     pub(crate) runtime_class: Option<String>,
     /// Whether this network's containers are virtual machines.
     #[serde(default)]
@@ -43,6 +49,7 @@ pub(crate) struct NetworkConfig {
 #[serde(default)]
 struct RuntimeConfig {
     ips: Vec<Address>,
+    #[serde(deserialize_with = "empty_is_none")]
     mac: Option<MacAddress>,
 }
 
@@ -57,6 +64,7 @@ struct Arguments {
 #[serde(default)]
 struct CniArguments {
     ips: Vec<Address>,
+    #[serde(deserialize_with = "empty_is_none")]
     mac: Option<MacAddress>,
     labels: Vec<Label>,
 }
@@ -107,7 +115,12 @@ pub(crate) struct ValidAttachment {
 
 impl NetworkConfig {
     /// Checks a configuration.
-    pub(crate) fn parse(document: Value) -> Result<Self, Failure> {
+    pub(crate) fn parse(mut document: Value) -> Result<Self, Failure> {
+        // Left out, it would say nothing of what is in use; null says that nothing is.
+        if let Some(valid) = document.get_mut(VALID_ATTACHMENTS).filter(|valid| valid.is_null()) {
+            *valid = Value::Array(Vec::new());
+        }
+        remove_nulls(&mut document);
         let config: Self =
             serde_json::from_value(document).map_err(|error| Failure::Config(error.to_string()))?;
         // The specification gives networks' names the same shape as containers' ids.
@@ -161,4 +174,24 @@ impl NetworkConfig {
     pub(crate) fn labels(&self) -> impl Iterator<Item = (String, String)> {
         self.args.cni.labels.iter().map(|label| (label.key.clone(), label.value.clone()))
     }
+}
+
+/// Go writes lists, maps and pointers that are empty as null: the same as if they were not there.
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
+        _ => {}
+    }
+}
+
+/// Go writes texts that are empty as such: the same as if they were not there.
+fn empty_is_none<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    if value == "" { Ok(None) } else { serde_json::from_value(value).map_err(D::Error::custom) }
 }

@@ -10,6 +10,7 @@
 )]
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
+pub mod shown;
 mod wire;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};

@@ -26,24 +26,28 @@
     reason = "a test fails by panicking, and so does what it stands on"
 )]
 
+mod cni;
 mod command;
 mod daemon;
 mod features;
 mod netns;
 mod pace;
 mod page;
+mod registry;
 mod require;
 mod stream;
 mod tcp;
 mod udp;
 
 pub use self::{
+    cni::{CniAnswer, CniCall},
     command::{Output, command},
     daemon::{Daemon, DaemonOptions, Listening, binary},
     features::kernel_has,
     netns::{Link, Netns},
     pace::{at_this_pace, emulated},
     page::{Page, typed, words},
+    registry::Registry,
     require::{
         c_for_wasm, expected, require, require_all, require_condition, require_root, require_tool,
         require_without,

@@ -1,21 +1,22 @@
-//! Given what a plugin may meet, the specification's error codes.
+//! Where nobody is asked, the specification's error codes.
 
 use std::path::Path;
 
+use netloom_test_support::CniCall;
 use serde_json::{Value, json};
 
-use crate::{
-    daemon::Daemon,
-    runtime::{Call, config},
-};
+/// A network's configuration of a version.
+pub(crate) fn config(version: &str, socket: &Path) -> Value {
+    json!({"cniVersion": version, "name": "pods", "type": "netloom-cni", "socket": socket})
+}
 
 /// A socket that nobody listens on.
 fn nobody() -> &'static Path {
     Path::new("/nonexistent/netloomd.sock")
 }
 
-fn add() -> Call {
-    Call::new("ADD", Path::new("/run/netns/blue"))
+fn add() -> CniCall {
+    CniCall::new("ADD", Path::new("/run/netns/blue"))
 }
 
 #[track_caller]
@@ -27,26 +28,15 @@ fn code_of(config: &Value) -> u64 {
 fn no_daemon_is_try_again_later() {
     for command in ["ADD", "DEL"] {
         let (code, message) =
-            Call::new(command, Path::new("/run/netns/blue")).run(&config("1.0.0", nobody())).error();
+            CniCall::new(command, Path::new("/run/netns/blue")).run(&config("1.0.0", nobody())).error();
         assert_eq!(code, 11, "{command}");
         assert!(message.starts_with("no netloomd answers on /nonexistent/netloomd.sock"), "{message}");
     }
-    let gc = Call::new("GC", Path::new("/"));
+    let gc = CniCall::new("GC", Path::new("/"));
     let mut valid = config("1.1.0", nobody());
     valid["cni.dev/valid-attachments"] = json!([]);
     assert_eq!(gc.run(&valid).error().0, 11);
-    assert_eq!(Call::new("STATUS", Path::new("/")).run(&config("1.1.0", nobody())).error().0, 50);
-}
-
-#[test]
-fn a_daemon_that_is_starting_is_try_again_later() {
-    let daemon = Daemon::start();
-    daemon.start_over();
-    let answer = Call::new("ADD", &daemon.netns()).run(&config("1.0.0", &daemon.socket()));
-    let error: Value = serde_json::from_str(&answer.stdout).unwrap();
-    let expected =
-        json!({"cniVersion": "1.0.0", "code": 11, "msg": "netloomd is starting", "details": "try again"});
-    assert_eq!(error, expected);
+    assert_eq!(CniCall::new("STATUS", Path::new("/")).run(&config("1.1.0", nobody())).error().0, 50);
 }
 
 #[test]
@@ -74,7 +64,7 @@ fn a_wrong_environment_names_every_variable() {
         assert_eq!(code, 4, "{name}={value}");
         assert!(message.contains(name), "{message}");
     }
-    assert_eq!(Call::new("DEL", Path::new("/")).without("CNI_IFNAME").run(&config).error().0, 4);
+    assert_eq!(CniCall::new("DEL", Path::new("/")).without("CNI_IFNAME").run(&config).error().0, 4);
 }
 
 #[test]
@@ -82,7 +72,7 @@ fn stdin_must_be_json() {
     for text in ["", "{", "netloom"] {
         assert_eq!(add().run_text(text).error().0, 6, "{text:?}");
     }
-    assert_eq!(Call::new("VERSION", Path::new("/")).run_text("{").error().0, 6);
+    assert_eq!(CniCall::new("VERSION", Path::new("/")).run_text("{").error().0, 6);
 }
 
 #[test]
@@ -121,7 +111,7 @@ fn another_version_is_refused() {
     }
     for command in ["GC", "STATUS"] {
         assert_eq!(
-            Call::new(command, Path::new("/")).run(&config("1.0.0", nobody())).error().0,
+            CniCall::new(command, Path::new("/")).run(&config("1.0.0", nobody())).error().0,
             1,
             "{command}"
         );
