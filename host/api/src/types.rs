@@ -5,6 +5,8 @@
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/doctor` | | [`Doctor`] |
 //! | `GET /v1/node` | | [`NodeView`] |
+//! | `GET /v1/orphans` | | `[OrphanView]` |
+//! | `DELETE /v1/orphans` | | [`Done`] |
 //! | `GET /v1/endpoints` | | `[EndpointView]` |
 //! | `POST /v1/endpoints` | [`EndpointSpec`] | [`EndpointView`] |
 //! | `GET /v1/endpoints/{name}` | | [`EndpointView`] |

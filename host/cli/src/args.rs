@@ -149,6 +149,15 @@ pub(crate) enum Command {
     ///
     /// Exits with 1 if a finding is an error.
     Doctor,
+    /// Show devices and pins under Netloom's names that no record knows, and remove them
+    ///
+    /// netloomd leaves them as they are: they may be of a store that was lost, and in use.
+    #[command(after_help = "Examples:\n  netloom orphans\n  netloom orphans --remove")]
+    Orphans {
+        /// Remove all that are shown
+        #[arg(long)]
+        remove: bool,
+    },
     /// Print netloomd's metrics as OpenMetrics text
     Metrics,
     /// Print a shell's completion script

@@ -8,6 +8,7 @@ mod doctor;
 mod endpoint;
 mod event;
 mod monitor;
+mod orphan;
 mod plugin;
 mod reap;
 mod service;

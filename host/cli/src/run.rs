@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use netloom_api::{
     Client, Paths,
-    types::{Decision, Doctor, Event, Status},
+    types::{Decision, Doctor, Done, Event, OrphanView, Status},
 };
 
 use crate::{
@@ -53,6 +53,10 @@ async fn ask(client: &Client, command: Command, output: &Output) -> Result<ExitC
         Command::Events { kind, last } => events(client, kind.as_deref(), last, output).await?,
         Command::Monitor(args) => monitor::run(client, &args, output).await?,
         Command::Doctor => return doctor(client, output).await,
+        Command::Orphans { remove: false } => {
+            output.show(client.get::<Vec<OrphanView>>("/v1/orphans").await?.as_slice())?;
+        }
+        Command::Orphans { remove: true } => output.show(&client.delete::<Done>("/v1/orphans").await?)?,
         Command::Metrics => output.text(&client.text("/metrics").await?)?,
         Command::Completions { shell } => return completions(shell, output),
     }

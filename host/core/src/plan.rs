@@ -28,19 +28,27 @@ pub use self::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
-    /// Create a device pair, closed in both directions where the kernel can.
+    /// Create a device pair, closed in both directions where the kernel can. The node's end gets the index that the
+    /// pair names, by which the undoing finds it.
     CreatePair {
         /// A path of the namespace the other end is born in.
         netns: PathBuf,
+        /// What that namespace is, should the path become another's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        netns_id: Option<NetnsId>,
         /// The pair.
         pair: Box<PairSpec>,
     },
-    /// Delete a device of ours, and with it its peer. One with another alias is not ours and stays.
+    /// Delete a device of ours, and with it its peer. One with another index or alias is not ours and stays, whatever
+    /// its name.
     DeleteDevice {
         /// The node's end.
         name: String,
         /// The alias we gave it.
         alias: String,
+        /// Its index; none in plans of versions that did not write it down.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ifindex: Option<IfIndex>,
     },
     /// Routes and neighbours of both ends of the pair just made. They go with the device.
     Wire {
@@ -296,6 +304,13 @@ impl Op {
         Self::Detach { id: attachment.id.clone(), target: Target::of(attachment) }
     }
 
+    /// The step that deletes an endpoint's pair.
+    #[must_use]
+    pub fn delete_pair(endpoint: &Endpoint, alias: String) -> Self {
+        let name = endpoint.host_interface.clone();
+        Self::DeleteDevice { name, alias, ifindex: Some(endpoint.host_ifindex) }
+    }
+
     /// The device whose chains it changes.
     #[must_use]
     pub fn device(&self) -> Option<&str> {
@@ -315,9 +330,11 @@ impl Op {
     #[must_use]
     pub fn undo(&self) -> Option<Self> {
         match self {
-            Self::CreatePair { pair, .. } => {
-                Some(Self::DeleteDevice { name: pair.host_name.clone(), alias: pair.alias.clone() })
-            }
+            Self::CreatePair { pair, .. } => Some(Self::DeleteDevice {
+                name: pair.host_name.clone(),
+                alias: pair.alias.clone(),
+                ifindex: pair.host_ifindex,
+            }),
             Self::Publish { endpoint } => Some(Self::Withdraw {
                 id: endpoint.id,
                 addresses: endpoint.addresses.iter().map(IpNet::addr).collect(),
@@ -383,7 +400,7 @@ impl Plan {
         let netns = endpoint.spec.netns.clone();
         let wire = Op::Wire { netns: netns.clone(), addresses: endpoint.addresses.clone() };
         let mut ops = vec![
-            Op::CreatePair { netns, pair: Box::new(pair) },
+            Op::CreatePair { netns, netns_id: Some(endpoint.netns), pair: Box::new(pair) },
             wire,
             Op::Publish { endpoint: Box::new(endpoint.clone()) },
         ];
@@ -399,22 +416,23 @@ impl Plan {
             addresses: endpoint.addresses.iter().map(IpNet::addr).collect(),
         }];
         ops.extend(attachments.iter().map(Op::detach));
-        ops.push(Op::DeleteDevice { name: endpoint.host_interface.clone(), alias });
+        ops.push(Op::delete_pair(endpoint, alias));
         Self { what: format!("delete endpoint {}", endpoint.spec.name), ops, recovery: Recovery::Finish }
     }
 
     /// Create a pair that is no endpoint's.
     #[must_use]
-    pub fn create_device(netns: PathBuf, pair: PairSpec) -> Self {
+    pub fn create_device(netns: PathBuf, netns_id: NetnsId, pair: PairSpec) -> Self {
         let what = format!("create device {}", pair.host_name);
-        Self { what, ops: vec![Op::CreatePair { netns, pair: Box::new(pair) }], recovery: Recovery::Undo }
+        let op = Op::CreatePair { netns, netns_id: Some(netns_id), pair: Box::new(pair) };
+        Self { what, ops: vec![op], recovery: Recovery::Undo }
     }
 
     /// Delete a pair that is no endpoint's, with what is attached to it.
     #[must_use]
-    pub fn delete_device(name: &str, alias: &str, attachments: &[Attachment]) -> Self {
+    pub fn delete_device(name: &str, alias: &str, ifindex: IfIndex, attachments: &[Attachment]) -> Self {
         let mut ops: Vec<Op> = attachments.iter().map(Op::detach).collect();
-        ops.push(Op::DeleteDevice { name: name.to_owned(), alias: alias.to_owned() });
+        ops.push(Op::DeleteDevice { name: name.to_owned(), alias: alias.to_owned(), ifindex: Some(ifindex) });
         Self { what: format!("delete device {name}"), ops, recovery: Recovery::Finish }
     }
 
@@ -497,6 +515,7 @@ mod tests {
             addresses: vec!["10.0.0.2/32".parse().unwrap()],
             peer_policy: NetkitPolicy::Blackhole,
             alias: "netloom web".into(),
+            host_ifindex: Some(IfIndex(77)),
             ..PairSpec::plain(DeviceMode::Veth, "nl7", "eth0")
         }
     }
@@ -550,7 +569,8 @@ mod tests {
     #[test]
     fn undoing_at_any_step_undoes_the_step_itself_and_all_before_it_in_reverse() {
         let plan = Plan::add_endpoint(&endpoint(), pair(), vec![attach("web-from"), attach("web-to")]);
-        let device = Op::DeleteDevice { name: "nl7".into(), alias: "netloom web".into() };
+        let device =
+            Op::DeleteDevice { name: "nl7".into(), alias: "netloom web".into(), ifindex: Some(IfIndex(77)) };
         let withdraw = Op::Withdraw { id: 7, addresses: vec!["10.0.0.2".parse().unwrap()] };
         let detach = |id: &str| Op::Detach { id: id.into(), target: target() };
 
@@ -568,7 +588,7 @@ mod tests {
         let plan = Plan::delete_endpoint(&endpoint(), &attachments, "netloom web".into());
         assert_eq!(plan.recovery, Recovery::Finish);
         assert_eq!(plan.ops.len(), 4);
-        assert!(matches!(plan.ops.last(), Some(Op::DeleteDevice { .. })));
+        assert!(matches!(plan.ops.last(), Some(Op::DeleteDevice { ifindex: Some(IfIndex(3)), .. })));
         assert!(plan.undo(usize::MAX).is_empty());
     }
 
@@ -577,5 +597,12 @@ mod tests {
         let plan = Plan::add_endpoint(&endpoint(), pair(), vec![attach("web-from")]);
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+
+    #[test]
+    fn a_plan_of_before_indexes_were_written_down_is_read() {
+        let op: Op =
+            serde_json::from_str(r#"{"delete-device":{"name":"nl7","alias":"netloom web"}}"#).unwrap();
+        assert_eq!(op, Op::DeleteDevice { name: "nl7".into(), alias: "netloom web".into(), ifindex: None });
     }
 }

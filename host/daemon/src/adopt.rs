@@ -1,13 +1,13 @@
 //! Starting on a node where a daemon ran before: the kernel is the truth, the records are checked against it.
 //!
 //! What is in place is adopted and goes on running, never touched. What lost its device is dropped; what lost its
-//! link is attached anew; what nobody has a record of, under our names, is removed.
+//! link is attached anew; what nobody has a record of, under our names, is told of and left alone.
 
-use std::{collections::HashSet, path::Path, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
-use netloom_api::types::Adoption;
+use netloom_api::types::{Adoption, OrphanView};
 use netloom_core::{
-    model::{Attachment, Candidate, Endpoint, IfIndex, Owner, ProgramSource},
+    model::{Attachment, Candidate, Endpoint, Owner, ProgramSource},
     plan::{Op, Plan},
 };
 use netloom_kernel::{
@@ -41,7 +41,7 @@ impl Node {
         self.adopt_endpoints(adoption).await?;
         adoption.dropped.extend(self.adopt_pairs().await?);
         self.adopt_attachments(adoption).await?;
-        self.remove_orphans(adoption).await?;
+        self.note_orphans(adoption).await?;
         let reaps = self.pay_reaps().await?;
         if reaps > 0 {
             adoption.recovered.push(format!("{reaps} reaps that were due"));
@@ -52,7 +52,7 @@ impl Node {
     async fn adopt_endpoints(&self, adoption: &mut Adoption) -> Result<(), Failure> {
         for (key, mut endpoint) in self.store.all::<Endpoint>()? {
             let alias = naming::alias(&self.instance, &endpoint.spec.name);
-            let device = self.devices.get(&endpoint.host_interface).await?;
+            let device = self.devices.by_index(endpoint.host_ifindex).await?;
             let Some(device) = device.filter(|device| device.alias.as_deref() == Some(&alias)) else {
                 for warning in self.remove_endpoint(&endpoint).await? {
                     tracing::warn!(endpoint = key, "{warning}");
@@ -62,9 +62,9 @@ impl Node {
                     .push(format!("endpoint {key}: its device {} is gone", endpoint.host_interface));
                 continue;
             };
-            if device.ifindex != endpoint.host_ifindex {
-                endpoint.host_ifindex = device.ifindex;
-                endpoint.peer_ifindex = device.peer_ifindex.unwrap_or(IfIndex(0));
+            if device.name != endpoint.host_interface {
+                // Somebody renamed it.
+                endpoint.host_interface = device.name;
                 self.store.commit(|changes| changes.put(&key, &endpoint))?;
             }
             if let Err(error) =
@@ -200,44 +200,21 @@ impl Node {
         Ok(Attachment { mode: attachment.mode, ..anew })
     }
 
-    /// Removes what carries our names but has no record: pins, devices, entries of the datapath's maps.
-    async fn remove_orphans(&self, adoption: &mut Adoption) -> Result<(), Failure> {
-        let attachments = self.store.all::<Attachment>()?;
-        let known: HashSet<_> =
-            attachments.iter().map(|(id, _)| naming::pin(&self.paths.bpffs, id)).collect();
-        for pin in naming::pins(&self.paths.bpffs)? {
-            if !known.contains(&pin) {
-                remove_pin(&pin)?;
-                adoption.recovered.push(format!("pin {} had no record: removed", pin.display()));
-            }
+    /// Tells what carries our names but has no record, and takes out of the datapath what has no device any more.
+    async fn note_orphans(&self, adoption: &mut Adoption) -> Result<(), Failure> {
+        for OrphanView { what, why } in self.orphan_views().await? {
+            tracing::warn!(what, why, "no record knows it: it is left as it is");
+            adoption.orphans.push(what);
         }
         for folder in naming::entries(&self.paths.bpffs.join("endpoints"))? {
             // Of an endpoint that is gone: one with a pin stays.
             std::fs::remove_dir(folder).ok();
         }
         self.remove_leftovers()?;
-        let endpoints = self.store.all::<Endpoint>()?;
-        let pairs = self.store.all::<PairRecord>()?;
-        let prefixes = [naming::alias_prefix(&self.instance), naming::device_alias_prefix(&self.instance)];
-        for device in self.devices.list().await? {
-            let ours = device
-                .alias
-                .as_deref()
-                .is_some_and(|alias| prefixes.iter().any(|prefix| alias.starts_with(prefix)));
-            // A pair may have both of its ends here.
-            let known = endpoints.iter().any(|(_, endpoint)| endpoint.host_interface == device.name)
-                || pairs.iter().any(|(name, pair)| {
-                    *name == device.name
-                        || (pair.netns_id == device.netns && pair.spec.peer_name == device.name)
-                });
-            if ours && !known {
-                self.devices.delete(device.ifindex).await?;
-                adoption.recovered.push(format!("device {} had no record: deleted", device.name));
-            }
-        }
-        let ids: HashSet<u32> = endpoints.iter().map(|(_, endpoint)| endpoint.id).collect();
+        let ids: HashSet<u32> =
+            self.store.all::<Endpoint>()?.iter().map(|(_, endpoint)| endpoint.id).collect();
         for entry in self.datapath.addresses()? {
-            if !ids.contains(&entry.id) {
+            if !ids.contains(&entry.id) && self.devices.by_index(entry.host_ifindex).await?.is_none() {
                 self.datapath.remove_endpoint(entry.id, &[entry.address])?;
             }
         }
@@ -313,15 +290,8 @@ impl Node {
         for (name, ServiceRecord { id, .. }) in self.store.all::<ServiceRecord>()? {
             note(&name, self.datapath.remove_service(id).map_err(Failure::from));
         }
-        for device in self.devices.list().await? {
-            if device.alias.as_deref().is_some_and(|alias| naming::is_plugins(&self.instance, alias)) {
-                note(
-                    &device.name,
-                    self.devices.delete(device.ifindex).await.map(drop).map_err(Failure::from),
-                );
-            }
-        }
-        note("orphans", self.remove_orphans(&mut Adoption::default()).await);
+        note("orphans", whole(self.remove_orphans().await.map(|done| done.warnings)));
+        note("what moves and updates left", self.remove_leftovers());
         note("socket-LB", self.datapath.detach_socket_lb().map_err(Failure::from));
         Ok(failures)
     }
@@ -333,15 +303,6 @@ fn whole(removed: Result<Vec<String>, Failure>) -> Result<(), Failure> {
         left if left.is_empty() => Ok(()),
         left => Err(Failure::conflict(left)),
     }
-}
-
-/// Unpins a link, which detaches it, or a program, whose filter goes with its device.
-fn remove_pin(pin: &Path) -> Result<(), Failure> {
-    if let Ok(link) = Link::open_pinned(pin) {
-        link.detach()?;
-    }
-    links::unpin(pin)?;
-    Ok(())
 }
 
 /// The namespaces of endpoints that no longer exist at their path.

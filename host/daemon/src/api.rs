@@ -13,10 +13,10 @@ use axum::{
 use netloom_api::types::{
     AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendChange, BackendRequest, Chain, Decision,
     DeviceRequest, DeviceView, Doctor, Done, EndpointMigrated, EndpointMigration, EndpointSpec, EndpointView,
-    Event, MigrateRequest, MonitorQuery, Name, NodeView, PairChange, PluginInspection, PluginLoad,
-    PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest, Rebalanced, ReloadReport,
-    ReloadRequest, RollbackRequest, Service, ServiceView, ServicesApplied, ServicesApply, SocketDestroy,
-    SocketQuery, SocketView, Status, Trace, UpdateRequest,
+    Event, MigrateRequest, MonitorQuery, Name, NodeView, OrphanView, PairChange, PluginInspection,
+    PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest, Rebalanced,
+    ReloadReport, ReloadRequest, RollbackRequest, Service, ServiceView, ServicesApplied, ServicesApply,
+    SocketDestroy, SocketQuery, SocketView, Status, Trace, UpdateRequest,
 };
 use netloom_runtime::Recording;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -40,6 +40,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/endpoints/{name}/trace", post(trace))
         .route("/v1/endpoints/{name}", get(endpoint).patch(change_endpoint).delete(delete_endpoint))
         .route("/v1/node", get(node_view))
+        .route("/v1/orphans", get(orphans).delete(remove_orphans))
         .route("/v1/devices", get(devices).post(create_device))
         .route("/v1/devices/{name}", get(device).patch(change_device).delete(delete_device))
         .route("/v1/chains", get(chains))
@@ -138,6 +139,14 @@ async fn delete_endpoint(State(node): Shared, Path(text): Path<String>) -> Answe
 
 async fn node_view(State(node): Shared) -> Json<NodeView> {
     Json(node.view_of_node())
+}
+
+async fn orphans(State(node): Shared) -> Answer<Vec<OrphanView>> {
+    Ok(Json(node.orphan_views().await?))
+}
+
+async fn remove_orphans(State(node): Shared) -> Answer<Done> {
+    to_the_end(async move { node.remove_orphans().await }).await
 }
 
 #[derive(Deserialize)]

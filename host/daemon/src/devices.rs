@@ -44,6 +44,12 @@ impl Record for PairRecord {
 }
 
 impl PairRecord {
+    /// A pair as it was made.
+    pub(crate) fn of(spec: PairSpec, netns: PathBuf, netns_id: NetnsId, made: &Pair) -> Self {
+        let (host_ifindex, peer_ifindex) = (made.host.ifindex, made.peer.ifindex);
+        Self { spec, netns, netns_id, host_ifindex, peer_ifindex }
+    }
+
     fn ends(&self) -> PairEnds {
         PairEnds {
             host: self.host_ifindex,
@@ -102,25 +108,19 @@ impl Node {
             Ok(opened) if opened == netns => path,
             _ => PathBuf::from(format!("/proc/{}/ns/net", std::process::id())),
         };
-        let spec = self.pair_spec(request)?;
+        let spec =
+            PairSpec { host_ifindex: Some(self.devices.free_index().await?), ..self.pair_spec(request)? };
         let _guard = self.locks.netns(netns.id()).await;
         if self.store.get::<PairRecord>(&name)?.is_some() && self.devices.get(&name).await?.is_some() {
             return Err(Failure::conflict(format!("Netloom has a device {name} already"))
                 .hint("delete it first, or choose another name"));
         }
-        let plan = Plan::create_device(path.clone(), spec.clone());
-        let journal = self.begin(&plan)?;
         let netns_id = netns.id();
+        let plan = Plan::create_device(path.clone(), netns_id, spec.clone());
+        let journal = self.begin(&plan)?;
         self.execute(plan, journal, |progress, changes: &Changes| {
-            let made = |end: fn(&Pair) -> &Device| progress.pair.as_ref().map(|pair| end(pair).ifindex);
-            let record = PairRecord {
-                spec,
-                netns: path,
-                netns_id,
-                host_ifindex: made(|pair| &pair.host).unwrap_or_default(),
-                peer_ifindex: made(|pair| &pair.peer).unwrap_or_default(),
-            };
-            changes.put(&name, &record)
+            let Some(made) = &progress.pair else { return Ok(()) };
+            changes.put(&name, &PairRecord::of(spec, path, netns_id, made))
         })
         .await
         .map_err(|failure| failure.context(format!("device {name} was not created")))?;
@@ -170,7 +170,7 @@ impl Node {
         attachments.retain(|attachment| {
             attachment.netns.is_none() && attachment.hook.ifindex == record.host_ifindex
         });
-        let plan = Plan::delete_device(name, &record.spec.alias, &attachments);
+        let plan = Plan::delete_device(name, &record.spec.alias, record.host_ifindex, &attachments);
         let journal = self.begin(&plan)?;
         self.finish(plan, journal, |changes| {
             for attachment in &attachments {
@@ -181,25 +181,18 @@ impl Node {
         .await
     }
 
-    /// The pairs that are still there, and the names of those that are not: their records are dropped.
+    /// Drops the records of pairs that are not there any more: their names.
     pub(crate) async fn adopt_pairs(&self) -> Result<Vec<String>, Failure> {
         let mut dropped = Vec::new();
-        for (name, mut record) in self.store.all::<PairRecord>()? {
-            let device = self.devices.get(&name).await?;
-            match device.filter(|device| device.alias.as_deref() == Some(&record.spec.alias)) {
-                Some(device) if device.ifindex == record.host_ifindex => {}
-                Some(device) => {
-                    record.host_ifindex = device.ifindex;
-                    record.peer_ifindex = device.peer_ifindex.unwrap_or_default();
-                    self.store.commit(|changes| changes.put(&name, &record))?;
-                }
-                None => {
-                    for warning in self.remove_pair(&name, &record).await? {
-                        tracing::warn!(device = name, "{warning}");
-                    }
-                    dropped.push(format!("device {name}: it is gone"));
-                }
+        for (name, record) in self.store.all::<PairRecord>()? {
+            let device = self.devices.by_index(record.host_ifindex).await?;
+            if device.is_some_and(|device| device.alias.as_deref() == Some(&record.spec.alias)) {
+                continue;
             }
+            for warning in self.remove_pair(&name, &record).await? {
+                tracing::warn!(device = name, "{warning}");
+            }
+            dropped.push(format!("device {name}: it is gone"));
         }
         Ok(dropped)
     }

@@ -23,6 +23,7 @@ impl Node {
         for (_, attachment) in self.store.all::<Attachment>()? {
             findings.extend(self.attachment_findings(&attachment));
         }
+        findings.extend(self.orphan_findings().await?);
         findings.extend(self.shadow_findings().await?);
         findings.extend(self.watch.churning().into_iter().map(|hook| {
             finding(

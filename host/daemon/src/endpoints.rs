@@ -42,12 +42,12 @@ impl Node {
         let addresses = self.addresses(&spec, &existing)?;
         let mode = self.policy.choose_mode(self, &spec, netns.id(), &addresses).await?;
         let endpoint = Endpoint {
-            id: free_id(existing.iter().map(|other| other.id)),
+            id: self.free_id(&existing)?,
             netns: netns.id(),
             netns_cookie: netns.cookie()?,
             host_interface: naming::host_interface(&self.instance, &name),
-            // The kernel gives these when the pair is made.
-            host_ifindex: IfIndex(0),
+            host_ifindex: self.devices.free_index().await?,
+            // The kernel gives this one when the pair is made.
             peer_ifindex: IfIndex(0),
             mac: mode
                 .answer
@@ -188,9 +188,17 @@ impl Node {
         Ok(endpoints)
     }
 
+    /// A number that no endpoint has, nor anything that the datapath still knows.
+    fn free_id(&self, existing: &[Endpoint]) -> Result<u32, Failure> {
+        let known = self.datapath.addresses()?;
+        Ok(lowest_free(existing.iter().map(|other| other.id).chain(known.iter().map(|entry| entry.id))))
+    }
+
     /// The addresses asked for, if nobody has them, or free ones of the pools.
     fn addresses(&self, spec: &EndpointSpec, existing: &[Endpoint]) -> Result<Vec<IpNet>, Failure> {
-        let mut taken = HashSet::new();
+        // An address without a record is that of an orphan.
+        let mut taken: HashSet<IpAddr> =
+            self.datapath.addresses()?.into_iter().map(|entry| entry.address).collect();
         for endpoint in existing {
             taken.extend(endpoint.addresses.iter().map(IpNet::addr));
         }
@@ -253,6 +261,7 @@ impl Node {
         PairSpec {
             mode: device,
             host_name: endpoint.host_interface.clone(),
+            host_ifindex: Some(endpoint.host_ifindex),
             peer_name: endpoint.spec.interface.clone(),
             host_mac: endpoint.host_mac,
             peer_mac: endpoint.mac,
@@ -317,7 +326,7 @@ fn check_interface(name: &str) -> Result<(), Failure> {
     }
 }
 
-fn free_id(taken: impl Iterator<Item = u32>) -> u32 {
+fn lowest_free(taken: impl Iterator<Item = u32>) -> u32 {
     let taken: HashSet<u32> = taken.collect();
     (1..=u32::MAX).find(|id| !taken.contains(id)).unwrap_or(u32::MAX)
 }
@@ -333,8 +342,8 @@ mod tests {
 
     #[test]
     fn ids_are_the_lowest_free_ones() {
-        assert_eq!(free_id([].into_iter()), 1);
-        assert_eq!(free_id([1, 2, 4].into_iter()), 3);
+        assert_eq!(lowest_free([].into_iter()), 1);
+        assert_eq!(lowest_free([1, 2, 4].into_iter()), 3);
     }
 
     #[test]

@@ -3,12 +3,17 @@
 //! A plan is in the store from before its first step until the commit of what it made. So a daemon that was
 //! killed finds it, and undoes or finishes it with the same code.
 
+mod ownership;
 mod programs;
 
-use std::time::Instant;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use netloom_core::{
-    model::{Attachment, Endpoint},
+    model::{Attachment, Endpoint, NetnsId},
     plan::{FixedPlace, Op, Plan, Recovery},
 };
 use netloom_kernel::{datapath::EndpointConfig, devices::Pair, netns::Netns, programs::Program};
@@ -42,6 +47,8 @@ pub(crate) struct Progress {
     fixed: Option<FixedPlace>,
     /// A program that is in the kernel already, instead of one that is loaded.
     present: Option<Program>,
+    /// The namespaces that steps before opened, by the path that each is named by.
+    namespaces: HashMap<PathBuf, Netns>,
     /// How long an endpoint had no path, where it was taken to another pair.
     pub(crate) gap: Option<std::time::Duration>,
 }
@@ -61,6 +68,20 @@ impl Progress {
         Self { present, ..Self::default() }
     }
 
+    /// A namespace that steps work in, opened once: what its path leads to afterwards does not matter. One that is not
+    /// what the plan was made for is refused.
+    fn namespace(&mut self, path: &Path, id: Option<NetnsId>) -> Result<Netns, Failure> {
+        if let Some(netns) = self.namespaces.get(path) {
+            return Ok(netns.clone());
+        }
+        let netns = Netns::open(path)?;
+        if id.is_some_and(|id| id != netns.id()) {
+            return Err(Failure::conflict(format!("{} leads to another namespace by now", path.display())));
+        }
+        self.namespaces.insert(path.to_owned(), netns.clone());
+        Ok(netns)
+    }
+
     /// An endpoint with the indexes of the pair just made.
     pub(crate) fn on_pair(&self, endpoint: &Endpoint) -> Endpoint {
         let mut endpoint = endpoint.clone();
@@ -73,9 +94,10 @@ impl Progress {
 }
 
 impl Node {
-    /// Writes a plan down.
-    pub(crate) fn begin(&self, plan: &Plan) -> Result<Journal, StoreError> {
-        self.commit(|changes| Journal::of(plan, changes))
+    /// Writes a plan down. One that would make what somebody has made already is refused.
+    pub(crate) fn begin(&self, plan: &Plan) -> Result<Journal, Failure> {
+        self.check_pins(plan)?;
+        Ok(self.commit(|changes| Journal::of(plan, changes))?)
     }
 
     /// Carries a plan out, and commits what it made together with its end. If a step or the commit fails, what
@@ -202,16 +224,17 @@ impl Node {
             self.watch.expect(device);
         }
         match op {
-            Op::CreatePair { netns, pair } => {
-                let made = self.devices.create_pair(pair, &Netns::open(netns)?).await;
+            Op::CreatePair { netns, netns_id, pair } => {
+                let netns = progress.namespace(netns, *netns_id)?;
+                let made = self.devices.create_pair(pair, &netns).await;
                 progress.pair = Some(made.map_err(Failure::device)?);
             }
             Op::Wire { netns, addresses } => {
                 let pair =
-                    progress.pair.as_ref().ok_or_else(|| Failure::conflict("there is no pair to wire"))?;
-                let netns = Netns::open(netns)?;
+                    progress.pair.clone().ok_or_else(|| Failure::conflict("there is no pair to wire"))?;
+                let netns = progress.namespace(netns, Some(pair.peer.netns))?;
                 let connected =
-                    self.devices.connect_endpoint(pair, &netns, addresses, pair.gateway_mac()).await?;
+                    self.devices.connect_endpoint(&pair, &netns, addresses, pair.gateway_mac()).await?;
                 for warning in connected.warnings {
                     tracing::warn!(device = pair.host.name, "{warning}");
                 }
@@ -228,7 +251,7 @@ impl Node {
                 progress.attachments.push(Attachment { mode: *mode, ..attachment });
             }
             Op::Detach { id, target } => self.detach_program(id, target).await?,
-            Op::DeleteDevice { name, alias } => self.delete_device(name, alias).await?,
+            Op::DeleteDevice { name, alias, ifindex } => self.delete_device(name, alias, *ifindex).await?,
             Op::HoldRoutes { .. }
             | Op::ReleaseRoutes { .. }
             | Op::SetEnd { .. }
@@ -247,22 +270,6 @@ impl Node {
         Ok(())
     }
 
-    async fn delete_device(&self, name: &str, alias: &str) -> Result<(), Failure> {
-        match self.devices.get(name).await? {
-            // The kernel gives a device its alias just after its birth: a pair of ours without one was born as the
-            // daemon was killed.
-            Some(device)
-                if device.alias.as_deref() == Some(alias)
-                    || (device.alias.is_none() && device.mode.is_some()) =>
-            {
-                self.devices.delete(device.ifindex).await?;
-            }
-            Some(_) => tracing::warn!(device = name, "is not ours, and stays"),
-            None => {}
-        }
-        Ok(())
-    }
-
     /// For tests of recovery: `NETLOOM_CRASH_AFTER=n` ends the process, as SIGKILL would, after n steps.
     pub(crate) fn crash_point(&self) {
         if let Some(steps) = &self.crash_after
@@ -273,7 +280,7 @@ impl Node {
     }
 }
 
-pub(crate) fn remove_folder(folder: &std::path::Path) -> Result<(), Failure> {
+pub(crate) fn remove_folder(folder: &Path) -> Result<(), Failure> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(anyhow::anyhow!("the maps pinned in {} cannot be removed: {error}", folder.display()).into())

@@ -26,6 +26,7 @@ mod monitor;
 mod naming;
 mod node;
 mod operator;
+mod orphans;
 mod pairs;
 mod plugins;
 mod policy;
@@ -235,7 +236,23 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
+    log_panics();
     Ok(())
+}
+
+/// A panic ends a task and nothing else, so it is told where everything else is, and in the same format.
+fn log_panics() {
+    let plain = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if tracing::enabled!(tracing::Level::ERROR) {
+            let thread = std::thread::current();
+            let place = panic.location().map(ToString::to_string);
+            let why = panic.payload_as_str().unwrap_or("no reason was given");
+            tracing::error!(thread = thread.name(), place, "a panic, which is a bug: {why}");
+        } else {
+            plain(panic);
+        }
+    }));
 }
 
 /// Root, and the capabilities that a container's root may lack.

@@ -35,7 +35,8 @@ impl Node {
         let _node = self.locks.netns(self.netns.id()).await;
         // It may have gone while another change was waited for.
         let before = self.endpoint_record(name)?;
-        let after = self.as_asked(&before, request)?;
+        let host_ifindex = self.devices.free_index().await?;
+        let after = Endpoint { host_ifindex, ..self.as_asked(&before, request)? };
         let context = format!("endpoint {name} stays on {}", before.mode.device);
 
         let alias = naming::alias(&self.instance, name);
@@ -249,7 +250,7 @@ impl Node {
         alias: &str,
         inside: &Devices,
     ) -> Result<Option<(Device, Device)>, Failure> {
-        let host = self.devices.get(&endpoint.host_interface).await?;
+        let host = self.devices.by_index(endpoint.host_ifindex).await?;
         let Some(host) = host.filter(|host| host.alias.as_deref() == Some(alias)) else { return Ok(None) };
         let Some(index) = host.peer_ifindex else { return Ok(None) };
         let peer = inside.by_index(index).await?;

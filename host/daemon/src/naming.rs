@@ -75,20 +75,16 @@ pub(crate) fn plugin_alias(instance: &str, plugin: &Name) -> String {
     format!("{instance}: plugin {plugin}")
 }
 
-/// Whether an alias is that of a device that some plugin created.
-pub(crate) fn is_plugins(instance: &str, alias: &str) -> bool {
-    alias.strip_prefix(instance).is_some_and(|rest| rest.starts_with(": plugin "))
+/// Whether an alias says that a device is one of this instance.
+pub(crate) fn is_ours(instance: &str, alias: &str) -> bool {
+    let kinds = [": endpoint ", ": device ", ": plugin "];
+    alias.strip_prefix(instance).is_some_and(|rest| kinds.iter().any(|kind| rest.starts_with(kind)))
 }
 
 /// The alias of a device of ours that is no endpoint's, with a text of whoever asked for it.
 pub(crate) fn device_alias(instance: &str, name: &str, text: &str) -> String {
-    let start = format!("{}{name}", device_alias_prefix(instance));
+    let start = format!("{instance}: device {name}");
     if text.is_empty() { start } else { format!("{start}: {text}") }
-}
-
-/// What every such alias of an instance starts with.
-pub(crate) fn device_alias_prefix(instance: &str) -> String {
-    format!("{instance}: device ")
 }
 
 /// The id of an attachment of an endpoint's datapath.

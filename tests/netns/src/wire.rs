@@ -77,7 +77,6 @@ impl Wire {
         while self.sender.sent() <= mark {
             thread::sleep(Duration::from_millis(2));
         }
-        thread::sleep(Duration::from_millis(20));
         mark
     }
 
@@ -96,7 +95,6 @@ impl Wire {
 
     /// Ends the stream: what arrived, and for each attachment and the number it counts from, what it met.
     pub fn end(self, attachments: &[(String, u64)]) -> (Arrivals, Vec<Met>) {
-        thread::sleep(Duration::from_millis(50));
         let paths: Vec<PathBuf> = attachments.iter().map(|(id, _)| self.map(id)).collect();
         let Self { node, sender, receiver, .. } = self;
         let sent = sender.stop();

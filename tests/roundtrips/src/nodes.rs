@@ -21,7 +21,7 @@ use netloom_kernel::{
     mounts,
     programs::Program,
 };
-use netloom_test_support::Netns;
+use netloom_test_support::{Netns, settle};
 use tokio::runtime::Runtime;
 
 /// A node with Netloom's datapath, as netloomd sets it up.
@@ -50,7 +50,7 @@ impl Node {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let pins = root.join(format!("netloom-roundtrips-{}-{number}", std::process::id()));
         let datapath = Datapath::open(&pins, MapSizes::default()).expect("the maps can be made");
-        let netns = Netns::new(role);
+        let netns = Netns::quiet(role);
         let devices = Devices::open(netns.handle()).expect("the namespace is there");
         let capabilities = capabilities.clone();
         Self { netns, datapath, devices, links: Vec::new(), pins, next: 1, capabilities }
@@ -61,7 +61,7 @@ impl Node {
     /// # Panics
     /// If the kernel refuses anything of it.
     pub fn endpoint(&mut self, runtime: &Runtime, mode: DeviceMode, addresses: &[IpAddr]) -> Endpoint {
-        let netns = Netns::new("endpoint");
+        let netns = Netns::quiet("endpoint");
         let prefixes: Vec<IpNet> = addresses.iter().copied().map(IpNet::from).collect();
         let id = self.next;
         self.next += 1;
@@ -70,6 +70,7 @@ impl Node {
         runtime
             .block_on(self.devices.connect_endpoint(&pair, netns.handle(), &prefixes, pair.gateway_mac()))
             .expect("an endpoint can be wired");
+        addresses.iter().for_each(|address| settle(netns.handle(), *address));
         let attachment = self.attachment(mode);
         let config = EndpointConfig {
             id,
@@ -96,6 +97,30 @@ impl Node {
     #[must_use]
     pub fn counters(&self, endpoint: &Endpoint) -> EndpointCounters {
         self.datapath.counters(endpoint.id).expect("an endpoint's counters can be read")
+    }
+
+    /// What both the datapath and its own device counted of an endpoint, in this order.
+    ///
+    /// # Panics
+    /// If either cannot be read.
+    #[must_use]
+    pub fn traffic(&self, endpoint: &Endpoint) -> [Traffic; 2] {
+        let counters = self.counters(endpoint);
+        let ours = Traffic {
+            sent: [counters.sent_packets, counters.sent_bytes],
+            received: [counters.received_packets, counters.received_bytes],
+        };
+        let text = endpoint.netns.ip(&["-s", "-j", "link", "show", "eth0"]);
+        let json: serde_json::Value = serde_json::from_str(&text).expect("ip writes JSON");
+        let number = |path: &str| {
+            let value = json.pointer(&format!("/0/stats64/{path}")).and_then(serde_json::Value::as_u64);
+            value.expect("ip shows what a device counted")
+        };
+        let device = Traffic {
+            sent: [number("tx/packets"), number("tx/bytes")],
+            received: [number("rx/packets"), number("rx/bytes")],
+        };
+        [ours, device]
     }
 
     /// Takes an endpoint out of the datapath; its devices stay.
@@ -153,6 +178,30 @@ impl Node {
         service.backends.push(backend);
         self.datapath.remove_service(ServiceId(1)).expect("the last one can go");
         self.datapath.set_service(ServiceId(1), &service).expect("a service can be made");
+    }
+}
+
+/// Packets and bytes, sent and received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// From the endpoint.
+    pub sent: [u64; 2],
+    /// To it.
+    pub received: [u64; 2],
+}
+
+impl Traffic {
+    /// What came since an earlier look.
+    ///
+    /// # Panics
+    /// If the earlier one has more.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        let less = |[packets, bytes]: [u64; 2], [before, bytes_before]: [u64; 2]| {
+            [packets.checked_sub(before), bytes.checked_sub(bytes_before)]
+                .map(|more| more.expect("counters grow"))
+        };
+        Self { sent: less(self.sent, before.sent), received: less(self.received, before.received) }
     }
 }
 

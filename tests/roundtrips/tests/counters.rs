@@ -10,41 +10,9 @@ use std::{
     time::Duration,
 };
 
-use netloom_roundtrips::nodes::{Endpoint, Node, modes};
-use netloom_test_support::{Netns, at_this_pace};
+use netloom_roundtrips::nodes::{Endpoint, Node, Traffic, modes};
+use netloom_test_support::{Netns, at_this_pace, until};
 use tokio::runtime::Builder;
-
-/// Packets and bytes, sent and received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Traffic {
-    sent: [u64; 2],
-    received: [u64; 2],
-}
-
-impl Traffic {
-    fn since(self, before: Self) -> Self {
-        let less = |after: [u64; 2], before: [u64; 2]| [after[0] - before[0], after[1] - before[1]];
-        Self { sent: less(self.sent, before.sent), received: less(self.received, before.received) }
-    }
-}
-
-fn counted(node: &Node, endpoint: &Endpoint) -> Traffic {
-    let counters = node.counters(endpoint);
-    Traffic {
-        sent: [counters.sent_packets, counters.sent_bytes],
-        received: [counters.received_packets, counters.received_bytes],
-    }
-}
-
-fn device(endpoint: &Endpoint) -> Traffic {
-    let text = endpoint.netns.ip(&["-s", "-j", "link", "show", "eth0"]);
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let number = |path: &str| json.pointer(&format!("/0/stats64/{path}")).unwrap().as_u64().unwrap();
-    Traffic {
-        sent: [number("tx/packets"), number("tx/bytes")],
-        received: [number("rx/packets"), number("rx/bytes")],
-    }
-}
 
 const HOST: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 const DATAGRAMS: u64 = 10;
@@ -101,7 +69,7 @@ fn pings(from: &Place<'_>, address: IpAddr, source: IpAddr) -> Sent {
     (each_way, each_way)
 }
 
-/// Sends so many bytes and waits for all of them to arrive, and for the end. Returns when nothing is under way.
+/// Sends so many bytes and waits for all of them to arrive, and for the end.
 fn stream(from: &Place<'_>, to: &Place<'_>, address: IpAddr) {
     let listen = SocketAddr::new(address, port());
     let server = to.netns.run(|| TcpListener::bind(listen).unwrap());
@@ -116,37 +84,35 @@ fn stream(from: &Place<'_>, to: &Place<'_>, address: IpAddr) {
     client.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 0);
     assert_eq!(receiver.join().unwrap(), STREAM);
-    thread::sleep(at_this_pace(Duration::from_millis(10)));
 }
 
 const STREAM: usize = 200_000;
 
-/// What both ends counted while something was sent, and their devices said.
-fn watch<T>(node: &Node, ends: [&Place<'_>; 2], send: impl FnOnce() -> T) -> (T, [Option<[Traffic; 2]>; 2]) {
-    let look = |place: &Place<'_>| place.endpoint.map(|end| [counted(node, end), device(end)]);
-    let before = ends.map(look);
+/// What datapath and devices counted at both ends, of those that are endpoints.
+type Seen = [Option<[Traffic; 2]>; 2];
+
+/// Sends something, and waits until both ends counted it as they should: what is under way may be counted at one end
+/// and not yet at the other, and what is counted wrongly stays so.
+fn counts<T>(
+    (node, ends, what): (&Node, [&Place<'_>; 2], &str),
+    send: impl FnOnce() -> T,
+    holds: impl Fn(&T, Seen) -> Result<(), String>,
+) {
+    let look = || ends.map(|place: &Place<'_>| place.endpoint.map(|endpoint| node.traffic(endpoint)));
+    let before = look();
     let sent = send();
-    let after = ends.map(look);
-    let since = |end: usize| {
-        let (after, before) = (after[end]?, before[end]?);
-        Some([after[0].since(before[0]), after[1].since(before[1])])
+    let counted = || {
+        let after = look();
+        let since = |end: usize| {
+            let (after, before) = (after[end]?, before[end]?);
+            Some([after[0].since(before[0]), after[1].since(before[1])])
+        };
+        holds(&sent, [since(0), since(1)]).map_err(|error| format!("{what}: {error}"))
     };
-    (sent, [since(0), since(1)])
+    until(counted, Result::is_ok).unwrap();
 }
 
-/// Repeats what may be disturbed: the kernel sends packets of its own now and then.
-fn holds(what: &str, mut attempt: impl FnMut() -> Result<(), String>) {
-    let mut last = String::new();
-    for _ in 0..5 {
-        match attempt() {
-            Ok(()) => return,
-            Err(error) => last = error,
-        }
-    }
-    panic!("{what}: {last}");
-}
-
-fn exactly(sent: Sent, ends: [Option<[Traffic; 2]>; 2]) -> Result<(), String> {
+fn exactly(sent: &Sent, ends: Seen) -> Result<(), String> {
     let expected = [Traffic { sent: sent.0, received: sent.1 }, Traffic { sent: sent.1, received: sent.0 }];
     for (end, expected) in ends.into_iter().zip(expected) {
         if end.is_some_and(|seen| seen != [expected; 2]) {
@@ -157,7 +123,7 @@ fn exactly(sent: Sent, ends: [Option<[Traffic; 2]>; 2]) -> Result<(), String> {
 }
 
 /// How many of the bytes are headers follows from the packets; the payload must be in there, once.
-fn a_stream(ends: [Option<[Traffic; 2]>; 2]) -> Result<(), String> {
+fn a_stream(ends: Seen) -> Result<(), String> {
     for (end, forth) in ends.into_iter().zip([true, false]) {
         let Some([ours, device]) = end else { continue };
         let [packets, bytes] = if forth { ours.sent } else { ours.received };
@@ -217,18 +183,10 @@ fn counters_equal_what_was_sent_to_the_byte_on_both_ends_in_all_modes() {
             pings(from, address, source);
             pings(to, source, address);
             let ends = [from, to];
-            holds(&format!("{what}, udp"), || {
-                let (sent, seen) = watch(&node, ends, || datagrams(from, to, address, source));
-                exactly(sent, seen)
-            });
-            holds(&format!("{what}, ping"), || {
-                let (sent, seen) = watch(&node, ends, || pings(from, address, source));
-                exactly(sent, seen)
-            });
-            holds(&format!("{what}, tcp"), || {
-                let ((), seen) = watch(&node, ends, || stream(from, to, address));
-                a_stream(seen)
-            });
+            let way = (&node, ends, what.as_str());
+            counts(way, || datagrams(from, to, address, source), exactly);
+            counts(way, || pings(from, address, source), exactly);
+            counts(way, || stream(from, to, address), |(), seen| a_stream(seen));
         }
     }
 }

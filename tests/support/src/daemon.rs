@@ -1,22 +1,30 @@
+//! A netloomd of a test's own: how it is started, and what it is asked.
+
+mod end;
+mod left;
+mod log;
+
 use std::{
     env,
     fs::File,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use netloom_api::{Client, ClientError, Lines, Paths, types::Status};
 use netloom_core::model::Name;
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Output, at_this_pace, command::output, emulated};
+use crate::{Output, at_this_pace, command::output};
 
 /// How long a start or an end may take on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,7 +47,8 @@ pub struct DaemonOptions {
 }
 
 /// A real netloomd as an instance of its own, with its own socket, state and pins. It ends with this value, and
-/// leaves nothing behind.
+/// leaves nothing behind: a test whose daemon does not end in order, logs an error that was not
+/// [expected](Self::expect_error), or leaves something in the kernel or in files after its cleanup, fails.
 #[derive(Debug)]
 pub struct Daemon {
     instance: Name,
@@ -48,6 +57,8 @@ pub struct Daemon {
     child: Option<Child>,
     client: Client,
     runtime: Runtime,
+    /// Texts of errors in its log that the test provokes.
+    expected: Mutex<Vec<String>>,
 }
 
 impl Daemon {
@@ -61,7 +72,8 @@ impl Daemon {
         let scratch = tempfile::tempdir().expect("a folder can be made");
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
         let client = Client::new(Paths::of(Some(&instance)).socket);
-        let mut daemon = Self { instance, options, scratch, child: None, client, runtime };
+        let mut daemon =
+            Self { instance, options, scratch, child: None, client, runtime, expected: Mutex::default() };
         daemon.launch();
         daemon
     }
@@ -170,91 +182,39 @@ impl Daemon {
         command
     }
 
-    /// What it wrote to its log, over all its starts.
-    #[must_use]
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.log_file()).unwrap_or_default()
-    }
-
-    /// Ends it as a crash would.
-    ///
-    /// # Panics
-    /// If it does not run.
-    pub fn kill9(&mut self) {
-        let mut child = self.child.take().expect("the daemon runs");
-        child.kill().and_then(|()| child.wait()).expect("a child can be killed");
-    }
-
-    /// Ends it in order.
-    ///
-    /// # Panics
-    /// If it does not run, or has not ended after a while.
-    pub fn stop(&mut self) {
-        let child = self.child.take().expect("the daemon runs");
-        assert!(terminate(child), "netloomd did not end on SIGTERM\n{}", self.log());
-    }
-
-    /// Starts it anew after [`Self::kill9`] or [`Self::stop`], and waits until it answers.
-    ///
-    /// # Panics
-    /// As [`Self::start`]; also if it still runs.
-    pub fn restart(&mut self) {
-        assert!(self.child.is_none(), "it still runs: kill9() or stop() it first");
-        self.launch();
-    }
-
-    /// Starts it anew after it ended by itself, and waits until it answers.
-    ///
-    /// # Panics
-    /// If it does not end within a while; as [`Self::start`].
-    pub fn restart_after_crash(&mut self) {
-        let mut child = self.child.take().expect("the daemon was started");
-        let started = Instant::now();
-        while matches!(child.try_wait(), Ok(None)) {
-            assert!(started.elapsed() < at_this_pace(PATIENCE), "netloomd did not crash");
-            thread::sleep(Duration::from_millis(5));
-        }
-        self.launch();
-    }
-
     /// Sets the text of its configuration file for the starts that follow.
     pub fn set_config(&mut self, config: &str) {
         self.options.config = Some(config.to_owned());
     }
 
-    /// Sets a variable of its environment for the starts that follow.
-    pub fn set_environment(&mut self, name: &str, value: &str) {
-        self.options.env.push((name.to_owned(), value.to_owned()));
-    }
-
-    /// Starts it without further variables from now on.
-    pub fn forget_environment(&mut self) {
-        self.options.env.clear();
-    }
-
     fn launch(&mut self) {
+        self.spawn();
+        self.wait_until_it_answers();
+    }
+
+    fn spawn(&mut self) {
         let log =
             File::options().create(true).append(true).open(self.log_file()).expect("a log can be opened");
         let mut command = self.netloomd();
         // Ctrl-C at a terminal is for the test alone, which ends the daemon itself.
         command.process_group(0);
-        if let Some(config) = self.config() {
-            let path = self.scratch.path().join("netloom.toml");
-            std::fs::write(&path, config).expect("a configuration can be written");
-            command.arg("--config").arg(path);
-        }
+        std::fs::write(self.config_file(), self.config()).expect("a configuration can be written");
+        command.arg("--config").arg(self.config_file());
         command.args(&self.options.args).envs(self.options.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
         self.child = Some(child);
-        self.wait_until_it_answers();
     }
 
-    /// The text of its configuration file. Where the machine is emulated, plugins have longer to decide.
-    fn config(&self) -> Option<String> {
-        let config = self.options.config.clone();
-        let patient = emulated() && !config.as_ref().is_some_and(|config| config.contains("[plugins]"));
-        if patient { Some(config.unwrap_or_default() + "\n[plugins]\ndeadline_ms = 2000\n") } else { config }
+    fn config_file(&self) -> PathBuf {
+        self.scratch.path().join("netloom.toml")
+    }
+
+    /// The text of its configuration file. Plugins have longer to decide, if it does not say how long: a machine that is
+    /// emulated or busy with other things would have them miss their deadline now and then.
+    fn config(&self) -> String {
+        let config = self.options.config.clone().unwrap_or_default();
+        if config.contains("[plugins]") { config } else { config + "\n[plugins]\ndeadline_ms = 2000\n" }
     }
 
     fn wait_until_it_answers(&mut self) {
@@ -294,10 +254,6 @@ impl Daemon {
         }
         command
     }
-
-    fn log_file(&self) -> PathBuf {
-        self.scratch.path().join("netloomd.log")
-    }
 }
 
 /// Lines of a daemon, as they come.
@@ -317,12 +273,6 @@ impl Listening<'_> {
         next.expect("a line is understood").expect("the stream goes on")
     }
 
-    /// Whether no line comes within this time.
-    #[must_use]
-    pub fn nothing_for(&mut self, time: Duration) -> bool {
-        self.next_within::<serde_json::Value>(time).is_none()
-    }
-
     fn next_within<T: DeserializeOwned>(&mut self, time: Duration) -> Option<Result<Option<T>, ClientError>> {
         let lines = self.lines.as_mut().expect("it is there until it is dropped");
         let next = async { tokio::time::timeout(time, lines.next()).await };
@@ -338,43 +288,10 @@ impl Drop for Listening<'_> {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("netloomd's log:\n{}", self.log());
-        }
-        if let Some(child) = self.child.take()
-            && !terminate(child)
-        {
-            eprintln!("netloomd did not end on SIGTERM and was killed");
-        }
-        let cleanup = output(self.netloomd().arg("cleanup"));
-        if !cleanup.ok() {
-            eprintln!("`netloomd --instance {} cleanup` failed: {}", self.instance, cleanup.stderr.trim());
-        }
-    }
-}
-
 fn fresh_instance() -> Name {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     Name::new(format!("nlt-{}-{number}", process::id())).expect("the name has no odd letter")
-}
-
-/// Ends a process with SIGTERM, or if it takes too long with SIGKILL: whether the former was enough.
-fn terminate(mut child: Child) -> bool {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let asked = pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
-    let started = Instant::now();
-    while asked && started.elapsed() < at_this_pace(PATIENCE) {
-        if !matches!(child.try_wait(), Ok(None)) {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    // Nothing more can be done if even this fails.
-    drop(child.kill().and_then(|()| child.wait()));
-    false
 }
 
 /// A program of this workspace: as the environment says (`NETLOOM_NETLOOMD` for `netloomd`), or as cargo built it

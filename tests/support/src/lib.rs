@@ -26,10 +26,12 @@
     reason = "a test fails by panicking, and so does what it stands on"
 )]
 
+mod cgroup;
 mod cni;
 mod command;
 mod daemon;
 mod features;
+mod kills;
 mod netns;
 mod pace;
 mod page;
@@ -40,12 +42,14 @@ mod tcp;
 mod udp;
 
 pub use self::{
+    cgroup::Cgroup,
     cni::{CniAnswer, CniCall},
     command::{Output, command},
     daemon::{Daemon, DaemonOptions, Listening, binary},
     features::kernel_has,
-    netns::{Link, Netns},
-    pace::{at_this_pace, emulated},
+    kills::Kills,
+    netns::{Link, Netns, quiet, settle},
+    pace::{at_this_pace, emulated, until},
     page::{Page, typed, words},
     registry::Registry,
     require::{

@@ -1,5 +1,6 @@
 use std::{
-    net::{IpAddr, SocketAddr},
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, TcpStream},
     path::PathBuf,
     process,
     sync::{
@@ -12,7 +13,9 @@ use std::{
 
 use crate::{
     BlockedReader, Output, TcpConnection, TcpEcho, UdpConnection, UdpEcho, UdpReceiver, UdpSender,
+    at_this_pace,
     command::{self, must},
+    until,
 };
 
 /// Every namespace made here is called so, then the process and a number.
@@ -42,6 +45,17 @@ impl Netns {
         let netns = netloom_kernel::netns::Netns::open(&path).expect("`ip netns add` made the namespace");
         let made = Self { name, netns };
         made.ip(&["link", "set", "lo", "up"]);
+        made
+    }
+
+    /// A new namespace that is [`quiet`].
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    #[must_use]
+    pub fn quiet(role: &str) -> Self {
+        let made = Self::new(role);
+        quiet(&made.netns);
         made
     }
 
@@ -107,12 +121,11 @@ impl Netns {
         self.ip(&[&["address", "add", address, "dev", device], no_detection].concat());
     }
 
-    /// Whether the address answers to one of a few echo requests.
+    /// Whether the address answers to an echo request: to the first one.
     #[must_use]
     pub fn can_ping(&self, address: impl Into<IpAddr>) -> bool {
-        let address = address.into().to_string();
-        self.command(&["ping", "-c", "1", "-W", "1", &address]).ok()
-            || self.command(&["ping", "-c", "3", "-i", "0.2", "-W", "1", &address]).ok()
+        let patience = at_this_pace(Duration::from_secs(5)).as_secs().to_string();
+        self.command(&["ping", "-c", "1", "-W", &patience, &address.into().to_string()]).ok()
     }
 
     /// Starts a server that returns what it gets, on every connection.
@@ -256,6 +269,44 @@ impl Link<'_> {
             end.ip(&["link", "set", &device, "up"]);
         }
     }
+}
+
+/// Has the kernel send hardly anything by itself from the devices that a namespace gets, so that packets can be
+/// counted: addresses are not checked for duplicates, routers are not asked for, and membership of multicast groups,
+/// which is reported twice, is reported at once.
+///
+/// # Panics
+/// If the namespace cannot be entered, or has no IPv6.
+pub fn quiet(netns: &netloom_kernel::netns::Netns) {
+    const SETTINGS: [(&str, &str); 6] = [
+        ("accept_dad", "0"),
+        ("dad_transmits", "0"),
+        ("accept_ra", "0"),
+        ("router_solicitations", "0"),
+        ("mldv1_unsolicited_report_interval", "1"),
+        ("mldv2_unsolicited_report_interval", "1"),
+    ];
+    let set = || {
+        for (setting, value) in SETTINGS {
+            let path = format!("/proc/sys/net/ipv6/conf/default/{setting}");
+            std::fs::write(&path, value).unwrap_or_else(|error| panic!("{path} cannot be set: {error}"));
+        }
+    };
+    netns.run(set).unwrap_or_else(|error| panic!("a namespace cannot be entered: {error}"));
+}
+
+/// Waits until an address of a namespace can be reached there: the kernel makes an IPv6 address's route some time after
+/// the address. Then a port without a server refuses.
+///
+/// # Panics
+/// If it does not come, or the namespace cannot be entered.
+pub fn settle(netns: &netloom_kernel::netns::Netns, address: IpAddr) {
+    let connect = || {
+        let refused = TcpStream::connect_timeout(&SocketAddr::new(address, 9), Duration::from_millis(200));
+        refused.map(drop).map_err(|error| error.kind())
+    };
+    let run = || netns.run(connect).unwrap_or_else(|error| panic!("a namespace cannot be entered: {error}"));
+    until(run, |outcome| *outcome == Err(ErrorKind::ConnectionRefused)).ok();
 }
 
 fn parse(address: &str) -> SocketAddr {

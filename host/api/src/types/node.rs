@@ -69,6 +69,18 @@ pub struct Adoption {
     pub dropped: Vec<String>,
     /// Half-done operations undone or finished.
     pub recovered: Vec<String>,
+    /// Devices and pins under Netloom's names that no record knows: left as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orphans: Vec<String>,
+}
+
+/// Something under Netloom's names that no record knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphanView {
+    /// A device or a pin.
+    pub what: String,
+    /// What makes it look like Netloom's.
+    pub why: String,
 }
 
 /// The node, and what its kernel can do.
@@ -152,6 +164,8 @@ pub enum EventKind {
     DeviceMoved,
     /// A network namespace went.
     NamespaceGone,
+    /// A device has the name of one of ours, and cannot be proven ours: it was left alone.
+    ForeignDevice,
 }
 
 impl EventKind {
@@ -168,6 +182,7 @@ impl EventKind {
             Self::DeviceGone => "device-gone",
             Self::DeviceMoved => "device-moved",
             Self::NamespaceGone => "namespace-gone",
+            Self::ForeignDevice => "foreign-device",
         }
     }
 

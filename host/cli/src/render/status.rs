@@ -64,6 +64,7 @@ fn adoption(adoption: &Adoption) -> Vec<(&'static str, String)> {
         ),
     )];
     lines.extend(adoption.dropped.iter().map(|record| ("Dropped", record.clone())));
+    lines.extend(adoption.orphans.iter().map(|what| ("Left alone", format!("{what}: no record knows it"))));
     lines.extend(adoption.recovered.iter().map(|operation| ("Recovered", operation.clone())));
     lines
 }

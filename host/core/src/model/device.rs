@@ -235,6 +235,10 @@ pub struct PairSpec {
     pub mode: DeviceMode,
     /// The node's end; at most 15 bytes.
     pub host_name: String,
+    /// The index that the node's end is to have; none leaves it to the kernel. One that was chosen at random and
+    /// written down before is what tells the pair from anybody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_ifindex: Option<IfIndex>,
     /// The endpoint's end; at most 15 bytes.
     pub peer_name: String,
     /// Hardware address of the node's end; none in `netkit` mode.
@@ -278,6 +282,7 @@ impl PairSpec {
         Self {
             mode,
             host_name: host_name.into(),
+            host_ifindex: None,
             peer_name: peer_name.into(),
             host_mac: None,
             peer_mac: None,

@@ -36,7 +36,11 @@ impl Plan {
     pub fn switch(way: Switch, pair: PairSpec, programs: Vec<Op>, along: Vec<Along>) -> Self {
         let what = format!("take endpoint {} to {}", way.after.spec.name, way.after.mode.device);
         let mut ops = vec![
-            Op::CreatePair { netns: way.after.spec.netns.clone(), pair: Box::new(pair) },
+            Op::CreatePair {
+                netns: way.after.spec.netns.clone(),
+                netns_id: Some(way.after.netns),
+                pair: Box::new(pair),
+            },
             Op::Prepare { endpoint: Box::new(way.after.clone()) },
         ];
         ops.extend(programs);
@@ -51,7 +55,7 @@ impl Plan {
     #[must_use]
     pub fn leave_pair(before: &Endpoint, attachments: &[Attachment], alias: String) -> Self {
         let mut ops: Vec<Op> = attachments.iter().map(Op::detach).collect();
-        ops.push(Op::DeleteDevice { name: before.host_interface.clone(), alias });
+        ops.push(Op::delete_pair(before, alias));
         let what = format!("remove the pair that endpoint {} left", before.spec.name);
         Self { what, ops, recovery: Recovery::Finish }
     }

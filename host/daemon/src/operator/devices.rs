@@ -1,13 +1,13 @@
 use netloom_core::{
     grants::Namespace,
     model::{Device, DeviceMode, Endpoint, Name, NetnsId, PairChange, PairSpec},
-    plan::{Op, PairEnds, Plan, Recovery},
+    plan::{PairEnds, Plan},
 };
 use netloom_kernel::{devices::Devices, netns::Netns};
 use netloom_runtime::PairRequest;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{failure::Failure, naming, node::Node, pairs};
+use crate::{devices::PairRecord, failure::Failure, naming, node::Node, pairs};
 
 impl Node {
     fn devices_in(&self, namespace: &Namespace) -> Result<Devices, Failure> {
@@ -27,18 +27,17 @@ impl Node {
     }
 
     /// The other end of a pair, in one of the known namespaces.
-    async fn other_end(&self, device: &Device, known: &[Namespace]) -> Result<(Namespace, Device), Failure> {
-        if let Some(index) = device.peer_ifindex {
-            for namespace in known {
-                let found = self.devices_in(namespace)?.by_index(index).await?;
-                let points_back = |other: &Device| {
-                    other.peer_ifindex == Some(device.ifindex)
-                        && other.mode == device.mode
-                        && *other != *device
-                };
-                if let Some(other) = found.filter(points_back) {
-                    return Ok((namespace.clone(), other));
-                }
+    async fn other_end(
+        &self,
+        namespace: &Namespace,
+        device: &Device,
+        known: &[Namespace],
+    ) -> Result<(Namespace, Device), Failure> {
+        let devices = self.devices_in(namespace)?;
+        for namespace in known {
+            let netns = namespace.path().map_or_else(|| Ok(self.netns.clone()), |path| Netns::open(path))?;
+            if let Some(other) = devices.peer_in(device, &netns).await? {
+                return Ok((namespace.clone(), other));
             }
         }
         Err(Failure::not_found(format!(
@@ -67,7 +66,7 @@ impl Node {
             let why = anyhow::anyhow!("{name} is neither an endpoint's nor was it created by plugin {by}");
             return Err(Failure::invalid(why));
         }
-        let (other_namespace, other) = self.other_end(&device, known).await?;
+        let (other_namespace, other) = self.other_end(namespace, &device, known).await?;
         let (host, peer) = if namespace.path().is_none() { (&device, &other) } else { (&other, &device) };
         let Some(netns) = namespace.path().or_else(|| other_namespace.path()).cloned() else {
             return Err(Failure::invalid(anyhow::anyhow!("both ends of {name} are on the node")));
@@ -103,6 +102,7 @@ impl Node {
         };
         let _guard = self.soon(&request.peer).await?;
         let pair = PairSpec {
+            host_ifindex: Some(self.devices.free_index().await?),
             peer_mac: request.peer_mac,
             addresses: request.peer_addresses,
             mtu: request.mtu,
@@ -112,33 +112,34 @@ impl Node {
         if self.devices.get(&pair.host_name).await?.is_some() {
             return Err(Failure::conflict(format!("there is a device {} already", pair.host_name)));
         }
-        let plan = Plan::change(
-            vec![Op::CreatePair { netns, pair: Box::new(pair) }],
-            format!("create {} for plugin {by}", request.name),
-        );
+        let netns_id = request.peer.id;
+        let plan = Plan {
+            what: format!("create {} for plugin {by}", request.name),
+            ..Plan::create_device(netns.clone(), netns_id, pair.clone())
+        };
         let journal = self.begin(&plan)?;
-        let made = self.execute(plan, journal, |progress, _| Ok(progress.pair.clone())).await?;
-        made.map(|pair| pair.host).ok_or_else(|| Failure::conflict("no pair was made"))
+        let made = self.execute(plan, journal, |progress, changes| {
+            if let Some(made) = &progress.pair {
+                changes.put(&request.name, &PairRecord::of(pair, netns, netns_id, made))?;
+            }
+            Ok(progress.pair.clone())
+        });
+        made.await?.map(|pair| pair.host).ok_or_else(|| Failure::conflict("no pair was made"))
     }
 
     /// Deletes a device with the plugin's name on it.
     pub(super) async fn remove_plugin_device(&self, by: &Name, name: &str) -> Result<(), Failure> {
-        let device = self
-            .devices
-            .get(name)
-            .await?
-            .ok_or_else(|| Failure::not_found(format!("there is no device {name}")))?;
         let alias = naming::plugin_alias(&self.instance, by);
-        if device.alias.as_deref() != Some(&alias) {
-            return Err(Failure::invalid(anyhow::anyhow!(
-                "{name} was not created by plugin {by}, and stays"
-            )));
-        }
-        let op = Op::DeleteDevice { name: name.to_owned(), alias };
-        let what = format!("remove {name} of plugin {by}");
-        let plan = Plan { what, ops: vec![op], recovery: Recovery::Finish };
-        let journal = self.begin(&plan)?;
-        let left = self.finish(plan, journal, |_| Ok(())).await?;
+        let record = self.store.get::<PairRecord>(name)?.filter(|record| record.spec.alias == alias);
+        let Some(record) = record else {
+            return Err(match self.devices.get(name).await? {
+                None => Failure::not_found(format!("there is no device {name}")),
+                Some(_) => {
+                    Failure::invalid(anyhow::anyhow!("{name} was not created by plugin {by}, and stays"))
+                }
+            });
+        };
+        let left = self.remove_pair(name, &record).await?;
         if left.is_empty() { Ok(()) } else { Err(Failure::conflict(left.join("; "))) }
     }
 

@@ -76,20 +76,22 @@ impl Devices {
         if let Err(error) = self.handle.link().add(message(spec, peer_netns)).execute().await {
             return Err(self.explain(error, spec, &peers).await);
         }
-        // First of all, and by name: whoever finds the device after a crash is to know whose it is. The kernel
-        // takes no alias with the birth itself.
-        let alias = LinkMessageBuilder::<LinkUnspec>::new().name(&spec.host_name).alias(&spec.alias).build();
-        let named = self.change(&spec.host_name, "set the alias", alias).await;
-        let created = self.get(&spec.host_name).await?.ok_or_else(|| DeviceError::NotFound {
-            device: spec.host_name.clone(),
-            netns: self.netns().id(),
-        })?;
-        let completed = match named {
-            Ok(()) => self.complete(spec, &peers, created.ifindex).await,
+        let host = match spec.host_ifindex {
+            Some(index) => index,
+            None => self.get(&spec.host_name).await?.map(|made| made.ifindex).ok_or_else(|| {
+                DeviceError::NotFound { device: spec.host_name.clone(), netns: self.netns().id() }
+            })?,
+        };
+        // First of all: whoever finds the device after a crash is to know whose it is. The kernel takes an index with
+        // the birth itself, and an alias only afterwards (`rtnl_create_link` and `do_setlink` of
+        // `net/core/rtnetlink.c`).
+        let alias = LinkMessageBuilder::<LinkUnspec>::new().index(host.0).alias(&spec.alias).build();
+        let completed = match self.change(&spec.host_name, "set the alias", alias).await {
+            Ok(()) => self.complete(spec, &peers, host).await,
             Err(error) => Err(error),
         };
         if completed.is_err() {
-            self.unmake(spec, created.ifindex).await;
+            self.unmake(spec, host).await;
         }
         completed
     }
@@ -147,6 +149,20 @@ impl Devices {
         Ok(pair)
     }
 
+    /// An index for a device that is to be made, which no device of this namespace has: chosen at random among those
+    /// that the kernel does not come to by itself, so that whoever finds a device of this index knows whose it is.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn free_index(&self) -> Result<IfIndex, DeviceError> {
+        loop {
+            let index = random_index();
+            if self.message(index).await?.is_none() {
+                return Ok(index);
+            }
+        }
+    }
+
     /// Creates a netkit pair to see what becomes of its attributes, and leaves it to its namespace's end. Beside
     /// the details, whether the kernel knows of single devices.
     pub(crate) async fn try_netkit(
@@ -165,12 +181,13 @@ impl Devices {
     async fn explain(&self, failure: rtnetlink::Error, spec: &PairSpec, peers: &Self) -> DeviceError {
         if error::is(&failure, libc::EEXIST) {
             let (device, netns) = (spec.host_name.clone(), self.netns().id());
-            return match self.get(&spec.host_name).await {
-                Ok(Some(_)) => DeviceError::TakenOnNode { device, netns },
-                _ => {
-                    DeviceError::TakenInEndpoint { device: spec.peer_name.clone(), netns: peers.netns().id() }
-                }
-            };
+            if let Ok(Some(_)) = self.get(&spec.host_name).await {
+                return DeviceError::TakenOnNode { device, netns };
+            }
+            if let Ok(Some(_)) = peers.get(&spec.peer_name).await {
+                let device = spec.peer_name.clone();
+                return DeviceError::TakenInEndpoint { device, netns: peers.netns().id() };
+            }
         }
         // An L3 pair with a MAC also gives EOPNOTSUPP, but never gets so far.
         if error::is(&failure, libc::EOPNOTSUPP) {
@@ -274,6 +291,7 @@ fn message(spec: &PairSpec, peer_netns: &Netns) -> LinkMessage {
         DeviceMode::Netkit | DeviceMode::NetkitL2 => (InfoKind::Netkit, InfoData::Netkit(netkit(spec, peer))),
     };
     let mut host = end(&spec.host_name, spec.host_mac).build();
+    host.header.index = spec.host_ifindex.map_or(0, |index| index.0);
     host.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)]));
     host
 }
@@ -309,6 +327,12 @@ fn quiet(device: &str, addressed_v6: bool) -> Vec<Sysctl> {
     sysctls
 }
 
+/// Between 2^24, which no node counts up to, and 2^31, the kernel's limit.
+fn random_index() -> IfIndex {
+    let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
+    IfIndex(u32::from_ne_bytes([a, b, c, d]) % ((1 << 31) - (1 << 24)) + (1 << 24))
+}
+
 /// Locally administered, of one station.
 fn random_mac() -> MacAddress {
     let [a, b, c, d, e, f, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
@@ -337,6 +361,14 @@ mod tests {
         let error = check_mtu("x", 1279, true).unwrap_err().to_string();
         assert!(error.contains("IPv6"), "{error}");
         assert!(check_mtu("x", 65_536, false).is_err());
+    }
+
+    #[test]
+    fn chosen_indexes_are_none_of_the_kernels_own() {
+        for _ in 0..64 {
+            assert!((1 << 24..1 << 31).contains(&random_index().0));
+        }
+        assert_ne!(random_index(), random_index());
     }
 
     #[test]

@@ -32,20 +32,40 @@ impl Devices {
     /// [`DeviceError::Netns`], [`DeviceError::Netlink`].
     pub async fn peer(&self, device: &Device) -> Result<Option<Peer>, DeviceError> {
         let Some(index) = device.peer_ifindex else { return Ok(None) };
-        let Some(nsid) = device.peer_nsid else {
+        if device.peer_nsid.is_none() {
             let peer = self.by_index(index).await?;
             return Ok(peer.map(|device| Peer { device, devices: self.clone(), names: Vec::new() }));
-        };
+        }
         let search = tokio::task::spawn_blocking(netns::all).await;
         let namespaces = search.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         for found in namespaces {
-            if self.nsid(&found.netns).await? == Some(nsid) {
+            if self.leads_to(device, &found.netns).await? {
                 let devices = Self::open(&found.netns)?;
                 let peer = devices.by_index(index).await?;
                 return Ok(peer.map(|device| Peer { device, devices, names: found.names }));
             }
         }
         Ok(None)
+    }
+
+    /// The other end of a pair, if it is in this namespace. Indexes repeat from namespace to namespace, so that they
+    /// alone do not tell.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netns`], [`DeviceError::Netlink`].
+    pub async fn peer_in(&self, device: &Device, netns: &Netns) -> Result<Option<Device>, DeviceError> {
+        match device.peer_ifindex {
+            Some(index) if self.leads_to(device, netns).await? => Self::open(netns)?.by_index(index).await,
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the other end of a pair is in this namespace, by what the kernel says of it.
+    async fn leads_to(&self, device: &Device, netns: &Netns) -> Result<bool, DeviceError> {
+        match device.peer_nsid {
+            None => Ok(device.peer_ifindex.is_some() && netns.id() == self.netns.id()),
+            Some(nsid) => Ok(self.nsid(netns).await? == Some(nsid)),
+        }
     }
 
     /// The number that this namespace has for another one, which it gives to those that its devices lead to.

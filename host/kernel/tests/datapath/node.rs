@@ -20,6 +20,7 @@ use netloom_kernel::{
     netns::Netns,
     programs::Program,
 };
+use netloom_test_support::{quiet, settle};
 
 /// A folder for pins in the bpf filesystem.
 pub(crate) struct Pins(pub(crate) PathBuf);
@@ -112,6 +113,7 @@ pub(crate) use of_kinds;
 impl Node {
     pub(crate) fn new() -> Self {
         let netns = Netns::create().expect("a namespace for the node; these tests need root");
+        quiet(&netns);
         let pins = Pins::new();
         let devices = Devices::open(&netns).unwrap();
         Self { netns, datapath: pins.datapath(), devices, _pins: pins }
@@ -124,11 +126,13 @@ impl Node {
 
     pub(crate) async fn endpoint_with_mtu(&self, kind: Kind, id: u32, mtu: u32) -> Endpoint {
         let netns = Netns::create().unwrap();
+        quiet(&netns);
         let addresses = [v4(id), v6(id)];
         let prefixes = addresses.map(IpNet::from);
         let spec = spec(kind.0, &format!("lxc{id}"), prefixes.to_vec(), mtu);
         let pair = self.devices.create_pair(&spec, &netns).await.unwrap();
         self.devices.connect_endpoint(&pair, &netns, &prefixes, pair.gateway_mac()).await.unwrap();
+        addresses.into_iter().for_each(|address| settle(&netns, address));
         // Whoever gets through now does so by the datapath alone.
         self.forward(false);
         let config = EndpointConfig {

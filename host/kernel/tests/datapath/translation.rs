@@ -6,12 +6,8 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::PathBuf,
     process::Command,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -22,18 +18,15 @@ use netloom_ebpf::layout::Binding;
 use netloom_kernel::{
     bindings::Bindings,
     datapath::{Datapath, DatapathError, MapSizes, ServiceCounters, SocketLbHook},
-    mounts,
     netns::Netns,
 };
 use netloom_sys::bpf;
+use netloom_test_support::{Cgroup, settle, until};
 
 use crate::{
     node::{Pins, SIZES},
     services::service,
 };
-
-/// One test at a time: the process can be in one cgroup only.
-static TURN: Mutex<()> = Mutex::new(());
 
 type Storage = SkStorage<MapData, [u8; Binding::SIZE]>;
 
@@ -42,9 +35,7 @@ struct World {
     datapath: Datapath,
     netns: Netns,
     pins: Pins,
-    cgroup: PathBuf,
-    before: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    cgroup: Cgroup,
 }
 
 impl World {
@@ -55,19 +46,12 @@ impl World {
     fn sized(sizes: MapSizes) -> Self {
         let mut world = Self::bare();
         world.datapath = Datapath::open(&world.pins.0, sizes).unwrap();
-        world.datapath.attach_socket_lb(&world.cgroup).unwrap();
+        world.datapath.attach_socket_lb(world.cgroup.path()).unwrap();
         world
     }
 
     fn bare() -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let root = mounts::ensure_cgroup2("/sys/fs/cgroup/unified".as_ref()).expect("these tests need root");
-        let cgroup = root.join(format!("netloom-test-datapath-{}", std::process::id()));
-        fs::create_dir(&cgroup).unwrap();
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let before = root.join(own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default());
-        fs::write(cgroup.join("cgroup.procs"), "0").unwrap();
-
+        let cgroup = Cgroup::join();
         let netns = Netns::create().unwrap();
         for arguments in [
             "link set lo up",
@@ -78,14 +62,12 @@ impl World {
                 netns.run(|| Command::new("ip").args(arguments.split(' ')).status().unwrap()).unwrap();
             assert!(status.success(), "ip {arguments}");
         }
-        // The kernel makes an address's route some time later.
-        let reachable = || UdpSocket::bind("[::]:0").unwrap().connect("[fd00::2]:9");
-        let found =
-            |_| netns.run(reachable).unwrap().inspect_err(|_| sleep(Duration::from_millis(5))).is_ok();
-        assert!((0..1000).any(found));
+        for address in ["fd00::1", "fd00::2"] {
+            settle(&netns, address.parse().unwrap());
+        }
         let pins = Pins::new();
         let datapath = pins.datapath();
-        Self { datapath, netns, pins, cgroup, before, _turn: turn }
+        Self { datapath, netns, pins, cgroup }
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
@@ -128,17 +110,8 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         let detached = self.datapath.detach_socket_lb();
-        let moved = fs::write(self.before.join("cgroup.procs"), "0");
-        // What other tests started meanwhile was born in it: it is empty when that has ended.
-        let removes = |_| {
-            let removed = fs::remove_dir(&self.cgroup);
-            removed.inspect_err(|_| sleep(Duration::from_millis(5))).is_ok()
-        };
-        let removed = (0..6000).any(removes);
         if !std::thread::panicking() {
             detached.unwrap();
-            moved.unwrap();
-            assert!(removed, "{} is still in use", self.cgroup.display());
         }
     }
 }
@@ -519,20 +492,20 @@ fn a_service_has_several_addresses_and_counts_for_all_of_them() {
 #[test]
 fn a_restart_adopts_the_links() {
     let world = World::bare();
-    let first = world.datapath.attach_socket_lb(&world.cgroup).unwrap();
+    let first = world.datapath.attach_socket_lb(world.cgroup.path()).unwrap();
     assert_eq!(first.len(), 8);
     assert_eq!(world.link_ids(), first);
     let again = world.pins.datapath();
-    assert_eq!(again.attach_socket_lb(&world.cgroup).unwrap(), first);
+    assert_eq!(again.attach_socket_lb(world.cgroup.path()).unwrap(), first);
 }
 
 #[test]
 fn links_over_maps_that_are_gone_are_updated_in_place() {
     let world = World::bare();
-    let first = world.datapath.attach_socket_lb(&world.cgroup).unwrap();
+    let first = world.datapath.attach_socket_lb(world.cgroup.path()).unwrap();
     fs::remove_dir_all(world.datapath.maps_dir()).unwrap();
     let again = world.pins.datapath();
-    assert_eq!(again.attach_socket_lb(&world.cgroup).unwrap(), first);
+    assert_eq!(again.attach_socket_lb(world.cgroup.path()).unwrap(), first);
 
     again.set_service(ServiceId(1), &service("10.96.0.1:80", Protocol::Tcp, &["127.0.0.1:8080"])).unwrap();
     let _listener = world.run(|| TcpListener::bind("127.0.0.1:8080").unwrap());
@@ -542,17 +515,14 @@ fn links_over_maps_that_are_gone_are_updated_in_place() {
 #[test]
 fn links_follow_to_another_cgroup() {
     let world = World::bare();
-    let inner = world.cgroup.join("inner");
+    let inner = world.cgroup.path().join("inner");
     fs::create_dir(&inner).unwrap();
     let first = world.datapath.attach_socket_lb(&inner).unwrap();
-    let second = world.datapath.attach_socket_lb(&world.cgroup).unwrap();
+    let second = world.datapath.attach_socket_lb(world.cgroup.path()).unwrap();
     assert!(first.iter().all(|link| !second.contains(link)));
     assert_eq!(world.link_ids(), second);
     let gone = |link: &LinkId| bpf::link_by_id(link.0).is_err();
-    assert!((0..200).any(|_| first.iter().all(gone) || {
-        sleep(Duration::from_millis(10));
-        false
-    }));
+    until(|| first.iter().all(gone), |gone| *gone);
     fs::remove_dir(inner).unwrap();
     world.serve(1, "10.96.0.1:80", Protocol::Tcp, &["127.0.0.1:8080"]);
     let _listener = world.run(|| TcpListener::bind("127.0.0.1:8080").unwrap());

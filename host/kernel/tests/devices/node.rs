@@ -9,6 +9,7 @@ use netloom_kernel::{
     devices::{Connected, Devices, Pair},
     netns::Netns,
 };
+use netloom_test_support::settle;
 use tokio::sync::OnceCell;
 
 pub(crate) struct Node {
@@ -38,6 +39,7 @@ impl Node {
         let pair = self.devices.create_pair(&spec, &netns).await.unwrap();
         let connected =
             self.devices.connect_endpoint(&pair, &netns, &spec.addresses, pair.host.mac).await.unwrap();
+        spec.addresses.iter().for_each(|address| settle(&netns, address.addr()));
         let devices = Devices::open(&netns).unwrap();
         Endpoint { netns, devices, pair, connected }
     }

@@ -26,6 +26,12 @@ async fn the_other_end_is_found_in_whatever_namespace_it_is(mode: DeviceMode) {
     assert_eq!(found.devices.netns(), &endpoint, "{mode}");
     assert_eq!((found.device.name.as_str(), found.device.ifindex), ("eth0", pair.peer.ifindex));
     assert!(!found.names.is_empty(), "a way to it is named");
+    for (netns, there) in
+        [(&endpoint, Some(pair.peer.ifindex)), (&elsewhere, None), (&decoy.netns, None), (&node.netns, None)]
+    {
+        let found = node.devices.peer_in(&pair.host, netns).await.unwrap();
+        assert_eq!(found.map(|device| device.ifindex), there, "{mode}: in {netns:?}");
+    }
     let back = found.devices.peer(&found.device).await.unwrap().unwrap();
     assert_eq!((back.device.name.as_str(), back.devices.netns()), ("nl-a", &node.netns));
 

@@ -6,27 +6,33 @@ use std::{
 };
 
 use netloom_kernel::netns::Netns;
+use netloom_test_support::at_this_pace;
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recv, sendto,
     socket_with,
     sockopt::{Timeout, set_socket_timeout},
 };
 
-/// Whether `to` answers an echo request from inside a namespace.
+/// Whether `to` answers an echo request from inside a namespace: the first one.
 pub(crate) fn ping(from: &Netns, to: IpAddr) -> bool {
-    from.run(|| (1..=3).any(|sequence| echo(to, sequence))).unwrap()
+    from.run(|| echo(to, at_this_pace(Duration::from_secs(5)))).unwrap()
 }
 
-fn echo(to: IpAddr, sequence: u8) -> bool {
+/// Whether no answer comes to an echo request for a while.
+pub(crate) fn is_silent(from: &Netns, to: IpAddr) -> bool {
+    from.run(|| !echo(to, at_this_pace(Duration::from_millis(500)))).unwrap()
+}
+
+fn echo(to: IpAddr, patience: Duration) -> bool {
     let (family, protocol, request, reply): (_, Protocol, u8, u8) = match to {
         IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8, 0),
         IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, 128, 129),
     };
     let socket = socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol)).unwrap();
-    set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_millis(500))).unwrap();
+    set_socket_timeout(&socket, Timeout::Recv, Some(patience)).unwrap();
 
     let identifier = std::process::id().to_be_bytes();
-    let mut packet = vec![request, 0, 0, 0, identifier[2], identifier[3], 0, sequence];
+    let mut packet = vec![request, 0, 0, 0, identifier[2], identifier[3], 0, 1];
     packet.extend_from_slice(b"netloom!");
     if to.is_ipv4() {
         // The kernel sums ICMPv6 itself.
@@ -36,7 +42,7 @@ fn echo(to: IpAddr, sequence: u8) -> bool {
     if sendto(&socket, &packet, SendFlags::empty(), &SocketAddr::new(to, 0)).is_err() {
         return false;
     }
-    let deadline = Instant::now() + Duration::from_millis(500);
+    let deadline = Instant::now() + patience;
     let mut buffer = [0_u8; 256];
     while Instant::now() < deadline {
         let Ok((length, _)) = recv(&socket, &mut buffer[..], RecvFlags::empty()) else { return false };

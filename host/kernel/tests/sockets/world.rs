@@ -3,14 +3,11 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use aya::{
@@ -26,46 +23,35 @@ use netloom_kernel::{
     netns::Netns,
     sockets::{Finder, Sockets, Ways},
 };
-
-/// One test at a time: the process can be in one cgroup only.
-static TURN: Mutex<()> = Mutex::new(());
+use netloom_test_support::{Cgroup, settle};
 
 pub(crate) struct World {
     pub(crate) pins: PathBuf,
-    cgroup: PathBuf,
-    before: PathBuf,
     object: Ebpf,
     numbering: Numbering,
     services: u32,
-    _turn: MutexGuard<'static, ()>,
+    _cgroup: Cgroup,
 }
 
 /// The world of a test that has its turn.
 pub(crate) fn world() -> World {
     assert!(rustix::process::geteuid().is_root(), "these tests take root");
     allow_open_files(20_000);
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let root = mounts::ensure_cgroup2("/sys/fs/cgroup/unified".as_ref()).unwrap();
+    let cgroup = Cgroup::join();
     let bpffs = PathBuf::from("/sys/fs/bpf");
     mounts::ensure_bpffs(&bpffs).unwrap();
-    let name = format!("netloom-sockets-{}", std::process::id());
-    let (cgroup, pins) = (root.join(&name), bpffs.join(&name));
-    fs::create_dir(&cgroup).unwrap();
+    let pins = bpffs.join(format!("netloom-sockets-{}", std::process::id()));
     fs::create_dir(&pins).unwrap();
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
-    let before = root.join(own);
-    fs::write(cgroup.join("cgroup.procs"), "0").unwrap();
 
     let mut object = EbpfLoader::new().default_map_pin_directory(&pins).load(netloom_ebpf::SOCKLB).unwrap();
-    let directory = fs::File::open(&cgroup).unwrap();
+    let directory = fs::File::open(cgroup.path()).unwrap();
     for (_, program) in object.programs_mut() {
         let program: &mut CgroupSockAddr = program.try_into().unwrap();
         program.load().unwrap();
         program.attach(&directory, CgroupAttachMode::Single).unwrap();
     }
     let numbering = Numbering::open(&pins).unwrap();
-    World { pins, cgroup, before, object, numbering, services: 0, _turn: turn }
+    World { pins, object, numbering, services: 0, _cgroup: cgroup }
 }
 
 /// Thousands of sockets take more descriptors than a shell's default allows.
@@ -75,26 +61,11 @@ fn allow_open_files(count: u64) {
     setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum }).unwrap();
 }
 
-/// A process that ended leaves its control group a moment later.
-fn remove_when_empty(cgroup: &Path) -> std::io::Result<()> {
-    for _ in 0..500 {
-        match fs::remove_dir(cgroup) {
-            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-                sleep(Duration::from_millis(10));
-            }
-            ended => return ended,
-        }
-    }
-    fs::remove_dir(cgroup)
-}
-
 impl Drop for World {
     fn drop(&mut self) {
-        let moved = fs::write(self.before.join("cgroup.procs"), "0");
-        let removed = remove_when_empty(&self.cgroup);
         let unpinned = fs::remove_dir_all(&self.pins);
         if !std::thread::panicking() {
-            moved.and(removed).and(unpinned).expect("nothing of the test is left behind");
+            unpinned.expect("nothing of the test is left behind");
         }
     }
 }
@@ -155,14 +126,7 @@ impl Room {
         let room = Self::with_loopback();
         for host in 1..=3 {
             room.ip(&format!("-6 address add fd00::{host}/128 dev lo nodad"));
-            // The kernel makes the address's route some time later; then a port without a server refuses.
-            let connect = || room.run(|| TcpStream::connect(format!("[fd00::{host}]:9")).map(drop));
-            let is_reachable = || connect().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while !is_reachable() {
-                assert!(Instant::now() < deadline, "fd00::{host} is not reachable");
-                sleep(Duration::from_millis(2));
-            }
+            settle(&room.netns, format!("fd00::{host}").parse().unwrap());
         }
         room
     }

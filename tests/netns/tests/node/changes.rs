@@ -12,7 +12,7 @@ use netloom_api::{
     types::{Doctor, EndpointView},
 };
 use netloom_core::model::Feature;
-use netloom_test_support::{UdpReceiver, UdpSender, emulated, require};
+use netloom_test_support::{Kills, UdpReceiver, UdpSender, emulated, require};
 use serde_json::{Value, json};
 
 use netloom_netns_tests::{Endpoint, Node, refusal};
@@ -142,7 +142,6 @@ fn policies_change_and_are_recorded() {
 
 #[test]
 fn a_change_up_or_down_is_undone_whole_at_every_step() {
-    const STEPS: usize = 5;
     let mut node = Node::start();
     let web = node.endpoint("web");
     for (from, to) in [(1_500, 9_000), (9_000, 1_400)] {
@@ -150,30 +149,26 @@ fn a_change_up_or_down_is_undone_whole_at_every_step() {
         if from != 1_500 {
             change(&node, "web", json!({ "mtu": from })).unwrap();
         }
-        // A killed daemon is two starts, which take seconds where the machine is emulated.
         let one = if to > from { 2 } else { 3 };
-        for step in (1..=STEPS).filter(|step| !emulated() || *step == one) {
-            node.daemon.stop();
-            node.daemon.set_environment("NETLOOM_CRASH_AFTER", &step.to_string());
-            node.daemon.restart();
+        let mut kills = Kills::of(format!("a change of the MTU from {from} to {to}"), 5).emulated_only([one]);
+        while let Some(step) = kills.next_step() {
+            node.daemon.crash_after(step);
             let traffic = Traffic::start(&node, &web);
             let changed = change(&node, "web", json!({ "mtu": to, "gso_max_size": 120_000 }));
-            assert!(changed.is_err(), "it has fewer than {step} steps");
-            node.daemon.forget_environment();
-            node.daemon.restart_after_crash();
-            assert_eq!(mtus(&node, &web), before, "after step {step} from {from} to {to}");
+            let killed = kills.killed(&mut node.daemon, changed);
             assert_eq!(held(&node, &web), Vec::<String>::new(), "after step {step} from {from} to {to}");
+            traffic.check();
+            if !killed {
+                assert_eq!(mtus(&node, &web), [to.to_string(), to.to_string()]);
+                break;
+            }
+            assert_eq!(mtus(&node, &web), before, "after step {step} from {from} to {to}");
             assert_eq!(node.endpoints()[0].endpoint.mode.mtu, from, "after step {step}");
             let recovered = node.status().adoption.recovered;
             assert!(recovered.iter().any(|what| what.contains("change endpoint web")), "{recovered:?}");
-            traffic.check();
         }
+        kills.check();
     }
-    node.daemon.stop();
-    node.daemon.set_environment("NETLOOM_CRASH_AFTER", &(STEPS + 1).to_string());
-    node.daemon.restart();
-    change(&node, "web", json!({ "mtu": 1_400 })).unwrap();
-    assert_eq!(mtus(&node, &web), ["1400", "1400"]);
 }
 
 #[test]

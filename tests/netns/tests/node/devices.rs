@@ -5,7 +5,7 @@ use netloom_api::{
     types::{DeviceView, Done, NodeView},
 };
 use netloom_core::model::{DeviceMode, Feature, NetkitPolicy};
-use netloom_test_support::{DaemonOptions, Netns, require};
+use netloom_test_support::{Netns, require};
 use serde_json::{Value, json};
 
 use netloom_netns_tests::{Node, ObjectFile, refusal};
@@ -235,11 +235,10 @@ fn a_pair_that_somebody_deleted_is_told_and_forgotten() {
 
 #[test]
 fn a_crash_leaves_no_half_pair_and_a_cleanup_none_at_all() {
-    let env = vec![("NETLOOM_CRASH_AFTER".to_owned(), "1".to_owned())];
-    let mut node = Node::with(DaemonOptions { env, ..DaemonOptions::default() });
+    let mut node = Node::start();
+    node.daemon.crash_after(1);
     let left = Netns::new("left");
     assert!(create(&node, pair(&left)).is_err());
-    node.daemon.forget_environment();
     node.daemon.restart_after_crash();
     assert!(!links(&node.netns).contains("up0"));
     create(&node, pair(&left)).unwrap();

@@ -1,6 +1,7 @@
 //! One stream and one transfer, and everything that can change on their way changes.
 
 use std::{
+    fmt::Debug,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -8,14 +9,13 @@ use std::{
 
 use netloom_api::types::{EndpointView, HookPoint};
 use netloom_core::model::Feature;
-use netloom_test_support::{emulated, require};
+use netloom_test_support::{Kills, emulated, require};
 use serde_json::json;
 
 use netloom_netns_tests::{Node, Wire};
 
 use crate::moves::{
-    ORDER, TURN, assert_exactly_once, crash_after, migrate, owners, rebalance, recover, update,
-    want_another_order,
+    ORDER, STEPS, TURN, assert_exactly_once, migrate, owners, rebalance, update, want_another_order,
 };
 
 /// An endpoint sends a numbered stream and a TCP transfer to the node, while ten programs on its device go from legacy tc
@@ -70,32 +70,27 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Has the daemon killed at each of these steps of `change`, until nothing is left to be done: how often it was.
-fn killed_at_each(wire: &mut Wire, last: usize, change: impl Fn(&Wire) -> bool) -> usize {
-    let mut killed = 0;
-    for step in 1..=last {
-        crash_after(wire, step);
-        if change(wire) {
-            break;
-        }
-        recover(wire);
+/// Has the daemon killed in a change, as `kills` says.
+fn killed<T: Debug>(
+    wire: &mut Wire,
+    mut kills: Kills,
+    change: impl Fn(&Wire) -> Result<T, netloom_api::ClientError>,
+) {
+    while let Some(step) = kills.next_step() {
+        wire.node.daemon.crash_after(step);
+        let changed = change(wire);
+        kills.killed(&mut wire.node.daemon, changed);
         assert_eq!(wire.leftovers(), Vec::<String>::new(), "step {step}");
-        killed += 1;
     }
-    wire.node.daemon.stop();
-    wire.node.daemon.forget_environment();
-    wire.node.daemon.restart();
-    killed
+    kills.check();
 }
 
 fn there_and_back(wire: &mut Wire, ids: &[String]) {
     for to in ["tcx", "tc", "tcx"] {
         // Killed after the turn it is finished at the next start, and nothing is left to be done.
-        let killed = killed_at_each(wire, TURN - 1, |wire| migrate(wire, &ids[0], to).is_ok());
-        assert_eq!(killed, TURN - 1);
-        crash_after(wire, TURN + 1);
-        assert!(migrate(wire, &ids[0], to).is_err());
-        recover(wire);
+        let steps = (1..TURN).chain([TURN + 1]);
+        let kills = Kills::of(format!("going to {to} under load"), STEPS).only(steps);
+        killed(wire, kills, |wire| migrate(wire, &ids[0], to));
         for id in ids {
             migrate(wire, id, to).unwrap();
         }
@@ -107,10 +102,11 @@ fn there_and_back(wire: &mut Wire, ids: &[String]) {
 
 fn into_another_order(wire: &mut Wire) {
     want_another_order(wire);
-    // Each start finishes the move that was under way.
-    let killed = killed_at_each(wire, 12, |wire| rebalance(wire, json!({})).is_ok());
-    assert!(killed > 0);
-    rebalance(wire, json!({})).unwrap();
+    let moves = rebalance(wire, json!({ "dry_run": true })).unwrap();
+    let moves: usize = moves.iter().map(|chain| chain.moved.len()).sum();
+    // Each start finishes the move that was under way, if it was beyond its turn.
+    let kills = Kills::of(format!("{moves} moves under load"), moves * STEPS).only(1..=STEPS);
+    killed(wire, kills, |wire| rebalance(wire, json!({})));
     let chains = wire.node.chains(&wire.device);
     let chain = chains.iter().find(|chain| chain.hook.point == HookPoint::TcxIngress).unwrap();
     let ours: Vec<&str> = owners(chain).into_iter().filter(|owner| *owner != "netloom/datapath").collect();
@@ -118,7 +114,7 @@ fn into_another_order(wire: &mut Wire) {
 }
 
 fn a_hundred_updates(wire: &mut Wire, id: &str) {
-    killed_at_each(wire, 1, |wire| update(wire, id, &wire.object).is_ok());
+    killed(wire, Kills::of("an update under load", 1), |wire| update(wire, id, &wire.object));
     for _ in 0..100 {
         update(wire, id, &wire.object).unwrap();
     }
@@ -127,13 +123,8 @@ fn a_hundred_updates(wire: &mut Wire, id: &str) {
 fn larger_and_smaller(wire: &mut Wire) {
     for (mtu, size) in [(9_000, 120_000), (1_400, 30_000)] {
         let asked = json!({ "mtu": mtu, "gso_max_size": size, "gro_max_size": size });
-        let change = |wire: &Wire| {
-            wire.node
-                .daemon
-                .patch::<EndpointView>("/v1/endpoints/web", &asked)
-                .map(|view| view.endpoint.mode.mtu)
-        };
-        assert_eq!(killed_at_each(wire, 5, |wire| change(wire).is_ok()), 5);
-        assert_eq!(change(wire).unwrap(), mtu);
+        let change = |wire: &Wire| wire.node.daemon.patch::<EndpointView>("/v1/endpoints/web", &asked);
+        killed(wire, Kills::of(format!("a change of the MTU to {mtu} under load"), 5), change);
+        assert_eq!(wire.node.endpoints()[0].endpoint.mode.mtu, mtu);
     }
 }

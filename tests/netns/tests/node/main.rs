@@ -15,6 +15,7 @@ mod modes;
 mod monitor;
 mod moves;
 mod outside;
+mod ownership;
 mod reaping;
 mod restarts;
 mod returning;

@@ -7,7 +7,7 @@ use netloom_api::{
     types::{EndpointMigrated, EndpointView},
 };
 use netloom_core::model::DeviceMode;
-use netloom_test_support::emulated;
+use netloom_test_support::Kills;
 use serde_json::{Value, json};
 
 use netloom_netns_tests::{Endpoint, Node, ObjectFile, refusal};
@@ -126,24 +126,23 @@ fn a_mode_that_it_has_and_one_that_cannot_be_are_refused() {
 #[test]
 fn a_migration_that_dies_is_undone_or_finished_at_every_step() {
     // The sixth ends the switch; what comes after it is the old pair's removal.
-    let steps = if emulated() { vec![5] } else { (1..=9).collect() };
+    const SWITCHED: usize = 6;
+    let mut kills = Kills::of("taking an endpoint to another pair", 9).emulated_only([SWITCHED - 1]);
     let mut node = Node::start();
     let (web, other) = (node.endpoint("web"), node.endpoint("other"));
     let mut ways = ways(&web).into_iter().cycle();
     let mut way = ways.next().unwrap();
-    for step in steps {
+    while let Some(step) = kills.next_step() {
         let before = shown(&node).endpoint;
-        node.daemon.stop();
-        node.daemon.set_environment("NETLOOM_CRASH_AFTER", &step.to_string());
-        node.daemon.restart();
+        node.daemon.crash_after(step);
         let migrated = migrate(&node, &way);
-        assert!(migrated.is_err(), "step {step}: {migrated:?}");
-        node.daemon.forget_environment();
-        node.daemon.restart_after_crash();
+        if !kills.killed(&mut node.daemon, migrated) {
+            break;
+        }
         let recovered = node.status().adoption.recovered;
         assert!(recovered.iter().any(|what| what.contains("web")), "step {step}: {recovered:?}");
         let after = shown(&node).endpoint;
-        if step <= 6 {
+        if step <= SWITCHED {
             assert_eq!(before, after, "step {step}");
         } else {
             assert_eq!(after.mode.device.as_str(), way["mode"], "step {step}");
@@ -151,4 +150,5 @@ fn a_migration_that_dies_is_undone_or_finished_at_every_step() {
         }
         check(&node, &web, &other, &format!("step {step}"));
     }
+    kills.check();
 }

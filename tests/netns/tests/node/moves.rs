@@ -4,13 +4,13 @@
 use aya::maps::{Array, Map, MapData};
 use netloom_api::types::{AttachAnswer, Attachment, Chain, Done, HookPoint, Rebalanced};
 use netloom_core::model::Feature;
-use netloom_test_support::{emulated, require};
+use netloom_test_support::{Kills, emulated, require};
 use serde_json::{Value, json};
 
 use netloom_netns_tests::{ObjectFile, Wire, refusal};
 
 /// The steps of taking a program to another place.
-const STEPS: usize = 6;
+pub(crate) const STEPS: usize = 6;
 /// Of those, the one from which on packets take the new place.
 pub(crate) const TURN: usize = 3;
 
@@ -100,28 +100,33 @@ fn a_daemon_killed_at_any_step_of_a_migration_finishes_or_undoes_it() {
     let id = wire.attach("once", json!({ "mode": "tc" })).attachment.id;
     let from = wire.mark();
     let mut present = HookPoint::TcIngress;
-    for step in 1..=STEPS {
-        for _ in 0..if emulated() { 1 } else { 2 } {
-            let (to, wanted) = if present.is_legacy() {
-                ("tcx", HookPoint::TcxIngress)
-            } else {
-                ("tc", HookPoint::TcIngress)
-            };
-            crash_after(&mut wire, step);
-            assert!(migrate(&wire, &id, to).is_err(), "step {step}");
-            wire.run(50);
-            recover(&mut wire);
-            let point = wire.attachments()[0].hook.point;
-            let expected = if step < TURN { present } else { wanted };
-            assert_eq!(point, expected, "killed after step {step} of going to {to}");
-            assert_eq!(wire.leftovers(), Vec::<String>::new(), "step {step}");
-            assert_eq!(wire.node.chains("d0").len(), 1, "step {step}");
-            if point != wanted {
-                migrate(&wire, &id, to).unwrap();
-            }
-            present = wanted;
+    let mut there = Kills::of("going from tc to tcx", STEPS).emulated_only([1, 3, 5]);
+    let mut back = Kills::of("going from tcx to tc", STEPS).emulated_only([2, 4, 6]);
+    let mut going_there = false;
+    loop {
+        going_there = !going_there;
+        let (kills, to, wanted) = if going_there {
+            (&mut there, "tcx", HookPoint::TcxIngress)
+        } else {
+            (&mut back, "tc", HookPoint::TcIngress)
+        };
+        let Some(step) = kills.next_step() else { break };
+        wire.node.daemon.crash_after(step);
+        let migrated = migrate(&wire, &id, to);
+        wire.run(50);
+        let killed = kills.killed(&mut wire.node.daemon, migrated);
+        let point = wire.attachments()[0].hook.point;
+        let expected = if step < TURN { present } else { wanted };
+        assert_eq!(point, expected, "killed ({killed}) after step {step} of going to {to}");
+        assert_eq!(wire.leftovers(), Vec::<String>::new(), "step {step}");
+        assert_eq!(wire.node.chains("d0").len(), 1, "step {step}");
+        if point != wanted {
+            migrate(&wire, &id, to).unwrap();
         }
+        present = wanted;
     }
+    there.check();
+    back.check();
     wire.run(100);
     assert_exactly_once(wire, &[(id, from)]);
 }
@@ -141,12 +146,18 @@ fn disordered(mode: &str) -> (Wire, Vec<(String, u64)>) {
 
 pub(crate) fn want_another_order(wire: &mut Wire) {
     wire.node.daemon.stop();
-    wire.node.daemon.set_config(
-        "[plugins.config.attach-order.priorities]\np0 = 5\np1 = 9\np2 = 1\np3 = 7\np4 = 3\np5 = 8\np6 = 2\np7 = 6\np8 = 4\np9 = 0\n",
-    );
+    wire.node.daemon.set_config(&in_order(&ORDER));
     wire.node.daemon.restart();
 }
 
+/// A configuration that wants these owners in this order.
+fn in_order(owners: &[&str]) -> String {
+    let priorities = owners.iter().enumerate().map(|(priority, owner)| format!("{owner} = {priority}\n"));
+    format!("[plugins.config.attach-order.priorities]\n{}", priorities.collect::<String>())
+}
+
+/// How they were attached.
+const BEFORE: [&str; 10] = ["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"];
 pub(crate) const ORDER: [&str; 10] = ["p9", "p2", "p6", "p4", "p8", "p0", "p7", "p3", "p5", "p1"];
 
 #[test]
@@ -181,32 +192,47 @@ fn a_chain_of_ten_is_brought_into_order_and_no_packet_misses_a_program() {
     }
 }
 
-#[test]
-fn a_daemon_killed_at_any_step_of_a_rebalance_leaves_a_whole_chain() {
-    for (mode, feature) in [("tcx", Feature::Tcx), ("tc", Feature::LegacyTc)] {
-        if !require(feature) {
-            continue;
-        }
-        let (mut wire, attachments) = disordered(mode);
-        // Into the third move.
-        for step in if emulated() { vec![4] } else { vec![1, 2, 3, 4, 5, 6, 8, 10, 12] } {
-            crash_after(&mut wire, step);
-            let outcome = rebalance(&wire, json!({}));
-            if outcome.is_ok() {
-                break;
-            }
-            wire.run(20);
-            recover(&mut wire);
-            assert_eq!(wire.leftovers(), Vec::<String>::new(), "{mode}, step {step}");
-            assert_eq!(wire.node.chains("d0")[0].entries.len(), 10, "{mode}, step {step}");
-        }
-        wire.node.daemon.stop();
-        wire.node.daemon.forget_environment();
-        wire.node.daemon.restart();
+/// The daemon is killed at each step of the first two of seven moves; each time the chain has just been brought into
+/// the other order.
+fn killed_in_a_rebalance(mode: &str) {
+    const MOVES: usize = 7;
+    let (mut wire, attachments) = disordered(mode);
+    let first = 1..=2 * STEPS;
+    let mut kills = Kills::of(format!("bringing ten programs on {mode} into order"), MOVES * STEPS)
+        .only(first)
+        // Into the second move.
+        .emulated_only([STEPS + TURN]);
+    let mut orders = [ORDER, BEFORE].into_iter().cycle();
+    while let Some(step) = kills.next_step() {
+        let order = orders.next().unwrap();
+        wire.node.daemon.set_config(&in_order(&order));
+        wire.node.daemon.crash_after(step);
+        let planned = rebalance(&wire, json!({ "dry_run": true })).unwrap();
+        assert_eq!(planned[0].moved.len(), MOVES, "{planned:?}");
+        let rebalanced = rebalance(&wire, json!({}));
+        wire.run(20);
+        kills.killed(&mut wire.node.daemon, rebalanced);
+        assert_eq!(wire.leftovers(), Vec::<String>::new(), "{mode}, step {step}");
+        assert_eq!(wire.node.chains("d0")[0].entries.len(), 10, "{mode}, step {step}");
         let rebalanced = rebalance(&wire, json!({})).unwrap();
-        assert_eq!(owners(&rebalanced[0].chain), ORDER, "{mode}");
-        wire.run(50);
-        assert_exactly_once(wire, &attachments);
+        assert_eq!(owners(&rebalanced[0].chain), order, "{mode}, step {step}");
+    }
+    kills.check();
+    wire.run(50);
+    assert_exactly_once(wire, &attachments);
+}
+
+#[test]
+fn a_daemon_killed_at_any_step_of_a_rebalance_on_tcx_leaves_a_whole_chain() {
+    if require(Feature::Tcx) {
+        killed_in_a_rebalance("tcx");
+    }
+}
+
+#[test]
+fn a_daemon_killed_at_any_step_of_a_rebalance_on_legacy_tc_leaves_a_whole_chain() {
+    if require(Feature::LegacyTc) {
+        killed_in_a_rebalance("tc");
     }
 }
 
@@ -241,24 +267,24 @@ fn programs_go_to_one_place_of_legacy_tc_again_and_again_and_ours_make_room() {
     for priority in 1..=times {
         attach(&wire, &mut attachments, priority);
     }
-    // And once more, with a daemon that is killed while it makes room, if it does.
+    // And with a daemon that is killed while it makes room. One that has no room to make has a single step, and survives.
     let mut next = times + 1;
-    for step in if emulated() { vec![2] } else { vec![1, 2, 3, 4, 5, 6, 8] } {
-        crash_after(&mut wire, step);
-        let request = json!({
-            "device": "d0", "object": wire.object.path(), "owner": format!("p{next}"), "priority": next, "mode": "tc",
-        });
-        if let Ok(answer) = wire.node.attach(request) {
+    let steps = if emulated() { 2..=2 } else { 2..=STEPS };
+    for step in steps.clone() {
+        loop {
+            assert!(next < times + 100, "no attachment is killed at step {step}: none makes room");
+            wire.node.daemon.crash_after(step);
+            let request = json!({
+                "device": "d0", "object": wire.object.path(), "owner": format!("p{next}"), "priority": next, "mode": "tc",
+            });
+            let Ok(answer) = wire.node.attach(request) else { break };
             attachments.push((answer.attachment.id, wire.mark()));
             next += 1;
-            wire.node.daemon.stop();
-            wire.node.daemon.forget_environment();
-            wire.node.daemon.restart();
-        } else {
-            recover(&mut wire);
         }
+        wire.node.daemon.restart_after_crash();
         assert_eq!(wire.leftovers(), Vec::<String>::new(), "step {step}");
     }
+    println!("killed at steps {steps:?} of making room, over {} attachments", next - times);
     let chain = wire.node.chains("d0").remove(0);
     let mut wanted: Vec<String> = (0..next).map(|priority| format!("p{priority}")).collect();
     wanted.push("p1000".to_owned());
@@ -313,25 +339,36 @@ fn an_update_that_cannot_be_is_refused_and_changes_nothing() {
     drop(web);
 }
 
-#[test]
-fn a_daemon_killed_in_an_update_undoes_it_or_has_it_done() {
-    for (mode, feature) in [("tcx", Feature::Tcx), ("tc", Feature::LegacyTc)] {
-        if !require(feature) {
-            continue;
-        }
-        let mut wire = Wire::start(None);
-        let answer = wire.attach("once", json!({ "mode": mode }));
-        let (id, from) = (answer.attachment.id, wire.mark());
-        crash_after(&mut wire, 1);
-        assert!(update(&wire, &id, &wire.object).is_err());
-        recover(&mut wire);
-        // Done in the kernel but not in the records: undone, to the very program of before.
+/// Done in the kernel but not in the records: undone, to the very program of before.
+fn killed_in_an_update(mode: &str) {
+    let mut wire = Wire::start(None);
+    let answer = wire.attach("once", json!({ "mode": mode }));
+    let (id, from) = (answer.attachment.id, wire.mark());
+    let mut kills = Kills::of(format!("an update on {mode}"), 1);
+    while let Some(step) = kills.next_step() {
+        wire.node.daemon.crash_after(step);
+        let updated = update(&wire, &id, &wire.object);
+        let killed = kills.killed(&mut wire.node.daemon, updated);
         let record = wire.attachments().remove(0);
-        assert_eq!(record.program, answer.attachment.program, "{mode}");
-        assert_eq!(wire.node.chains("d0")[0].entries[0].program, record.program, "{mode}");
-        update(&wire, &id, &wire.object).unwrap();
-        wire.run(50);
-        assert_exactly_once(wire, &[(id, from)]);
+        assert_eq!(record.program == answer.attachment.program, killed, "{mode}, step {step}");
+        assert_eq!(wire.node.chains("d0")[0].entries[0].program, record.program, "{mode}, step {step}");
+    }
+    kills.check();
+    wire.run(50);
+    assert_exactly_once(wire, &[(id, from)]);
+}
+
+#[test]
+fn a_daemon_killed_in_an_update_on_tcx_undoes_it_or_has_it_done() {
+    if require(Feature::Tcx) {
+        killed_in_an_update("tcx");
+    }
+}
+
+#[test]
+fn a_daemon_killed_in_an_update_on_legacy_tc_undoes_it_or_has_it_done() {
+    if require(Feature::LegacyTc) {
+        killed_in_an_update("tc");
     }
 }
 
@@ -385,12 +422,10 @@ fn a_change_of_the_configuration_that_is_taken_back_halfway_is_taken_back() {
     let attachments: Vec<_> =
         ["one", "two"].map(|owner| (wire.attach(owner, json!({})).attachment.id, wire.mark())).into();
     // It dies when one of them is on tcx.
-    wire.node.daemon.stop();
     wire.node.daemon.set_config("[attachments]\nmode = \"tcx\"\n");
-    wire.node.daemon.set_environment("NETLOOM_CRASH_AFTER", &(STEPS + 1).to_string());
-    wire.node.daemon.restart();
+    wire.node.daemon.crash_at_start(STEPS + 1);
     wire.node.daemon.set_config("[attachments]\nmode = \"tc\"\n");
-    recover(&mut wire);
+    wire.node.daemon.restart();
     let on_tc = |wire: &Wire| wire.attachments().into_iter().all(|each| each.hook.point.is_legacy());
     let started = std::time::Instant::now();
     while !on_tc(&wire) || !wire.leftovers().is_empty() {
@@ -425,16 +460,4 @@ fn an_owners_objects_share_maps_where_that_is_asked_for_and_nobody_elses() {
         let _: Done = wire.node.daemon.delete(&format!("/v1/attachments/{}", attachment.id)).unwrap();
     }
     assert!(!map("acme+one").exists() && map("acme+two").exists());
-}
-
-pub(crate) fn crash_after(wire: &mut Wire, step: usize) {
-    wire.node.daemon.stop();
-    wire.node.daemon.forget_environment();
-    wire.node.daemon.set_environment("NETLOOM_CRASH_AFTER", &step.to_string());
-    wire.node.daemon.restart();
-}
-
-pub(crate) fn recover(wire: &mut Wire) {
-    wire.node.daemon.forget_environment();
-    wire.node.daemon.restart_after_crash();
 }

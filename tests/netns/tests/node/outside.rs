@@ -1,14 +1,9 @@
 mod netfilter;
 mod uplinks;
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
-
 use netloom_api::types::Outside;
 use netloom_netns_tests::{Endpoint, Node};
-use netloom_test_support::Netns;
+use netloom_test_support::{Netns, until};
 
 /// Joins a node to a host outside, which knows the way to the pools.
 fn join(node: &Node, outside: &Netns) {
@@ -18,15 +13,7 @@ fn join(node: &Node, outside: &Netns) {
 }
 
 fn await_outside(node: &Node, what: impl Fn(&Outside) -> bool) -> Outside {
-    let started = Instant::now();
-    loop {
-        let outside = node.status().outside;
-        if what(&outside) {
-            return outside;
-        }
-        assert!(started.elapsed() < Duration::from_secs(30), "still {outside:?}\n{}", node.daemon.log());
-        thread::sleep(Duration::from_millis(50));
-    }
+    until(|| node.status().outside, what)
 }
 
 fn by_eth9(outside: &Outside) -> bool {
@@ -57,10 +44,8 @@ fn packets_to_and_from_outside_pass_the_nodes_stack_by_and_follow_the_uplink() {
 
     join(&node, &outside);
     await_outside(&node, by_eth9);
-    // What asked for the next hop's address went through the stack.
-    let _ = reach(&node, &web, &outside);
-    thread::sleep(Duration::from_millis(300));
-    assert!(!reach(&node, &web, &outside), "the node's stack forwarded");
+    // What asked for the next hop's address went through the stack, which is what is remembered for a moment.
+    until(|| reach(&node, &web, &outside), |forwarded| !forwarded);
     let chains = node.chains("eth9");
     assert!(
         chains.iter().any(|chain| chain.entries.iter().any(|entry| entry.name.starts_with("nl_from_uplink")))
@@ -71,9 +56,7 @@ fn packets_to_and_from_outside_pass_the_nodes_stack_by_and_follow_the_uplink() {
     assert!(!node.status().attachments.iter().any(|attachment| attachment.hook.device == "eth9"));
     join(&node, &outside);
     await_outside(&node, by_eth9);
-    let _ = reach(&node, &web, &outside);
-    thread::sleep(Duration::from_millis(300));
-    assert!(!reach(&node, &web, &outside), "the node's stack forwarded");
+    until(|| reach(&node, &web, &outside), |forwarded| !forwarded);
 }
 
 #[test]

@@ -79,6 +79,7 @@ fn a_backend_shared_by_two_services_loses_only_the_sockets_of_one() {
 #[test]
 fn without_a_deciding_plugin_nothing_is_reaped_and_the_report_says_so() {
     let node = Node::configured("[plugins]\nbundled = false\n");
+    node.daemon.expect_error("nothing was reaped reason=no plugin decides");
     let (client, server) = (node.endpoint("client"), node.endpoint("server"));
     let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
     node.service("web", "10.96.4.1:80", "tcp", &[echo.address().to_string()]);
@@ -130,8 +131,8 @@ fn without_a_way_to_destroy_stale_sockets_are_reported_and_doctor_says_so() {
     assert!(report.reason.unwrap().contains("cannot be destroyed"));
     assert_eq!(connection.exchange("alive"), "alive");
     let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
-    let finding = doctor.findings.iter().find(|finding| finding.subject == "sockets").unwrap();
-    assert_eq!(finding.severity, "error");
+    let mut findings = doctor.findings.iter().filter(|finding| finding.subject == "sockets");
+    assert!(findings.any(|finding| finding.severity == "error"), "{:?}", doctor.findings);
 }
 
 #[test]

@@ -97,20 +97,6 @@ fn a_link_that_was_unpinned_is_attached_anew() {
 }
 
 #[test]
-fn orphans_under_our_names_are_removed_and_others_stay() {
-    let mut node = Node::start();
-    node.daemon.stop();
-    let alias = format!("netloom-{}: endpoint ghost", node.daemon.instance());
-    node.netns.ip(&["link", "add", "ghost0", "type", "veth", "peer", "name", "ghost1"]);
-    node.netns.ip(&["link", "set", "ghost0", "alias", &alias]);
-    node.netns.ip(&["link", "add", "other0", "type", "veth", "peer", "name", "other1"]);
-    node.daemon.restart();
-    let links = node.netns.ip(&["-o", "link"]);
-    assert!(!links.contains("ghost0") && links.contains("other0"), "{links}");
-    assert!(node.status().adoption.recovered.iter().any(|what| what.contains("ghost0")));
-}
-
-#[test]
 fn services_survive_and_a_stopped_daemon_leaves_them_working() {
     let mut node = Node::start();
     let (client, server) = (node.endpoint("client"), node.endpoint("server"));

@@ -1,7 +1,10 @@
 //! Plugins that touch the node themselves: what their grants cover is carried out, undone where it fails, and
 //! written down; nothing else is.
 
+use std::time::Duration;
+
 use netloom_api::types::{AuditEntry, PluginView, ReapReport};
+use netloom_test_support::Netns;
 use serde_json::{Value, json};
 
 use netloom_netns_tests::{Endpoint, Node, ObjectFile, refusal};
@@ -33,6 +36,7 @@ impl Operated {
     /// What came of each step.
     fn run(&self, grants: &Value, steps: Value) -> Vec<String> {
         self.load(grants.clone(), json!({ "steps": steps })).unwrap();
+        self.node.daemon.expect_error("nothing was reaped reason=plugin operating forbade it");
         let ask = json!({ "service": "probe", "backend": "10.99.0.1:1", "dry_run": true });
         let report: ReapReport = self.node.daemon.post("/v1/reap", &ask).unwrap();
         let reason = report.reason.expect("the plugin vetoes");
@@ -211,6 +215,41 @@ fn a_pair_of_its_own_is_made_and_removed_and_goes_with_the_node() {
 }
 
 #[test]
+fn both_ends_of_a_pair_with_equal_indexes_are_changed_while_packets_go_through_it() {
+    let it = Operated::start();
+    let web = it.node.endpoint("web");
+    let (own, inside) = (it.own_inode(), web.view.endpoint.netns.inode);
+    let create = json!([{ "op": "create", "inode": inside, "name": "acme0", "peer": "acme1" }]);
+    assert_eq!(it.run(&grants(), create), ["acme0"]);
+    let index = |netns: &Netns, device| {
+        netns.ip(&["-o", "link", "show", device]).split(':').next().map(str::to_owned)
+    };
+    let indexes = (index(&it.node.netns, "acme0"), index(&web.netns, "acme1"));
+    assert_eq!(indexes.0, indexes.1, "namespaces count alike");
+    for (netns, device, address) in
+        [(&it.node.netns, "acme0", "10.8.0.1/24"), (&web.netns, "acme1", "10.8.0.2/24")]
+    {
+        netns.add_address(device, address);
+        netns.ip(&["link", "set", device, "up"]);
+    }
+    let receiver = it.node.netns.count_datagrams("10.8.0.1:7000");
+    let sender = web.netns.send_datagrams(receiver.address(), Duration::from_micros(50));
+    let mtus = [1_350, 1_400].repeat(4);
+    let changes: Vec<Value> = mtus
+        .iter()
+        .map(|mtu| json!({ "op": "set-mtu", "inode": own, "name": "acme0", "mtu": mtu }))
+        .collect();
+    let told = it.run(&grants(), json!(changes));
+    assert_eq!(told, vec!["done"; mtus.len()]);
+    assert!(sender.sent() > 0);
+    drop(sender);
+    for (netns, device) in [(&it.node.netns, "acme0"), (&web.netns, "acme1")] {
+        let shown = netns.ip(&["link", "show", device]);
+        assert!(shown.contains(" mtu 1400 "), "{shown}");
+    }
+}
+
+#[test]
 fn programs_are_attached_updated_and_detached_for_granted_owners() {
     let it = Operated::start();
     let web = it.node.endpoint("web");
@@ -351,6 +390,7 @@ fn a_plugin_that_acts_where_the_host_waits_for_it_is_told_so_and_nobody_hangs() 
 #[test]
 fn handles_cannot_be_hoarded() {
     let it = Operated::start();
+    it.node.daemon.expect_error("a plugin failed; the others go on plugin=operating why=\"trapped");
     let web = it.node.endpoint("web");
     let steps = json!([{ "op": "hoard", "inode": it.own_inode(), "name": web.device() }]);
     it.load(grants(), json!({ "steps": steps })).unwrap();

@@ -90,6 +90,16 @@ fn a_plugin_that_traps_is_passed_over_quarantined_and_explained() {
     let node = patient_node();
     let web = node.endpoint("web");
     let component = Component::of("bad.wasm", netloom_test_components::MISBEHAVING);
+    for error in [
+        "plugin=bad why=\"trapped: it panicked",
+        "plugin=bad why=\"ran past its deadline of 100 ms",
+        "plugin=bad why=\"wanted more than 16777216 bytes",
+        "plugin=bad why=\"trapped: it reached outside its memory",
+        "plugin=bad why=\"gave a bad answer",
+        "the plugin failed too often and is quarantined plugin=\"bad\"",
+    ] {
+        node.daemon.expect_error(error);
+    }
     for what in ["trap", "loop", "memory-bomb", "recurse", "unknown-entry"] {
         let config = json!({ "in": "place", "do": what });
         let limits = json!({ "deadline_ms": 100, "init_deadline_ms": 60_000 });

@@ -120,6 +120,8 @@ fn a_judge_that_traps_or_does_not_end_or_answers_badly_reaps_nothing_and_that_is
             .enumerate()
     {
         let name = format!("judge{number}");
+        node.daemon
+            .expect_error(&format!("nothing was reaped, as sockets could not be judged plugin={name}"));
         let component = Component::of("judge.wasm", netloom_test_components::MISBEHAVING);
         let body = json!({ "name": name, "path": component.path(), "config": { "in": hook, "do": what } });
         assert_eq!(load(&node, body).unwrap().state, "active");

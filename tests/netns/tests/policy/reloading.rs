@@ -1,6 +1,8 @@
 //! Plugins that are replaced while they serve.
 
 use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -135,11 +137,13 @@ fn a_version_is_tried_out_as_a_shadow_and_promoted() {
 
 #[test]
 fn a_file_that_changes_is_followed_and_one_that_is_no_plugin_is_not() {
+    const ERROR: &str = "its file changed and was not loaded; the version of before goes on plugin=policy";
     let node = patient_node();
     let file = File::of(netloom_test_components::CUSTOM_POLICY);
     let first = load(&node, &file, true).digest;
     file.write(b"no plugin at all");
-    until("the change was not seen", || node.daemon.log().contains("its file changed and was not loaded"));
+    until("the change was not seen", || node.daemon.log().contains(ERROR));
+    node.daemon.expect_error(ERROR);
     assert_eq!(serving(&node), first);
     file.write(&other_version(netloom_test_components::CUSTOM_POLICY));
     until("the change was not followed", || serving(&node) != first);
@@ -156,28 +160,46 @@ fn a_file_that_changed_while_the_daemon_was_down_is_followed() {
     until("the change was not followed", || serving(&node) != first);
 }
 
+/// A reload that was asked for, and whose answer is still to be read.
+fn ask_for_a_reload(node: &Node) -> UnixStream {
+    let mut asked = UnixStream::connect(node.daemon.paths().socket).unwrap();
+    let request = "POST /v1/plugins/policy/reload HTTP/1.1\r\nHost: netloom\r\nConnection: close\r\n\
+                   Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    asked.write_all(request.as_bytes()).unwrap();
+    asked
+}
+
+/// Its answer; empty if the daemon went before it gave one.
+fn answer(mut asked: UnixStream) -> String {
+    let mut answer = String::new();
+    // A connection that is cut off may also end with an error.
+    asked.read_to_string(&mut answer).ok();
+    answer
+}
+
 #[test]
 fn a_daemon_killed_while_it_reloads_starts_with_a_whole_version() {
     let mut node = patient_node();
     let file = File::of(netloom_test_components::CUSTOM_POLICY);
-    let first = load(&node, &file, false).digest;
-    let second = other_version(netloom_test_components::CUSTOM_POLICY);
-    for pause in [0, 5, 20, 60, 120] {
-        file.write(&second);
-        let socket = node.daemon.paths().socket.clone();
-        let request = std::thread::spawn(move || {
-            // It is cut off half-way.
-            drop(
-                std::process::Command::new("curl")
-                    .args(["-s", "--unix-socket"])
-                    .arg(socket)
-                    .args(["-X", "POST", "-d", "{}", "http://netloom/v1/plugins/policy/reload"])
-                    .output(),
-            );
-        });
-        std::thread::sleep(Duration::from_millis(pause));
+    load(&node, &file, false);
+    // How long one takes that is let be.
+    let mut version = other_version(netloom_test_components::CUSTOM_POLICY);
+    file.write(&version);
+    let began = Instant::now();
+    assert!(answer(ask_for_a_reload(&node)).starts_with("HTTP/1.1 200"));
+    let whole = began.elapsed();
+
+    let mut killed = Vec::new();
+    // In an eighth of the time each, until one is over before it could be killed.
+    for eighth in 0.. {
+        assert!(eighth < 80, "no reload was over in ten times the time of the first");
+        let before = serving(&node);
+        version = other_version(&version);
+        file.write(&version);
+        let asked = ask_for_a_reload(&node);
+        std::thread::sleep(whole * eighth / 8);
         node.daemon.kill9();
-        request.join().unwrap();
+        let answer = answer(asked);
         node.daemon.restart();
         let view: PluginView = node.daemon.get("/v1/plugins/policy").unwrap();
         assert_eq!(view.state, "active");
@@ -186,10 +208,15 @@ fn a_daemon_killed_while_it_reloads_starts_with_a_whole_version() {
             versions.iter().any(|version| version.serving && version.digest == view.digest),
             "{versions:?}"
         );
-        if view.digest != first {
-            return;
+        if !answer.is_empty() {
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert_ne!(view.digest, before, "what was answered is what serves");
+            break;
         }
+        killed.push(whole * eighth / 8);
     }
+    assert!(!killed.is_empty(), "none was killed before its answer");
+    println!("killed {killed:?} into reloads, which take {whole:?}");
 }
 
 #[test]

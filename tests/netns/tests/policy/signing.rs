@@ -102,6 +102,7 @@ fn a_signed_plugin_survives_a_restart_and_one_whose_copy_was_changed_does_not() 
 
     let copy = node.daemon.paths().state.join("plugins").join(format!("{digest}.wasm"));
     std::fs::write(&copy, MISBEHAVING).unwrap();
+    node.daemon.expect_error("a plugin of before was not loaded plugin=\"signed\"");
     node.daemon.kill9();
     node.daemon.restart();
     let (status, _, _) = refusal(node.daemon.get::<PluginView>("/v1/plugins/signed"));
