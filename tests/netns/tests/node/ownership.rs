@@ -7,7 +7,7 @@ use netloom_api::{
     types::{DeviceView, Doctor, Done, Event, EventKind, OrphanView},
 };
 use netloom_netns_tests::{Node, ObjectFile, refusal};
-use netloom_test_support::{DaemonOptions, Netns};
+use netloom_test_support::Netns;
 use serde_json::{Value, json};
 
 fn create(node: &Node, request: &Value) -> Result<DeviceView, ClientError> {
@@ -53,14 +53,13 @@ fn a_device_whose_name_is_wanted_stays_when_the_wish_is_refused() {
 #[test]
 fn a_start_that_undoes_what_was_never_done_takes_nobodys_device() {
     // Killed after the first step, which made the pair; then somebody else takes its name.
-    let env = vec![("NETLOOM_CRASH_AFTER".to_owned(), "1".to_owned())];
-    let mut node = Node::with(DaemonOptions { env, ..DaemonOptions::default() });
+    let mut node = Node::start();
+    node.daemon.crash_after(1);
     let inside = Netns::new("inside");
     let request = json!({ "name": "up0", "mode": "veth", "peer": "eth7", "peer_netns": inside.path() });
     assert!(create(&node, &request).is_err());
     inside.ip(&["link", "delete", "eth7"]);
     let before = victim(&node, "up0", "vp");
-    node.daemon.forget_environment();
     node.daemon.restart_after_crash();
     assert_eq!(index(&node.netns, "up0"), before);
     assert!(refusal(create(&node, &request)).1.contains("up0"));
@@ -108,6 +107,8 @@ fn a_device_that_took_an_endpoints_name_while_the_daemon_was_down_is_not_adopted
     assert_eq!(node.endpoints().len(), 0);
     let what = format!("device {}", web.device());
     assert!(node.status().adoption.orphans.contains(&what), "{:?}", node.status().adoption);
+    // Nor is it cleaned up, but by whoever made it.
+    node.netns.ip(&["link", "delete", web.device()]);
 }
 
 #[test]
