@@ -75,11 +75,8 @@ fn killed_before_the_reap(test: u8, change: impl FnOnce(&Daemon, &str, &str) -> 
     node.service("lasting", &lasting_vip, "udp", &backends[1..]);
     let mut doomed = Bound::to(&netns, &doomed_vip, 5);
     let mut lasting = Bound::to(&netns, &lasting_vip, 3);
-    node.daemon.stop();
-    node.daemon.set_environment("NETLOOM_CRASH_AFTER", "1");
-    node.daemon.restart();
+    node.daemon.crash_after(1);
     assert!(!change(&node.daemon, &backends[0], &doomed_vip), "the daemon answered before it died");
-    node.daemon.forget_environment();
     assert_eq!(doomed.cut(), 0, "it died after the reap");
 
     node.daemon.restart_after_crash();
