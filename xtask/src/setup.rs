@@ -127,7 +127,14 @@ fn python_environment(folder: &Path) -> Result<()> {
 }
 
 fn missing(needs: &[Need]) -> Vec<&'static Requirement> {
-    needs.iter().flat_map(|need| need.requirements()).filter(|requirement| !requirement.is_met()).collect()
+    let mut missing: Vec<&'static Requirement> = Vec::new();
+    for requirement in needs.iter().flat_map(|need| need.requirements()) {
+        let known = missing.iter().any(|other| other.name == requirement.name);
+        if !known && !requirement.is_met() {
+            missing.push(requirement);
+        }
+    }
+    missing
 }
 
 /// What can be done without what is missing.

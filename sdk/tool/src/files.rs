@@ -89,8 +89,43 @@ pub(crate) fn node() -> RecordedNode {
     }
 }
 
-/// A host that gives plugins of every language what they need.
+/// How many compiled components are kept. One of a plugin in Python has 60 MB.
+const COMPILED: usize = 8;
+
+/// A host that gives plugins of every language what they need, and compiles none that it has compiled before: a plugin
+/// in Python takes half a minute.
 pub(crate) fn host() -> anyhow::Result<PluginHost> {
+    let Ok(folder) = cache("NETLOOM_CACHE").map(|folder| folder.join("compiled")) else {
+        return compiling_host();
+    };
+    // Whoever cannot keep what was compiled compiles anew.
+    forget(&folder).ok();
+    PluginHost::new(HostConfig { cache_dir: Some(folder), ..config() }).or_else(|_| compiling_host())
+}
+
+/// One that compiles whatever it loads.
+pub(crate) fn compiling_host() -> anyhow::Result<PluginHost> {
+    Ok(PluginHost::new(config())?)
+}
+
+/// Makes room for one more compiled component. Another run may do so as well.
+fn forget(folder: &Path) -> std::io::Result<()> {
+    let mut compiled = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == "cwasm") {
+            compiled.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    compiled.sort();
+    for (_, path) in compiled.iter().rev().skip(COMPILED - 1) {
+        std::fs::remove_file(path)?;
+        std::fs::remove_file(path.with_extension("sha256"))?;
+    }
+    Ok(())
+}
+
+fn config() -> HostConfig {
     let limits = Limits {
         deadline: Duration::from_secs(2),
         init_deadline: Duration::from_secs(30),
@@ -102,7 +137,7 @@ pub(crate) fn host() -> anyhow::Result<PluginHost> {
     let supervision =
         Supervision { first_backoff: Duration::ZERO, failures: usize::MAX, ..Supervision::default() };
     let operations = Some(Arc::new(EmptyNode) as Arc<dyn Operations>);
-    Ok(PluginHost::new(HostConfig { limits, supervision, operations, ..HostConfig::default() })?)
+    HostConfig { limits, supervision, operations, ..HostConfig::default() }
 }
 
 impl Source {

@@ -42,6 +42,12 @@ enum Command {
         #[arg(long, value_name = "DIR", env = "NETLOOM_SDK")]
         sdk: Option<PathBuf>,
     },
+    /// Fetch the compiler of a language, as the first build does, or say what the system lacks for it
+    Setup {
+        /// What plugins are to be written in
+        #[arg(long, value_enum, default_value_t = Language::Rust)]
+        lang: Language,
+    },
     /// Build the plugin of a folder into a component; installs what its language needs where that is missing
     Build {
         /// The plugin's folder
@@ -127,6 +133,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::New { path, lang, sdk } => scaffold::new(&path, lang, sdk.as_deref()),
+        Command::Setup { lang } => languages::setup(lang),
         Command::Build { path, out, names } => languages::build(&path, out.as_deref(), names),
         Command::Test { source, scenarios } => runtime.block_on(ask::test(&source, &scenarios)),
         Command::Run { source, question } => runtime.block_on(ask::run(&source, &question)),

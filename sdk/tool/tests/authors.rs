@@ -3,12 +3,16 @@
 // Clippy's exception for tests does not reach the functions beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod languages;
+
 use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output},
 };
 
-use netloom_test_support::c_for_wasm;
+use languages::can_build;
 
 fn tool(folder: &Path, arguments: &[&str]) -> Output {
     // The standard library for Wasm is built once for all runs of these tests.
@@ -155,7 +159,7 @@ fn example_conforms(folder: &Path, name: &str) {
 
 #[test]
 fn the_example_in_c_builds_and_conforms_and_is_the_same_bytes_each_time() {
-    if !c_for_wasm() {
+    if !can_build("c") {
         return;
     }
     let (folder, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -168,7 +172,7 @@ fn the_example_in_c_builds_and_conforms_and_is_the_same_bytes_each_time() {
 
 #[test]
 fn what_is_wrong_with_a_plugin_in_c_is_said_by_its_compiler() {
-    if !c_for_wasm() {
+    if !can_build("c") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -188,13 +192,20 @@ fn what_is_wrong_with_a_plugin_in_c_is_said_by_its_compiler() {
 }
 
 #[test]
-fn the_examples_in_python_and_javascript_build_and_conform() {
-    if std::env::var_os("NETLOOM_TOOLS_TESTS").is_none() {
-        println!("skipped: the compilers are fetched from the network; set NETLOOM_TOOLS_TESTS=1");
+fn the_example_in_python_builds_and_conforms() {
+    if !can_build("python") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     example_conforms(folder.path(), "no-twins");
+}
+
+#[test]
+fn the_example_in_javascript_builds_and_conforms_and_reads_its_configuration() {
+    if !can_build("javascript") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
     example_conforms(folder.path(), "storage-mtu");
     write(folder.path(), "wrong.toml", b"mut = 9000\n");
     let said = refused(folder.path(), &["test", "storage-mtu.wasm", "--config", "wrong.toml"]);
@@ -203,8 +214,7 @@ fn the_examples_in_python_and_javascript_build_and_conform() {
 
 #[test]
 fn a_plugin_in_go_is_the_same_bytes_each_time_and_its_mistakes_are_told() {
-    if std::env::var_os("NETLOOM_TOOLS_TESTS").is_none() {
-        println!("skipped: the compiler is fetched from the network; set NETLOOM_TOOLS_TESTS=1");
+    if !can_build("go") {
         return;
     }
     let (folder, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -326,6 +336,45 @@ fn a_question_is_answered_and_replayed_against_another_configuration() {
     assert!(same.contains("1 decisions, 0 answered otherwise"), "{same}");
     let other = refused(folder.path(), &["replay", "policy.wasm", "recordings.json", "--against", "policy"]);
     assert!(other.contains("1 decisions, 1 answered otherwise") && other.contains("abstain"), "{other}");
+}
+
+#[test]
+fn a_plugin_is_compiled_once_and_few_are_kept() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let compiled = cache.path().join("compiled");
+    std::fs::create_dir(&compiled).unwrap();
+    std::fs::set_permissions(&compiled, Permissions::from_mode(0o700)).unwrap();
+    for old in 0..20 {
+        write(&compiled, &format!("{old}.cwasm"), b"of another version");
+        write(&compiled, &format!("{old}.sha256"), b"");
+    }
+    write(folder.path(), "policy.wasm", netloom_test_components::CUSTOM_POLICY);
+    let test = || {
+        let tested = Command::new(env!("CARGO_BIN_EXE_netloom-plugin"))
+            .args(["test", "policy.wasm"])
+            .current_dir(folder.path())
+            .env("NETLOOM_CACHE", cache.path())
+            .output()
+            .unwrap();
+        assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stderr));
+        let files = std::fs::read_dir(&compiled).unwrap().map(|entry| entry.unwrap());
+        let files = files.filter(|file| file.path().extension().unwrap() == "cwasm");
+        let files: Vec<_> = files
+            .map(|file| (file.metadata().unwrap(), file.file_name()))
+            .map(|(metadata, name)| (metadata.len(), metadata.modified().unwrap(), name))
+            .collect();
+        let ours = files.iter().max().unwrap().clone();
+        (files.len(), ours)
+    };
+    let (kept, ours) = test();
+    assert_eq!(kept, 8);
+    assert!(ours.0 > 10_000, "{ours:?}");
+    assert_eq!(test().1, ours, "it was compiled again");
+
+    // What somebody else could have written is not run: the plugin is compiled, and nothing is kept.
+    std::fs::remove_file(compiled.join(&ours.2)).unwrap();
+    std::fs::set_permissions(&compiled, Permissions::from_mode(0o777)).unwrap();
+    assert!(test().1.0 < 10_000);
 }
 
 #[test]

@@ -84,6 +84,9 @@ Examples:
     /// Begin a plugin: a folder with a policy that works, in Rust, Python or JavaScript
     #[command(disable_help_flag = true)]
     New(ToolArgs),
+    /// Fetch the compiler of a language ahead of the first build, or say what the system lacks for it
+    #[command(disable_help_flag = true)]
+    Setup(ToolArgs),
     /// Build the plugin of a folder into a component
     #[command(disable_help_flag = true)]
     Build(ToolArgs),

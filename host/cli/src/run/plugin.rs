@@ -76,6 +76,7 @@ pub(super) async fn run(client: &Client, command: PluginCommand, output: &Output
         }
         PluginCommand::Inspect { what } => inspect(client, &what, output).await,
         PluginCommand::New(arguments) => Err(become_tool("new", &arguments)),
+        PluginCommand::Setup(arguments) => Err(become_tool("setup", &arguments)),
         PluginCommand::Build(arguments) => Err(become_tool("build", &arguments)),
         PluginCommand::Test(arguments) => Err(become_tool("test", &arguments)),
         PluginCommand::Run(arguments) => Err(become_tool("run", &arguments)),

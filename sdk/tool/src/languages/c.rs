@@ -78,7 +78,7 @@ fn bindings(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// clang and its linker, which may be of another version.
-fn compiler() -> anyhow::Result<(PathBuf, PathBuf)> {
+pub(super) fn compiler() -> anyhow::Result<(PathBuf, PathBuf)> {
     let (Some(clang), Some(linker)) = (find("clang"), find("wasm-ld")) else {
         bail!("C is compiled by clang 11 or newer with wasm-ld: apt-get install clang lld wasi-libc");
     };

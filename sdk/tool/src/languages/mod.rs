@@ -1,26 +1,22 @@
 //! The languages a plugin can be written in, and how each is built.
 //!
 //! - `c`, `go`: what these take, whose own tools make no components
+//! - `compilers`: those that are fetched
 
 mod c;
+mod compilers;
 mod go;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode},
 };
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use netloom_plugin_build::{Options, interfaces, with_config_schema};
+use netloom_plugin_build::{Options, Toolchain, interfaces, with_config_schema};
 use netloom_runtime::config_schema;
 use wit_bindgen_core::wit_parser::{Resolve, WorldId};
-
-use crate::files;
-
-/// The version of each compiler: another one makes other bytes.
-const COMPONENTIZE_PY: &str = "0.25.1";
-const COMPONENTIZE_QJS: &str = "0.4.5";
 
 /// What a plugin is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,6 +58,19 @@ impl Language {
     }
 }
 
+/// Makes sure that plugins in a language can be built here: fetches its compiler, or says what the system lacks.
+pub(crate) fn setup(language: Language) -> anyhow::Result<ExitCode> {
+    let compiler = match language {
+        Language::Rust => Toolchain::find()?.rustc,
+        Language::Python => compilers::python()?,
+        Language::Javascript => compilers::javascript()?,
+        Language::C => c::compiler()?.0,
+        Language::Go => compilers::go()?,
+    };
+    println!("{}", compiler.display());
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Builds a folder's plugin.
 pub(crate) fn build(folder: &Path, out: Option<&Path>, names: bool) -> anyhow::Result<ExitCode> {
     let folder = folder.canonicalize().with_context(|| format!("there is no folder {}", folder.display()))?;
@@ -79,7 +88,7 @@ pub(crate) fn build(folder: &Path, out: Option<&Path>, names: bool) -> anyhow::R
                 .with_context(|| format!("{} cannot be written", out.display()))?;
         }
         Language::Python => {
-            let mut command = Command::new(python_tool()?);
+            let mut command = Command::new(compilers::python()?);
             command.args([
                 "-d",
                 "wit",
@@ -93,8 +102,8 @@ pub(crate) fn build(folder: &Path, out: Option<&Path>, names: bool) -> anyhow::R
             run(command.arg(&out).current_dir(&folder), "compile the Python")?;
         }
         Language::Javascript => {
-            let mut command = Command::new(javascript_tool()?);
-            command.args([
+            let mut command = Command::new("node");
+            command.arg(compilers::javascript()?).args([
                 "--wit",
                 "wit",
                 "--world",
@@ -129,43 +138,6 @@ pub(crate) fn build(folder: &Path, out: Option<&Path>, names: bool) -> anyhow::R
         println!("  configured with {}", keys.join(", "));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn python_tool() -> anyhow::Result<PathBuf> {
-    Ok(python_environment("componentize-py", COMPONENTIZE_PY)?.join("bin/componentize-py"))
-}
-
-/// A Python environment of its own with a version of a package.
-fn python_environment(package: &str, version: &str) -> anyhow::Result<PathBuf> {
-    let folder = files::cache("NETLOOM_TOOLS")?.join(format!("{package}-{version}"));
-    // Written last, so that what was cut off is begun anew.
-    let complete = folder.join("complete");
-    if !complete.exists() {
-        eprintln!("installing {package} {version} into {}", folder.display());
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder), "make a Python environment")?;
-        let wanted = format!("{package}=={version}");
-        run(
-            Command::new(folder.join("bin/pip")).args(["install", "--quiet", &wanted]),
-            &format!("install {package}"),
-        )?;
-        write(&complete, b"")?;
-    }
-    Ok(folder)
-}
-
-fn javascript_tool() -> anyhow::Result<PathBuf> {
-    let folder = files::cache("NETLOOM_TOOLS")?.join(format!("componentize-qjs-{COMPONENTIZE_QJS}"));
-    let tool = folder.join("node_modules/.bin/componentize-qjs");
-    if !tool.exists() {
-        eprintln!("installing componentize-qjs {COMPONENTIZE_QJS} into {}", folder.display());
-        std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-        let package = format!("componentize-qjs@{COMPONENTIZE_QJS}");
-        run(
-            Command::new("npm").args(["install", "--silent", "--prefix"]).arg(&folder).arg(package),
-            "install componentize-qjs",
-        )?;
-    }
-    Ok(tool)
 }
 
 fn run(command: &mut Command, what: &str) -> anyhow::Result<()> {

