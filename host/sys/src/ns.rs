@@ -9,11 +9,12 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::fs::MetadataExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{Mode, OFlags, ResolveFlags},
+    io::Errno,
     net::{AddressFamily, SocketFlags, SocketType},
     process::{Pid, PidfdFlags, PidfdGetfdFlags},
     thread::{LinkNameSpaceType, UnshareFlags},
@@ -34,6 +35,9 @@ const FILEID_NSFS: i32 = 0xf1;
 /// `PID_NS_INIT_INO` of `include/uapi/linux/nsfs.h`.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
+/// How often a path is looked up that changes at the same time.
+const LOOKS: u32 = 3;
+
 /// The identity of a namespace file: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
@@ -52,14 +56,60 @@ pub enum Opened {
     Other,
 }
 
-/// Opens a path and checks that it is a network namespace.
+/// Opens a path if it is a network namespace. What is something else, such as a FIFO, a device, or a file of storage
+/// that does not answer, is looked at and never opened. A path below another process's root (`/proc/PID/root/…`) is
+/// that process's to choose, and is taken as [`open_beneath`] takes it.
 ///
 /// # Errors
-/// Whatever `open(2)` or `fstat(2)` reports. A file that opens but is no network namespace is
-/// [`Opened::Other`], not an error.
+/// Whatever `open(2)`, `openat2(2)` or `fstat(2)` reports. A file that is no network namespace is [`Opened::Other`], not
+/// an error.
 pub fn open(path: &Path) -> io::Result<Opened> {
-    // O_NONBLOCK: a caller may name a FIFO or a device by mistake, and that must not block.
-    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
+    match beneath_root(path) {
+        Some((root, rest)) => open_beneath(&root, rest),
+        None => open_found(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
+    }
+}
+
+/// The same for a path beneath a folder: no link leads out of it, or is followed at all, and nobody is asked who is not
+/// in the kernel's memory, where every mount point is with all that is above it.
+///
+/// # Errors
+/// As [`open`]; `ELOOP` where there is a link on the way, `EAGAIN` where storage would have to be asked.
+pub fn open_beneath(root: &Path, rest: &Path) -> io::Result<Opened> {
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let how = ResolveFlags::IN_ROOT
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::CACHED;
+    let mut tries = 1;
+    loop {
+        match rustix::fs::openat2(&root, rest, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+            // So it is also where somebody renames or mounts at the same time.
+            Err(Errno::AGAIN) if tries < LOOKS => tries += 1,
+            found => return open_found(found?),
+        }
+    }
+}
+
+/// `/proc/PID/root` and what is below it, of a path that goes through there.
+fn beneath_root(path: &Path) -> Option<(PathBuf, &Path)> {
+    let rest = path.strip_prefix("/proc").ok()?;
+    let mut parts = rest.components();
+    let process = parts.next()?.as_os_str().to_str()?;
+    let is_process = process.bytes().all(|byte| byte.is_ascii_digit()) || process == "self";
+    let is_root = parts.next()?.as_os_str() == "root";
+    let rest = parts.as_path();
+    (is_process && is_root && !rest.as_os_str().is_empty())
+        .then(|| (Path::new("/proc").join(process).join("root"), rest))
+}
+
+/// Opens what was found, if it is a network namespace.
+fn open_found(found: OwnedFd) -> io::Result<Opened> {
+    if !is_nsfs(found.as_fd())? {
+        return Ok(Opened::Other);
+    }
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     if !is_net(fd.as_fd())? {
         return Ok(Opened::Other);
     }
@@ -92,8 +142,7 @@ pub fn identity(fd: BorrowedFd<'_>) -> io::Result<Identity> {
 /// What the ioctl reports beyond "this is not a namespace" (`ENOTTY`, and `EINVAL` from drivers).
 pub fn is_net(fd: BorrowedFd<'_>) -> io::Result<bool> {
     // Only nsfs gives the ioctl number this meaning; another driver might do something else with it.
-    let statfs = rustix::fs::fstatfs(fd)?;
-    if statfs.f_type as libc::c_long != libc::NSFS_MAGIC as libc::c_long {
+    if !is_nsfs(fd)? {
         return Ok(false);
     }
     // SAFETY: NS_GET_NSTYPE takes no argument and touches no memory of ours; the fd is open.
@@ -103,6 +152,11 @@ pub fn is_net(fd: BorrowedFd<'_>) -> io::Result<bool> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(false),
     }
+}
+
+fn is_nsfs(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let statfs = rustix::fs::fstatfs(fd)?;
+    Ok(statfs.f_type as libc::c_long == libc::NSFS_MAGIC as libc::c_long)
 }
 
 /// Moves the calling thread into a network namespace. The other threads stay where they are.
@@ -297,5 +351,31 @@ mod tests {
             assert!(matches!(open(Path::new(path)).unwrap(), Opened::Other), "{path}");
         }
         assert_eq!(open(Path::new("/nonexistent")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_never_opened() {
+        use rustix::fs::inotify;
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&watch, &fifo, inotify::WatchFlags::OPEN).unwrap();
+        for path in [fifo.clone(), Path::new("/proc/self/root").join(fifo.strip_prefix("/").unwrap())] {
+            assert!(matches!(open(&path).unwrap(), Opened::Other), "{path:?}");
+        }
+        let mut events = [0; 64];
+        assert_eq!(rustix::io::read(&watch, &mut events), Err(Errno::AGAIN), "somebody opened it");
+    }
+
+    #[test]
+    fn links_below_another_processs_root_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/proc/self/ns/net", &link).unwrap();
+        assert!(matches!(open(&link).unwrap(), Opened::Net(..)), "a name of one's own may be a link");
+        let through = Path::new("/proc/self/root").join(link.strip_prefix("/").unwrap());
+        let error = open(&through).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP), "{through:?}");
     }
 }

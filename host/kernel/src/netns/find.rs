@@ -156,7 +156,15 @@ impl Search {
             }
         } else if let Ok(netns) = Netns::open(&path) {
             // Between the look and the opening it may have become another one: what is open counts.
-            self.found.entry(netns.id()).or_insert_with(|| (netns, Vec::new())).1.push(path);
+            self.offer_open(netns, path);
+        }
+    }
+
+    /// Takes a path for a way to the namespace that was opened by it.
+    fn offer_open(&mut self, netns: Netns, path: PathBuf) {
+        let (_, names) = self.found.entry(netns.id()).or_insert_with(|| (netns, Vec::new()));
+        if names.len() < MAX_NAMES {
+            names.push(path);
         }
     }
 
@@ -200,10 +208,21 @@ impl Search {
                 let id = NetnsId { device: self.nsfs, inode };
                 // A name once known by its plain path is not repeated by each mount namespace that copied it.
                 if !self.found.get(&id).is_some_and(|(_, names)| names.contains(&point)) {
-                    let relative = point.strip_prefix("/").unwrap_or(&point).to_owned();
+                    // Whoever mounted it chose the path: it is taken beneath the root, and what is opened counts.
+                    let relative = point.strip_prefix("/").unwrap_or(&point);
                     let through = Path::new(&format!("/proc/{pid}/root")).join(relative);
-                    let path = if stat(&point) == Some(id) { point } else { through };
-                    self.offer(id, path);
+                    let here = match ns::open_beneath(Path::new("/"), relative) {
+                        Ok(ns::Opened::Net(fd, identity)) => Some(Netns::from_parts(fd, identity)),
+                        _ => None,
+                    };
+                    match here.filter(|netns| netns.id() == id) {
+                        Some(netns) => self.offer_open(netns, point),
+                        None => {
+                            if let Ok(netns) = Netns::open(&through) {
+                                self.offer_open(netns, through);
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -218,8 +237,9 @@ impl Search {
                 if let Some(id) = inode.map(|inode| NetnsId { device: self.nsfs, inode })
                     && self.found.get(&id).is_none_or(|(_, names)| names.is_empty())
                     && !self.is_own(pid, &path)
+                    && let Ok(netns) = Netns::open(&path)
                 {
-                    self.offer(id, path);
+                    self.offer_open(netns, path);
                 }
             }
         }
