@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, task::JoinHandle};
 
-use crate::types::ErrorBody;
+use crate::{Asked, types::ErrorBody};
 
 /// A request to netloomd failed.
 #[derive(Debug, thiserror::Error)]
@@ -203,6 +203,7 @@ impl Client {
         body: Bytes,
     ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), ClientError> {
         let transport = |source| ClientError::Transport { socket: self.socket.clone(), source };
+        let asked = Asked::now();
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| ClientError::Connect { socket: self.socket.clone(), source })?;
@@ -214,6 +215,7 @@ impl Client {
             .uri(route)
             .header("host", "netloomd")
             .header("content-type", "application/json")
+            .header(Asked::HEADER, asked.0)
             .body(Full::new(body))
             .map_err(|source| ClientError::Request { route: route.to_owned(), source: source.into() })?;
         let answer = sender.send_request(request).await.map_err(transport)?;

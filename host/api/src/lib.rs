@@ -3,9 +3,11 @@
 //! [`types`] has every request and answer, [`Client`] sends and receives them, and [`Paths`] says where an
 //! instance of netloomd keeps its socket and files.
 
+mod asked;
 mod client;
 mod paths;
 pub mod types;
 
+pub use asked::Asked;
 pub use client::{Client, ClientError, Lines};
 pub use paths::Paths;

@@ -21,6 +21,7 @@ use crate::{
     devices::PairRecord,
     executor::{Progress, remove_folder},
     failure::Failure,
+    locks::HookGuard,
     naming,
     node::Node,
     store::ServiceRecord,
@@ -54,7 +55,8 @@ impl Node {
             let alias = naming::alias(&self.instance, &endpoint.spec.name);
             let device = self.devices.by_index(endpoint.host_ifindex).await?;
             let Some(device) = device.filter(|device| device.alias.as_deref() == Some(&alias)) else {
-                for warning in self.remove_endpoint(&endpoint).await? {
+                let (guard, endpoint) = self.lock_endpoint(&endpoint.spec.name).await?;
+                for warning in self.remove_endpoint(&guard, &endpoint).await? {
                     tracing::warn!(endpoint = key, "{warning}");
                 }
                 adoption
@@ -101,7 +103,8 @@ impl Node {
                 Ok(Found::Lost(why)) => why.to_owned(),
                 Err(failure) => failure.to_string(),
             };
-            match self.reattach(&attachment).await {
+            let (guard, attachment) = self.lock_attachment(&key).await?;
+            match self.reattach(&guard, &attachment).await {
                 Ok(anew) => {
                     self.store.commit(|changes| changes.put(&key, &anew))?;
                     tracing::warn!(attachment = key, why, "attached anew");
@@ -177,7 +180,12 @@ impl Node {
         Ok(Attachment { program: program.id(), candidate, ..attachment.clone() })
     }
 
-    pub(crate) async fn reattach(&self, attachment: &Attachment) -> Result<Attachment, Failure> {
+    pub(crate) async fn reattach(
+        &self,
+        held: &HookGuard,
+        attachment: &Attachment,
+    ) -> Result<Attachment, Failure> {
+        held.check(&attachment.hook)?;
         let pin = naming::pin(&self.paths.bpffs, &attachment.id);
         // What has lost its place may still hold its program, with what it has in its maps.
         let present = Program::from_id(attachment.program).ok().filter(|program| {
@@ -279,13 +287,16 @@ impl Node {
         };
         note("plans of before", self.recover().await.map(drop));
         for (name, endpoint) in self.store.all::<Endpoint>()? {
-            note(&name, whole(self.remove_endpoint(&endpoint).await));
+            let (guard, endpoint) = self.lock_endpoint(&endpoint.spec.name).await?;
+            note(&name, whole(self.remove_endpoint(&guard, &endpoint).await));
         }
-        for (name, pair) in self.store.all::<PairRecord>()? {
-            note(&name, whole(self.remove_pair(&name, &pair).await));
+        for (name, _) in self.store.all::<PairRecord>()? {
+            let (guard, pair) = self.lock_pair(&name).await?;
+            note(&name, whole(self.remove_pair(&guard, &name, &pair).await));
         }
-        for (id, attachment) in self.store.all::<Attachment>()? {
-            note(&id, whole(self.detach_recorded(&attachment).await));
+        for (id, _) in self.store.all::<Attachment>()? {
+            let (guard, attachment) = self.lock_attachment(&id).await?;
+            note(&id, whole(self.detach_recorded(&guard, &attachment).await));
         }
         for (name, ServiceRecord { id, .. }) in self.store.all::<ServiceRecord>()? {
             note(&name, self.datapath.remove_service(id).map_err(Failure::from));

@@ -6,17 +6,20 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{DefaultBodyLimit, Path, Query, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
     routing::{delete, get, post},
 };
-use netloom_api::types::{
-    AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendChange, BackendRequest, Chain, Decision,
-    DeviceRequest, DeviceView, Doctor, Done, EndpointMigrated, EndpointMigration, EndpointSpec, EndpointView,
-    Event, MigrateRequest, MonitorQuery, Name, NodeView, OrphanView, PairChange, PluginInspection,
-    PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest, Rebalanced,
-    ReloadReport, ReloadRequest, RollbackRequest, Service, ServiceView, ServicesApplied, ServicesApply,
-    SocketDestroy, SocketQuery, SocketView, Status, Trace, UpdateRequest,
+use netloom_api::{
+    Asked,
+    types::{
+        AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendChange, BackendRequest, Chain, Decision,
+        DeviceRequest, DeviceView, Doctor, Done, EndpointMigrated, EndpointMigration, EndpointSpec,
+        EndpointView, Event, MigrateRequest, MonitorQuery, Name, NodeView, OrphanView, PairChange,
+        PluginInspection, PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest,
+        Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, ServiceView, ServicesApplied,
+        ServicesApply, SocketDestroy, SocketQuery, SocketView, Status, Trace, UpdateRequest,
+    },
 };
 use netloom_runtime::Recording;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -89,6 +92,11 @@ fn name(text: &str) -> Result<Name, Failure> {
     Name::new(text).map_err(Failure::invalid)
 }
 
+/// When the client says it asked.
+fn asked(headers: &HeaderMap) -> Option<Asked> {
+    headers.get(Asked::HEADER)?.to_str().ok()?.parse().ok().map(Asked)
+}
+
 async fn unknown(uri: axum::http::Uri) -> Failure {
     Failure::not_found(format!("there is no route {uri}")).hint("is the client of another version?")
 }
@@ -105,9 +113,10 @@ async fn endpoints(State(node): Shared) -> Answer<Vec<EndpointView>> {
     Ok(Json(node.endpoints().await?))
 }
 
-async fn add_endpoint(State(node): Shared, body: Bytes) -> Answer<EndpointView> {
+async fn add_endpoint(State(node): Shared, headers: HeaderMap, body: Bytes) -> Answer<EndpointView> {
+    let asked = asked(&headers);
     let spec = parse::<EndpointSpec>(&body)?;
-    to_the_end(async move { node.add_endpoint(spec).await }).await
+    to_the_end(async move { node.add_endpoint(spec, asked).await }).await
 }
 
 async fn endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<EndpointView> {
@@ -132,9 +141,9 @@ async fn trace(State(node): Shared, Path(text): Path<String>, body: Bytes) -> An
     Ok(Json(node.trace(&name(&text)?, parse(&body)?).await?))
 }
 
-async fn delete_endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<Done> {
-    let name = name(&text)?;
-    to_the_end(async move { node.delete_endpoint(&name).await }).await
+async fn delete_endpoint(State(node): Shared, Path(text): Path<String>, headers: HeaderMap) -> Answer<Done> {
+    let (name, asked) = (name(&text)?, asked(&headers));
+    to_the_end(async move { node.delete_endpoint(&name, asked).await }).await
 }
 
 async fn node_view(State(node): Shared) -> Json<NodeView> {

@@ -15,7 +15,7 @@ use netloom_kernel::{
     programs,
 };
 
-use crate::{executor::read_object, failure::Failure, naming, node::Node};
+use crate::{executor::read_object, failure::Failure, locks::HookGuard, node::Node};
 
 impl Node {
     /// Every attachment.
@@ -32,15 +32,12 @@ impl Node {
         if !request.object.is_absolute() {
             return Err(Failure::invalid(anyhow!("{} is not an absolute path", request.object.display())));
         }
-        let target = self.target(&request).await?;
-        let (hook, _) = self.hook(&target).await?;
         let programs = self.asked_for(&request)?;
         let mode = request.mode.or_else(|| request.point.and_then(explicit_mode));
-        let globals = self.globals(&request.object, request.globals)?;
-        let _guard = self.locks.netns(hook.netns).await;
+        let globals = self.globals(&request.object, request.globals.clone())?;
+        let (guard, target) = self.lock_target(&request).await?;
         let mut ops = Vec::new();
         for program in &programs {
-            let number = self.store.commit(|changes| changes.next("attachment"))?;
             let candidate = Candidate {
                 owner: request.owner.clone(),
                 name: String::new(),
@@ -50,7 +47,7 @@ impl Node {
                 required: request.required,
             };
             ops.push(Op::Attach {
-                id: naming::attachment(&request.owner, number),
+                id: self.attachment_id(&request.owner)?,
                 target: target.clone(),
                 candidate,
                 program: ProgramSource::Object {
@@ -65,7 +62,7 @@ impl Node {
             });
         }
         let what = format!("attach {} of {}", request.object.display(), request.owner);
-        let mut attached = self.attach_all(ops, what).await?;
+        let mut attached = self.attach_all(&guard, ops, what).await?;
         if attached.is_empty() {
             return Err(anyhow!("nothing was attached").into());
         }
@@ -74,8 +71,26 @@ impl Node {
         Ok(AttachAnswer { decided_by: attachment.decided_by.clone(), attachment, chain, more: attached })
     }
 
-    /// Carries out a plan that attaches programs. The caller holds the lock of the namespace.
-    pub(crate) async fn attach_all(&self, ops: Vec<Op>, what: String) -> Result<Vec<Attachment>, Failure> {
+    /// Where a request wants its program, and the lock of that place.
+    async fn lock_target(&self, request: &AttachRequest) -> Result<(HookGuard, Target), Failure> {
+        loop {
+            let (before, _) = self.hook(&self.target(request).await?).await?;
+            let guard = self.lock_hook(&before).await?;
+            let target = self.target(request).await?;
+            // The name may have become another device's while the lock was waited for.
+            if self.hook(&target).await?.0 == before {
+                return Ok((guard, target));
+            }
+        }
+    }
+
+    /// Carries out a plan that attaches programs.
+    pub(crate) async fn attach_all(
+        &self,
+        _held: &HookGuard,
+        ops: Vec<Op>,
+        what: String,
+    ) -> Result<Vec<Attachment>, Failure> {
         let plan = Plan::attach(ops, what);
         let journal = self.begin(&plan)?;
         let (attached, replaced) = self
@@ -123,7 +138,7 @@ impl Node {
 
     /// Detaches one of ours.
     pub(crate) async fn detach(&self, id: &str) -> Result<Done, Failure> {
-        let attachment = self.attachment(id)?;
+        let (guard, attachment) = self.lock_attachment(id).await?;
         if attachment.candidate.owner.as_str() == Owner::DATAPATH {
             return Err(if attachment.endpoint.is_some() {
                 Failure::conflict(format!("{id} is an endpoint's datapath"))
@@ -133,14 +148,18 @@ impl Node {
                     .hint("set datapath.outside to \"stack\" to do without it")
             });
         }
-        let _guard = self.locks.netns(attachment.hook.netns).await;
-        let warnings = self.detach_recorded(&attachment).await?;
+        let warnings = self.detach_recorded(&guard, &attachment).await?;
         self.remove_unused_maps()?;
         Ok(Done { warnings })
     }
 
     /// Detaches what a record stands for, and forgets it: what could not be cleaned up.
-    pub(crate) async fn detach_recorded(&self, attachment: &Attachment) -> Result<Vec<String>, Failure> {
+    pub(crate) async fn detach_recorded(
+        &self,
+        held: &HookGuard,
+        attachment: &Attachment,
+    ) -> Result<Vec<String>, Failure> {
+        held.check(&attachment.hook)?;
         let plan = Plan::detach(attachment);
         let journal = self.begin(&plan)?;
         self.finish(plan, journal, |changes| changes.remove::<Attachment>(&attachment.id)).await

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::Failure,
+    locks::PairGuard,
     naming,
     node::Node,
     pairs,
@@ -110,7 +111,7 @@ impl Node {
         };
         let spec =
             PairSpec { host_ifindex: Some(self.devices.free_index().await?), ..self.pair_spec(request)? };
-        let _guard = self.locks.netns(netns.id()).await;
+        let _guard = PairGuard::of(self.locks.device(&name).await, self.locks.netns(netns.id()).await, None);
         if self.store.get::<PairRecord>(&name)?.is_some() && self.devices.get(&name).await?.is_some() {
             return Err(Failure::conflict(format!("Netloom has a device {name} already"))
                 .hint("delete it first, or choose another name"));
@@ -130,8 +131,7 @@ impl Node {
     /// Changes a pair of Netloom's that is no endpoint's: both ends, or none.
     pub(crate) async fn change_pair(&self, name: &str, change: PairChange) -> Result<DeviceView, Failure> {
         let subject = format!("device {name}");
-        let _guard = self.locks.netns(self.pair_record(name).await?.netns_id).await;
-        let record = self.pair_record(name).await?;
+        let (_guard, record) = self.lock_pair(name).await?;
         let ipv6 = record.spec.addresses.iter().any(|address| address.addr().is_ipv6());
         pairs::check(&change, record.spec.mode.is_netkit(), ipv6, &subject)?;
         let context = format!("{subject} was not changed");
@@ -155,17 +155,29 @@ impl Node {
     /// Deletes a pair of Netloom's that is no endpoint's, with what is attached to it. One that is gone already is no
     /// error.
     pub(crate) async fn delete_device_pair(&self, name: &str) -> Result<Done, Failure> {
+        let (guard, record) = self.lock_pair(name).await?;
+        Ok(Done { warnings: self.remove_pair(&guard, name, &record).await? })
+    }
+
+    /// The locks of a pair, and its record as it is from then on.
+    pub(crate) async fn lock_pair(&self, name: &str) -> Result<(PairGuard, PairRecord), Failure> {
+        let lock = self.locks.device(name).await;
+        // Its namespace stays the same as long as its name is locked.
         let inside = self.pair_record(name).await?.netns_id;
-        let _inside = self.locks.netns(inside).await;
+        let within = self.locks.netns(inside).await;
         // What is attached to it goes with it: the watcher, which sees that, would attach it anew.
         let node = self.netns.id();
-        let _node = if node == inside { None } else { Some(self.locks.netns(node).await) };
-        let record = self.pair_record(name).await?;
-        Ok(Done { warnings: self.remove_pair(name, &record).await? })
+        let node = if node == inside { None } else { Some(self.locks.netns(node).await) };
+        Ok((PairGuard::of(lock, within, node), self.pair_record(name).await?))
     }
 
     /// Removes a pair and its record: what could not be cleaned up.
-    pub(crate) async fn remove_pair(&self, name: &str, record: &PairRecord) -> Result<Vec<String>, Failure> {
+    pub(crate) async fn remove_pair(
+        &self,
+        _held: &PairGuard,
+        name: &str,
+        record: &PairRecord,
+    ) -> Result<Vec<String>, Failure> {
         let mut attachments = self.attachments()?;
         attachments.retain(|attachment| {
             attachment.netns.is_none() && attachment.hook.ifindex == record.host_ifindex
@@ -189,7 +201,8 @@ impl Node {
             if device.is_some_and(|device| device.alias.as_deref() == Some(&record.spec.alias)) {
                 continue;
             }
-            for warning in self.remove_pair(&name, &record).await? {
+            let (guard, record) = self.lock_pair(&name).await?;
+            for warning in self.remove_pair(&guard, &name, &record).await? {
                 tracing::warn!(device = name, "{warning}");
             }
             dropped.push(format!("device {name}: it is gone"));

@@ -3,7 +3,10 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use ipnet::IpNet;
-use netloom_api::types::{Done, EndpointView};
+use netloom_api::{
+    Asked,
+    types::{Done, EndpointView},
+};
 use netloom_core::{
     model::{
         Attachment, AttachmentKind, Candidate, DeviceMode, Endpoint, EndpointMode, EndpointSpec, HookPoint,
@@ -13,12 +16,23 @@ use netloom_core::{
 };
 use netloom_kernel::netns::Netns;
 
-use crate::{failure::Failure, naming, node::Node, pairs, store::Changes};
+use crate::{
+    failure::Failure,
+    locks::{EndpointGuard, NameGuard},
+    naming,
+    node::Node,
+    pairs,
+    store::Changes,
+};
 
 impl Node {
     /// Attaches an endpoint: policy decides its mode, then its devices, addresses, routes and programs are made,
     /// all of them or none.
-    pub(crate) async fn add_endpoint(&self, spec: EndpointSpec) -> Result<EndpointView, Failure> {
+    pub(crate) async fn add_endpoint(
+        &self,
+        spec: EndpointSpec,
+        asked: Option<Asked>,
+    ) -> Result<EndpointView, Failure> {
         let name = spec.name.clone();
         check_interface(&spec.interface)?;
         let netns = Netns::open(&spec.netns).map_err(|error| {
@@ -31,7 +45,12 @@ impl Node {
                 spec.netns.display()
             )));
         }
-        let _guard = self.locks.netns(netns.id()).await;
+        let _guard = EndpointGuard::of(self.locks.endpoint(&name).await, self.locks.netns(netns.id()).await);
+        if !self.order.add(&name, asked) {
+            return Err(Failure::conflict(format!(
+                "endpoint {name} is not added: its deletion was asked for later"
+            )));
+        }
         // Numbers and addresses are given out one endpoint at a time.
         let admission = self.locks.admission().await;
         let existing = self.admitted()?;
@@ -101,9 +120,7 @@ impl Node {
         change: PairChange,
     ) -> Result<EndpointView, Failure> {
         let subject = format!("endpoint {name}");
-        let _guard = self.locks.netns(self.endpoint_record(name)?.netns).await;
-        // It may have gone while another change was waited for.
-        let endpoint = self.endpoint_record(name)?;
+        let (_guard, endpoint) = self.lock_endpoint(name).await?;
         let ipv6 = endpoint.addresses.iter().any(|address| address.addr().is_ipv6());
         pairs::check(&change, endpoint.mode.device.is_netkit(), ipv6, &subject)?;
         if change.up.is_some() {
@@ -133,14 +150,40 @@ impl Node {
     }
 
     /// Takes an endpoint away, with its devices and programs. What is gone already is no error.
-    pub(crate) async fn delete_endpoint(&self, name: &Name) -> Result<Done, Failure> {
-        let endpoint = self.endpoint_record(name)?;
-        let _guard = self.locks.netns(endpoint.netns).await;
-        Ok(Done { warnings: self.remove_endpoint(&endpoint).await? })
+    /// One that is being added is waited for: whoever gave up waiting for it may take it away again.
+    pub(crate) async fn delete_endpoint(&self, name: &Name, asked: Option<Asked>) -> Result<Done, Failure> {
+        let lock = self.locks.endpoint(name).await;
+        if !self.order.delete(name, asked) {
+            return Err(Failure::not_found(format!(
+                "the endpoint {name} that is there was asked for later than its deletion"
+            )));
+        }
+        let (guard, endpoint) = self.endpoint_under(lock, name).await?;
+        Ok(Done { warnings: self.remove_endpoint(&guard, &endpoint).await? })
+    }
+
+    /// An endpoint's lock, and its record as it is from then on.
+    pub(crate) async fn lock_endpoint(&self, name: &Name) -> Result<(EndpointGuard, Endpoint), Failure> {
+        let lock = self.locks.endpoint(name).await;
+        self.endpoint_under(lock, name).await
+    }
+
+    async fn endpoint_under(
+        &self,
+        lock: NameGuard,
+        name: &Name,
+    ) -> Result<(EndpointGuard, Endpoint), Failure> {
+        // Its namespace stays the same as long as its name is locked.
+        let netns = self.locks.netns(self.endpoint_record(name)?.netns).await;
+        Ok((EndpointGuard::of(lock, netns), self.endpoint_record(name)?))
     }
 
     /// Removes an endpoint and its record: what could not be cleaned up.
-    pub(crate) async fn remove_endpoint(&self, endpoint: &Endpoint) -> Result<Vec<String>, Failure> {
+    pub(crate) async fn remove_endpoint(
+        &self,
+        _held: &EndpointGuard,
+        endpoint: &Endpoint,
+    ) -> Result<Vec<String>, Failure> {
         let name = &endpoint.spec.name;
         let attachments = self.attachments_of(endpoint)?;
         let plan = Plan::delete_endpoint(endpoint, &attachments, naming::alias(&self.instance, name));

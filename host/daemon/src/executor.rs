@@ -115,7 +115,7 @@ impl Node {
                 failed = Some((done, failure));
                 break;
             }
-            self.crash_point();
+            self.failpoints.step_done().await;
         }
         if failed.is_none() {
             let committed = self.commit(|changes| {
@@ -213,7 +213,7 @@ impl Node {
                 tracing::error!(%failure, ?op, "a clean-up step failed");
                 failures.push(failure.to_string());
             }
-            self.crash_point();
+            self.failpoints.step_done().await;
         }
         failures
     }
@@ -268,15 +268,6 @@ impl Node {
             Op::Switch { way, back } => progress.gap = self.switch_pair(way, *back).await?,
         }
         Ok(())
-    }
-
-    /// For tests of recovery: `NETLOOM_CRASH_AFTER=n` ends the process, as SIGKILL would, after n steps.
-    pub(crate) fn crash_point(&self) {
-        if let Some(steps) = &self.crash_after
-            && steps.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1
-        {
-            std::process::abort();
-        }
     }
 }
 

@@ -1,41 +1,124 @@
-//! Who waits for whom: one change at a time in a namespace, one at a time in the services, and numbers and
-//! addresses given out one endpoint at a time.
+//! Who waits for whom: one change at a time of an endpoint, of a device of the node's own, in a namespace, in the
+//! services; and numbers and addresses given out one endpoint at a time.
+//!
+//! A lock is a value that only this table makes. A function that needs one asks for it, and what it decides by was
+//! read while the lock was held. Whoever takes several takes them in this order: a name, the namespace of the
+//! endpoint or of a pair's other end, the node's namespace, admission.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
 };
 
-use netloom_core::model::NetnsId;
+use netloom_core::model::{Hook, Name, NetnsId};
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 
+use crate::failure::Failure;
+
 /// How long a plugin waits for a lock: well within the deadline of its call.
-const SOON: Duration = Duration::from_millis(10);
+pub(crate) const SOON: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub(crate) struct Locks {
-    netns: StdMutex<HashMap<NetnsId, Arc<Mutex<()>>>>,
+    endpoints: Keyed<Name>,
+    devices: Keyed<String>,
+    netns: Keyed<NetnsId>,
     admission: Mutex<()>,
     services: Mutex<()>,
     plugins: Mutex<()>,
 }
 
-impl Locks {
-    pub(crate) async fn netns(&self, netns: NetnsId) -> OwnedMutexGuard<()> {
+/// A lock for each key.
+struct Keyed<K>(StdMutex<HashMap<K, Arc<Mutex<()>>>>);
+
+impl<K> Default for Keyed<K> {
+    fn default() -> Self {
+        Self(StdMutex::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash> Keyed<K> {
+    async fn lock(&self, key: &K) -> OwnedMutexGuard<()> {
         let lock = {
-            let mut locks = self.netns.lock().unwrap_or_else(PoisonError::into_inner);
-            // Namespaces come and go; a lock that nobody holds or waits for is not needed.
-            locks.retain(|id, lock| *id == netns || Arc::strong_count(lock) > 1);
-            Arc::clone(locks.entry(netns).or_default())
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // What is locked comes and goes; a lock that nobody holds or waits for is not needed.
+            locks.retain(|other, lock| other == key || Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(key.clone()).or_default())
         };
         lock.lock_owned().await
     }
+}
 
-    /// The same for a plugin, which may ask while a decision is waited for by whoever holds the lock: it does not
-    /// wait long.
-    pub(crate) async fn netns_soon(&self, netns: NetnsId) -> Option<OwnedMutexGuard<()>> {
-        tokio::time::timeout(SOON, self.netns(netns)).await.ok()
+/// An endpoint's name, whether there is such an endpoint or not.
+pub(crate) struct NameGuard(#[expect(dead_code, reason = "it is held")] OwnedMutexGuard<()>);
+
+/// The name of a device of the node's own.
+pub(crate) struct DeviceGuard(#[expect(dead_code, reason = "it is held")] OwnedMutexGuard<()>);
+
+/// A network namespace.
+pub(crate) struct NetnsGuard {
+    id: NetnsId,
+    _held: OwnedMutexGuard<()>,
+}
+
+/// An endpoint: its name and its namespace.
+pub(crate) struct EndpointGuard {
+    _name: NameGuard,
+    _netns: NetnsGuard,
+}
+
+/// A pair of the node's own: its name, and the namespaces of both ends.
+pub(crate) struct PairGuard {
+    _name: DeviceGuard,
+    _inside: NetnsGuard,
+    _node: Option<NetnsGuard>,
+}
+
+/// A hook: the namespace of the endpoint whose device it is, so that it is not deleted meanwhile, and the hook's own.
+pub(crate) struct HookGuard {
+    _endpoint: Option<NetnsGuard>,
+    netns: NetnsGuard,
+}
+
+impl EndpointGuard {
+    pub(crate) const fn of(name: NameGuard, netns: NetnsGuard) -> Self {
+        Self { _name: name, _netns: netns }
+    }
+}
+
+impl PairGuard {
+    pub(crate) const fn of(name: DeviceGuard, inside: NetnsGuard, node: Option<NetnsGuard>) -> Self {
+        Self { _name: name, _inside: inside, _node: node }
+    }
+}
+
+impl HookGuard {
+    pub(crate) const fn of(endpoint: Option<NetnsGuard>, netns: NetnsGuard) -> Self {
+        Self { _endpoint: endpoint, netns }
+    }
+
+    /// Refuses what it is not the lock of.
+    pub(crate) fn check(&self, hook: &Hook) -> Result<(), Failure> {
+        if self.netns.id == hook.netns {
+            return Ok(());
+        }
+        Err(Failure::conflict(format!("{hook} is in another namespace than the one that is locked")))
+    }
+}
+
+impl Locks {
+    pub(crate) async fn endpoint(&self, name: &Name) -> NameGuard {
+        NameGuard(self.endpoints.lock(name).await)
+    }
+
+    pub(crate) async fn device(&self, name: &str) -> DeviceGuard {
+        DeviceGuard(self.devices.lock(&name.to_owned()).await)
+    }
+
+    pub(crate) async fn netns(&self, id: NetnsId) -> NetnsGuard {
+        NetnsGuard { id, _held: self.netns.lock(&id).await }
     }
 
     pub(crate) async fn admission(&self) -> MutexGuard<'_, ()> {
@@ -51,6 +134,12 @@ impl Locks {
     }
 }
 
+/// The same for a plugin, which may ask while a decision is waited for by whoever holds the lock: it does not wait
+/// long.
+pub(crate) async fn soon<G>(lock: impl Future<Output = G>) -> Option<G> {
+    tokio::time::timeout(SOON, lock).await.ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,7 +152,7 @@ mod tests {
         let locks = Locks::default();
         let blue = locks.netns(BLUE).await;
         let _red = locks.netns(RED).await;
-        let second = locks.netns_soon(BLUE).await;
+        let second = soon(locks.netns(BLUE)).await;
         assert!(second.is_none(), "two changes in one namespace at once");
         drop(blue);
         let _again = locks.netns(BLUE).await;
@@ -75,6 +164,6 @@ mod tests {
         for inode in 0..100 {
             drop(locks.netns(NetnsId { device: 4, inode }).await);
         }
-        assert!(locks.netns.lock().unwrap().len() <= 2);
+        assert!(locks.netns.0.lock().unwrap().len() <= 2);
     }
 }

@@ -7,7 +7,7 @@ use netloom_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{failure::Failure, node::Node, store::Record};
+use crate::{failure::Failure, locks::HookGuard, node::Node, store::Record};
 
 /// How this node attached programs when it last brought them in line with its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,18 +26,17 @@ impl Node {
         id: &str,
         request: MigrateRequest,
     ) -> Result<Vec<Attachment>, Failure> {
-        let attachment = self.attachment(id)?;
-        let guards = self.hook_locks(&attachment.hook).await?;
+        let (guard, attachment) = self.lock_attachment(id).await?;
         let mut moved = Vec::new();
         for attachment in self.together_with(&attachment)? {
-            moved.push(self.migrate_locked(&attachment, request.to).await?);
+            moved.push(self.migrate_locked(&guard, &attachment, request.to).await?);
             let record = Attachment { mode: Some(request.to), ..self.attachment(&attachment.id)? };
             self.store.commit(|changes| changes.put(&record.id, &record))?;
         }
         if let Some(endpoint) = attachment.endpoint.as_ref().filter(|_| is_datapath(&attachment)) {
             self.note_kind(endpoint)?;
         }
-        drop(guards);
+        drop(guard);
         moved.iter().map(|id| self.attachment(id)).collect()
     }
 
@@ -77,13 +76,12 @@ impl Node {
     }
 
     async fn follow(&self, attachment: &Attachment, wish: AttachmentMode) -> Result<(), Failure> {
-        let _guards = self.hook_locks(&attachment.hook).await?;
-        let attachment = self.attachment(&attachment.id)?;
+        let (guard, attachment) = self.lock_attachment(&attachment.id).await?;
         if attachment.mode.is_some() {
             return Ok(());
         }
         let Some(name) = attachment.endpoint.as_ref().filter(|_| is_datapath(&attachment)) else {
-            return self.migrate_locked(&attachment, wish).await.map(drop);
+            return self.migrate_locked(&guard, &attachment, wish).await.map(drop);
         };
         // An endpoint's kind is policy's to choose; the configuration only fills what policy leaves open.
         let Some(endpoint) = self.store.get::<Endpoint>(name.as_str())? else { return Ok(()) };
@@ -95,14 +93,19 @@ impl Node {
             AttachmentKind::Netkit => AttachmentMode::Auto,
         };
         if !endpoint.mode.device.is_netkit() {
-            self.migrate_locked(&attachment, wish).await?;
+            self.migrate_locked(&guard, &attachment, wish).await?;
             self.note_kind(name)?;
         }
         Ok(())
     }
 
     /// Takes one attachment to the hook point it should be at: its id.
-    async fn migrate_locked(&self, attachment: &Attachment, wish: AttachmentMode) -> Result<String, Failure> {
+    async fn migrate_locked(
+        &self,
+        held: &HookGuard,
+        attachment: &Attachment,
+        wish: AttachmentMode,
+    ) -> Result<String, Failure> {
         let from = Target::of(attachment);
         let legacy = match wish {
             AttachmentMode::Tc => true,
@@ -131,7 +134,7 @@ impl Node {
         if point != from.point {
             let to = Target { point, ..from.clone() };
             let id = attachment.id.clone();
-            self.relocate(&Relocation { id, from, to, place: Place::Decided }).await?;
+            self.relocate(held, &Relocation { id, from, to, place: Place::Decided }).await?;
         }
         Ok(attachment.id.clone())
     }

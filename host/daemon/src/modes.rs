@@ -31,9 +31,9 @@ impl Node {
         name: &Name,
         request: EndpointMigration,
     ) -> Result<EndpointMigrated, Failure> {
-        let _endpoint = self.locks.netns(self.endpoint_record(name)?.netns).await;
+        let (_endpoint, _) = self.lock_endpoint(name).await?;
         let _node = self.locks.netns(self.netns.id()).await;
-        // It may have gone while another change was waited for.
+        // What is attached to its device may have changed while the node was waited for.
         let before = self.endpoint_record(name)?;
         let host_ifindex = self.devices.free_index().await?;
         let after = Endpoint { host_ifindex, ..self.as_asked(&before, request)? };
@@ -165,8 +165,7 @@ impl Node {
         let (mut moved, mut along) = (Vec::new(), Vec::new());
         let others = left.iter().filter(|attachment| attachment.candidate.owner.as_str() != Owner::DATAPATH);
         for attachment in others {
-            let number = self.store.commit(|changes| changes.next("attachment"))?;
-            let id = naming::attachment(&attachment.candidate.owner, number);
+            let id = self.attachment_id(&attachment.candidate.owner)?;
             let point = match attachment.hook.netns == before.netns {
                 true => attachment.hook.point,
                 false => counterpart(attachment, after),
@@ -216,7 +215,7 @@ impl Node {
             // Its routes go with it.
             self.devices.set_up(left_host.ifindex, false).await?;
         }
-        self.crash_point();
+        self.failpoints.step_done().await;
         if peer.name != take.spec.interface {
             inside.rename(peer.ifindex, &take.spec.interface).await?;
         }

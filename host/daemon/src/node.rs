@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -25,9 +25,9 @@ use netloom_runtime::{HostConfig, Limits, Metric, Operations, PluginHost, Plugin
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
-    back_fill::BackFill, config::Config, events::Events, failure::Failure, kept::Kept, kv::PluginData,
-    locks::Locks, metrics::Metrics, monitor::Monitor, operator::Operator, policy::Policy, reap::Due,
-    signers::Signers, store::Store, uplinks::Uplinks, watch::Watch,
+    back_fill::BackFill, config::Config, events::Events, failpoints::Failpoints, failure::Failure,
+    kept::Kept, kv::PluginData, locks::Locks, metrics::Metrics, monitor::Monitor, operator::Operator,
+    order::Order, policy::Policy, reap::Due, signers::Signers, store::Store, uplinks::Uplinks, watch::Watch,
 };
 
 pub(crate) struct Node {
@@ -59,7 +59,9 @@ pub(crate) struct Node {
     pub(crate) events: Events,
     pub(crate) watch: Watch,
     pub(crate) monitor: Monitor,
-    pub(crate) crash_after: Option<AtomicUsize>,
+    pub(crate) failpoints: Failpoints,
+    /// In which order endpoints were asked for.
+    pub(crate) order: Order,
     /// Where socket-LB attaches.
     cgroup: Result<PathBuf, Arc<MountError>>,
     pub(crate) uplinks: Uplinks,
@@ -138,7 +140,8 @@ impl Node {
             events: Events::default(),
             watch: Watch::default(),
             monitor: Monitor::default(),
-            crash_after: crash_after()?,
+            failpoints: Failpoints::of_environment()?,
+            order: Order::default(),
             cgroup: cgroup.map_err(Arc::new),
             uplinks: Uplinks::default(),
             socket_lb: Mutex::default(),
@@ -280,16 +283,6 @@ impl Node {
         let body = own.strip_suffix("# EOF\n").unwrap_or(&own);
         let plugins: String = lines.into_iter().map(|line| line + "\n").collect();
         Ok(format!("{body}{plugins}# EOF\n"))
-    }
-}
-
-fn crash_after() -> anyhow::Result<Option<AtomicUsize>> {
-    match std::env::var("NETLOOM_CRASH_AFTER") {
-        Ok(text) => {
-            let steps = text.parse().context("NETLOOM_CRASH_AFTER is no number")?;
-            Ok(Some(AtomicUsize::new(steps)))
-        }
-        Err(_) => Ok(None),
     }
 }
 

@@ -2,14 +2,13 @@
 
 use netloom_api::types::{Attachment, Chain, Endpoint, RebalanceRequest, Rebalanced};
 use netloom_core::{
-    model::{EntryId, Hook},
+    model::{EntryId, Hook, NetnsId},
     moves::{self, Beside, Neighbour},
     plan::{Place, Relocation, Target},
 };
 use netloom_kernel::links;
-use tokio::sync::OwnedMutexGuard;
 
-use crate::{failure::Failure, node::Node};
+use crate::{failure::Failure, locks::HookGuard, node::Node};
 
 /// A move needs a place for the program to go to, and one for the turn.
 const PLACES: usize = 2;
@@ -33,30 +32,56 @@ impl Node {
 
     /// Brings one chain into order.
     pub(crate) async fn rebalance_hook(&self, hook: &Hook, dry_run: bool) -> Result<Rebalanced, Failure> {
-        let _guards = self.hook_locks(hook).await?;
-        self.rebalance_locked(hook, dry_run).await
+        let guard = self.lock_hook(hook).await?;
+        self.rebalance_locked(&guard, hook, dry_run).await
     }
 
-    /// The locks that whoever changes programs of ours on a hook must have: the endpoint's whose device it is, so
-    /// that it is not deleted meanwhile, then the hook's namespace.
-    pub(crate) async fn hook_locks(&self, hook: &Hook) -> Result<Vec<OwnedMutexGuard<()>>, Failure> {
-        let on_hook = |endpoint: &Endpoint| {
-            hook.netns == self.netns.id()
-                && endpoint.host_interface == hook.device
-                && endpoint.netns != hook.netns
-        };
-        let endpoints = self.store.all::<Endpoint>()?;
-        let endpoint = endpoints.into_iter().map(|(_, endpoint)| endpoint).find(on_hook);
-        let mut guards = Vec::new();
-        if let Some(endpoint) = endpoint {
-            guards.push(self.locks.netns(endpoint.netns).await);
+    /// The lock that whoever changes programs of ours on a hook must have.
+    pub(crate) async fn lock_hook(&self, hook: &Hook) -> Result<HookGuard, Failure> {
+        loop {
+            let endpoint = self.namespace_behind(hook)?;
+            let inside = match endpoint {
+                Some(endpoint) => Some(self.locks.netns(endpoint).await),
+                None => None,
+            };
+            let guard = HookGuard::of(inside, self.locks.netns(hook.netns).await);
+            // The device may have become another endpoint's while its lock was waited for.
+            if self.namespace_behind(hook)? == endpoint {
+                return Ok(guard);
+            }
         }
-        guards.push(self.locks.netns(hook.netns).await);
-        Ok(guards)
     }
 
-    /// The same for who has the hook's locks.
-    pub(crate) async fn rebalance_locked(&self, hook: &Hook, dry_run: bool) -> Result<Rebalanced, Failure> {
+    /// The namespace of the endpoint whose device on the node a hook is on.
+    fn namespace_behind(&self, hook: &Hook) -> Result<Option<NetnsId>, Failure> {
+        if hook.netns != self.netns.id() {
+            return Ok(None);
+        }
+        let endpoints = self.store.all::<Endpoint>()?.into_iter().map(|(_, endpoint)| endpoint);
+        let mut on_device = endpoints.filter(|endpoint| endpoint.host_ifindex == hook.ifindex);
+        Ok(on_device.next().map(|endpoint| endpoint.netns).filter(|netns| *netns != hook.netns))
+    }
+
+    /// The lock of an attachment's hook, and its record as it is from then on.
+    pub(crate) async fn lock_attachment(&self, id: &str) -> Result<(HookGuard, Attachment), Failure> {
+        loop {
+            let before = self.attachment(id)?.hook;
+            let guard = self.lock_hook(&before).await?;
+            let attachment = self.attachment(id)?;
+            // It may have followed its device to another namespace, or its endpoint to another device.
+            if (attachment.hook.netns, attachment.hook.ifindex) == (before.netns, before.ifindex) {
+                return Ok((guard, attachment));
+            }
+        }
+    }
+
+    /// The same for who has the hook's lock.
+    pub(crate) async fn rebalance_locked(
+        &self,
+        held: &HookGuard,
+        hook: &Hook,
+        dry_run: bool,
+    ) -> Result<Rebalanced, Failure> {
         let mut rebalanced =
             Rebalanced { chain: self.present(hook).await?, moved: Vec::new(), decided_by: None };
         // A chain that others change meanwhile may need a second look.
@@ -70,7 +95,7 @@ impl Node {
             for way in self.ways(&chain, &decided.answer)? {
                 if !dry_run {
                     self.room(hook).await?;
-                    self.relocate(&way).await?;
+                    self.relocate(held, &way).await?;
                 }
                 rebalanced.moved.push(way.id);
             }

@@ -12,11 +12,16 @@ use netloom_kernel::{
     programs::Program,
 };
 
-use crate::{executor::kind, failure::Failure, naming, node::Node};
+use crate::{executor::kind, failure::Failure, locks::HookGuard, naming, node::Node};
 
 impl Node {
     /// Takes a program to another place. Until the turn a failure leaves it where it was.
-    pub(crate) async fn relocate(&self, way: &Relocation) -> Result<(), Failure> {
+    pub(crate) async fn relocate(&self, _held: &HookGuard, way: &Relocation) -> Result<(), Failure> {
+        self.relocate_on_the_way(way).await
+    }
+
+    /// The same for a step of a plan, whose hook is locked by whoever carries the plan out.
+    pub(crate) async fn relocate_on_the_way(&self, way: &Relocation) -> Result<(), Failure> {
         let plan = Plan::relocate(way);
         let journal = self.begin(&plan)?;
         self.metrics.moves.inc();
@@ -28,7 +33,7 @@ impl Node {
                 let left = self.apply_all(&plan.undo(done)).await;
                 return Err(self.give_up(&journal, &left, failure)?);
             }
-            self.crash_point();
+            self.failpoints.step_done().await;
         }
         let left = self.apply_all(&plan.behind_turn()).await;
         if left.is_empty() {

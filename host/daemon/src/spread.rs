@@ -37,7 +37,7 @@ impl Node {
                 let what = format!("making room at {} by moving {id}", chain.hook);
                 let place = Place::Priority(priority);
                 let way = Relocation { id, from: target.clone(), to: target, place };
-                self.relocate(&way).await.map_err(|failure| failure.context(what))?;
+                self.relocate_on_the_way(&way).await.map_err(|failure| failure.context(what))?;
             }
             Ok(())
         })

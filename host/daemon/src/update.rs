@@ -26,9 +26,7 @@ impl Node {
         if !path.is_absolute() {
             return Err(Failure::invalid(anyhow::anyhow!("{} is not an absolute path", path.display())));
         }
-        let hook = self.attachment(id)?.hook;
-        let _guards = self.hook_locks(&hook).await?;
-        let attachment = self.attachment(id)?;
+        let (_guard, attachment) = self.lock_attachment(id).await?;
         let ProgramSource::Object { shared_maps, .. } = attachment.source else {
             return Err(Failure::conflict(format!(
                 "{id} is an endpoint's datapath, which is netloomd's own"

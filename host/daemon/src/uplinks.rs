@@ -13,7 +13,7 @@ use netloom_core::{
 };
 use netloom_kernel::netfilter;
 
-use crate::{config, failure::Failure, naming, node::Node};
+use crate::{config, failure::Failure, locks::HookGuard, naming, node::Node};
 
 /// netfilter tells nobody of its changes.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -61,15 +61,16 @@ impl Node {
 
     /// Attaches to the devices that lead to outside, and to no other.
     pub(crate) async fn refresh_uplinks(&self) -> Result<(), Failure> {
+        // None of these devices is an endpoint's.
+        let guard = HookGuard::of(None, self.locks.netns(self.netns.id()).await);
         let (wanted, through_stack) = self.wanted_uplinks().await?;
-        let _guard = self.locks.netns(self.netns.id()).await;
         let indexes: Vec<IfIndex> = wanted.iter().map(|device| device.ifindex).collect();
         let mut attached: Vec<Attachment> = self.attachments()?;
         attached.retain(|attachment| attachment.source == ProgramSource::FromUplink);
         let in_use =
             |device: &Device| attached.iter().any(|attachment| attachment.hook.ifindex == device.ifindex);
         for device in wanted.iter().filter(|device| !in_use(device)) {
-            self.attach_uplink(device).await?;
+            self.attach_uplink(&guard, device).await?;
             tracing::info!(device = device.name, "endpoints reach outside by it past the node's stack");
         }
         let outside =
@@ -80,7 +81,7 @@ impl Node {
         for attachment in attached.iter().filter(|attachment| !indexes.contains(&attachment.hook.ifindex)) {
             // Another device may have its name, and so the attachment's, by now.
             if !wanted.iter().any(|device| device.name == attachment.hook.device) {
-                for warning in self.detach_recorded(attachment).await? {
+                for warning in self.detach_recorded(&guard, attachment).await? {
                     tracing::warn!(device = attachment.hook.device, "{warning}");
                 }
             }
@@ -129,11 +130,11 @@ impl Node {
         Ok((devices, None))
     }
 
-    async fn attach_uplink(&self, device: &Device) -> Result<(), Failure> {
+    async fn attach_uplink(&self, held: &HookGuard, device: &Device) -> Result<(), Failure> {
         let id = naming::uplink_attachment(&device.name);
         if let Some(old) = self.store.get::<Attachment>(&id)? {
             // Of a device of this name that is gone.
-            self.detach_recorded(&old).await?;
+            self.detach_recorded(held, &old).await?;
         }
         let point = self.default_point(None, &device.name, self.config.attachments.mode).await?;
         let op = Op::Attach {

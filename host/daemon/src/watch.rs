@@ -19,7 +19,7 @@ use netloom_kernel::{
     netns::{self, Netns},
 };
 
-use crate::{failure::Failure, naming, node::Node};
+use crate::{failure::Failure, locks::HookGuard, naming, node::Node};
 
 /// So many changes by others in [`CHURN_WINDOW`] are two tools fighting.
 const CHURN: u64 = 40;
@@ -196,7 +196,7 @@ impl Node {
 
     /// Looks at one chain: what others changed, and whether ours are in place and in order.
     async fn look_at(&self, hook: &Hook) -> Result<(), Failure> {
-        let _guards = self.hook_locks(hook).await?;
+        let guard = self.lock_hook(hook).await?;
         // Read before ours are looked after: what others change meanwhile has another revision, and a look of its own.
         let netns = self.netns_of(hook).ok();
         let before = match netns.as_ref().map(|netns| links::query(hook, netns)).transpose() {
@@ -207,12 +207,12 @@ impl Node {
         let mut lost = false;
         let attachments = self.store.attachments();
         for attachment in attachments.values().filter(|attachment| attachment.hook == *hook) {
-            lost |= self.take_care(attachment).await?;
+            lost |= self.take_care(&guard, attachment).await?;
         }
         let (Some(netns), Some(chain)) = (netns, before) else { return Ok(()) };
         let disordered = self.note_changes(hook, &chain) || lost;
         if disordered {
-            let rebalanced = self.rebalance_locked(hook, false).await?;
+            let rebalanced = self.rebalance_locked(&guard, hook, false).await?;
             if !rebalanced.moved.is_empty() {
                 let message = format!("brought back into order: {}", rebalanced.moved.join(", "));
                 self.event(EventKind::OrderRestored, hook, message);
@@ -310,7 +310,7 @@ impl Node {
 
     /// Attaches anew what others detached, follows a device that was moved, and drops what has no device any more.
     /// Whether something was attached anew.
-    async fn take_care(&self, attachment: &Attachment) -> Result<bool, Failure> {
+    async fn take_care(&self, held: &HookGuard, attachment: &Attachment) -> Result<bool, Failure> {
         let id = &attachment.id;
         let found = self.whereabouts(attachment).await?;
         if let Whereabouts::Moved(hook, netns) = found {
@@ -325,7 +325,7 @@ impl Node {
             return Ok(false);
         }
         let Some((kind, what)) = found.loss() else { return Ok(false) };
-        let failure = match self.reattach(attachment).await {
+        let failure = match self.reattach(held, attachment).await {
             Ok(anew) => {
                 self.store.commit(|changes| changes.put(id, &anew))?;
                 self.event(kind, &attachment.hook, format!("{id}: {what}; attached anew"));

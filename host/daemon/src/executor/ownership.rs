@@ -4,7 +4,7 @@ use std::path::Path;
 
 use netloom_api::types::EventKind;
 use netloom_core::{
-    model::{Device, IfIndex},
+    model::{Device, IfIndex, Owner},
     plan::{Op, Plan},
 };
 
@@ -40,6 +40,17 @@ impl Node {
             self.events.add(&self.metrics, EventKind::ForeignDevice, device.name, message);
         }
         Ok(())
+    }
+
+    /// An id for an attachment of an owner. Where a store was lost, its numbers begin anew, and some may be in use.
+    pub(crate) fn attachment_id(&self, owner: &Owner) -> Result<String, Failure> {
+        loop {
+            let number = self.store.commit(|changes| changes.next("attachment"))?;
+            let id = naming::attachment(owner, number);
+            if !is_there(&naming::pin(&self.paths.bpffs, &id))? {
+                return Ok(id);
+            }
+        }
     }
 
     /// Refuses a plan whose pins are somebody's already: whatever is found under their paths later is the plan's.

@@ -1,13 +1,19 @@
 use netloom_core::{
     grants::Namespace,
-    model::{Device, DeviceMode, Endpoint, Name, NetnsId, PairChange, PairSpec},
+    model::{Device, DeviceMode, Endpoint, Name, PairChange, PairSpec},
     plan::{PairEnds, Plan},
 };
 use netloom_kernel::{devices::Devices, netns::Netns};
 use netloom_runtime::PairRequest;
-use tokio::sync::OwnedMutexGuard;
 
-use crate::{devices::PairRecord, failure::Failure, naming, node::Node, pairs};
+use crate::{
+    devices::PairRecord,
+    failure::Failure,
+    locks::{self, PairGuard},
+    naming,
+    node::Node,
+    pairs,
+};
 
 impl Node {
     fn devices_in(&self, namespace: &Namespace) -> Result<Devices, Failure> {
@@ -58,7 +64,7 @@ impl Node {
         let device = self.device_of(namespace, name).await?;
         if let Some(endpoint) = self.endpoint_of(&device)? {
             // It is the request's own lock, which would not come free before the plugin's deadline.
-            drop(self.soon_id(endpoint.netns).await?);
+            drop(self.soon(self.lock_endpoint(&endpoint.spec.name)).await??);
             return self.change_endpoint(&endpoint.spec.name, change).await.map(drop);
         }
         let alias = naming::plugin_alias(&self.instance, by);
@@ -71,7 +77,7 @@ impl Node {
         let Some(netns) = namespace.path().or_else(|| other_namespace.path()).cloned() else {
             return Err(Failure::invalid(anyhow::anyhow!("both ends of {name} are on the node")));
         };
-        let _guard = self.soon_id(peer.netns).await?;
+        let _guard = self.soon(self.locks.netns(peer.netns)).await?;
         pairs::check(&change, device.mode.is_some_and(DeviceMode::is_netkit), false, name)?;
         let ends = PairEnds { host: host.ifindex, alias, netns, netns_id: peer.netns, peer: peer.ifindex };
         let state = self.pair_state(ends, None).await?;
@@ -100,7 +106,14 @@ impl Node {
                 "the other end of a pair goes into another namespace than the node's"
             )));
         };
-        let _guard = self.soon(&request.peer).await?;
+        let lock = async {
+            PairGuard::of(
+                self.locks.device(&request.name).await,
+                self.locks.netns(request.peer.id).await,
+                None,
+            )
+        };
+        let _guard = self.soon(lock).await?;
         let pair = PairSpec {
             host_ifindex: Some(self.devices.free_index().await?),
             peer_mac: request.peer_mac,
@@ -130,26 +143,27 @@ impl Node {
     /// Deletes a device with the plugin's name on it.
     pub(super) async fn remove_plugin_device(&self, by: &Name, name: &str) -> Result<(), Failure> {
         let alias = naming::plugin_alias(&self.instance, by);
-        let record = self.store.get::<PairRecord>(name)?.filter(|record| record.spec.alias == alias);
-        let Some(record) = record else {
+        let is_its = |record: &PairRecord| record.spec.alias == alias;
+        if !self.store.get::<PairRecord>(name)?.is_some_and(|record| is_its(&record)) {
             return Err(match self.devices.get(name).await? {
                 None => Failure::not_found(format!("there is no device {name}")),
                 Some(_) => {
                     Failure::invalid(anyhow::anyhow!("{name} was not created by plugin {by}, and stays"))
                 }
             });
-        };
-        let left = self.remove_pair(name, &record).await?;
+        }
+        let (guard, record) = self.soon(self.lock_pair(name)).await??;
+        if !is_its(&record) {
+            return Err(Failure::conflict(format!("{name} has become another's")));
+        }
+        let left = self.remove_pair(&guard, name, &record).await?;
         if left.is_empty() { Ok(()) } else { Err(Failure::conflict(left.join("; "))) }
     }
 
-    /// The lock of a namespace, unless the very request waits for this plugin that holds it.
-    pub(super) async fn soon(&self, namespace: &Namespace) -> Result<OwnedMutexGuard<()>, Failure> {
-        self.soon_id(namespace.id).await
-    }
-
-    pub(super) async fn soon_id(&self, id: NetnsId) -> Result<OwnedMutexGuard<()>, Failure> {
-        let busy = || Failure::busy(format!("{id} is being changed at this moment: try again later"));
-        self.locks.netns_soon(id).await.ok_or_else(busy)
+    /// A lock, unless the very request waits for this plugin that holds it.
+    pub(super) async fn soon<G>(&self, lock: impl Future<Output = G>) -> Result<G, Failure> {
+        locks::soon(lock)
+            .await
+            .ok_or_else(|| Failure::busy("it is being changed at this moment: try again later"))
     }
 }

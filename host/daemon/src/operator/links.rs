@@ -9,7 +9,7 @@ use netloom_core::{
 use netloom_kernel::links;
 use netloom_runtime::LinkRequest;
 
-use crate::{failure::Failure, naming, node::Node};
+use crate::{failure::Failure, node::Node};
 
 fn target(namespace: &Namespace, device: &str, point: HookPoint) -> Target {
     Target { netns: namespace.path().cloned(), device: device.to_owned(), point, endpoint: None }
@@ -42,7 +42,9 @@ impl Node {
     }
 
     pub(super) async fn attach_for_plugin(&self, by: &Name, request: LinkRequest) -> Result<String, Failure> {
-        let _guard = self.soon(&request.namespace).await?;
+        let target = target(&request.namespace, &request.device, request.point);
+        let (hook, _) = self.hook(&target).await?;
+        let guard = self.soon(self.lock_hook(&hook)).await??;
         let candidate = Candidate {
             owner: request.owner,
             name: String::new(),
@@ -56,28 +58,24 @@ impl Node {
             revision: Revision(request.revision),
             by: by.clone(),
         });
-        let target = target(&request.namespace, &request.device, request.point);
-        let number = self.store.commit(|changes| changes.next("attachment"))?;
-        let id = naming::attachment(&candidate.owner, number);
+        let id = self.attachment_id(&candidate.owner)?;
         let program = source(request.program);
         let op = Op::Attach { id: id.clone(), target, candidate, program, mode: None, fixed };
-        self.attach_all(vec![op], format!("attach {id} for plugin {by}")).await?;
+        self.attach_all(&guard, vec![op], format!("attach {id} for plugin {by}")).await?;
         Ok(id)
     }
 
     pub(super) async fn update_for_plugin(&self, id: &str, program: ProgramGrant) -> Result<(), Failure> {
-        let attachment = self.attachment_record(id)?;
         // It is the request's own lock, which would not come free before the plugin's deadline.
-        drop(self.soon_id(attachment.hook.netns).await?);
+        drop(self.soon(self.lock_attachment(id)).await??);
         let ProgramGrant { object, program } = program;
         let request = UpdateRequest { object, program, globals: BTreeMap::new() };
         self.update(id, request).await.map(drop)
     }
 
     pub(super) async fn detach_for_plugin(&self, id: &str) -> Result<(), Failure> {
-        let attachment = self.attachment_record(id)?;
-        let _guard = self.soon_id(attachment.hook.netns).await?;
-        let left = self.detach_recorded(&attachment).await?;
+        let (guard, attachment) = self.soon(self.lock_attachment(id)).await??;
+        let left = self.detach_recorded(&guard, &attachment).await?;
         if left.is_empty() { Ok(()) } else { Err(Failure::conflict(left.join("; "))) }
     }
 }

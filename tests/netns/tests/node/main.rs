@@ -16,6 +16,7 @@ mod monitor;
 mod moves;
 mod outside;
 mod ownership;
+mod races;
 mod reaping;
 mod restarts;
 mod returning;
