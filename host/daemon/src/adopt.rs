@@ -39,6 +39,7 @@ impl Node {
     /// Takes up what an earlier daemon left, but for the services.
     pub(crate) async fn adopt(self: &Arc<Self>, adoption: &mut Adoption) -> Result<(), Failure> {
         adoption.recovered.extend(self.recover().await?);
+        self.rebuild_endpoints(adoption).await?;
         self.adopt_endpoints(adoption).await?;
         adoption.dropped.extend(self.adopt_pairs().await?);
         self.adopt_attachments(adoption).await?;

@@ -34,6 +34,7 @@ mod plugins;
 mod policy;
 mod reap;
 mod rebalance;
+mod rebuild;
 mod reload;
 mod relocation;
 mod services;

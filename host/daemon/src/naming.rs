@@ -75,6 +75,11 @@ pub(crate) fn plugin_alias(instance: &str, plugin: &Name) -> String {
     format!("{instance}: plugin {plugin}")
 }
 
+/// The endpoint that an alias names.
+pub(crate) fn endpoint_of(instance: &str, alias: &str) -> Option<Name> {
+    Name::new(alias.strip_prefix(&alias_prefix(instance))?).ok()
+}
+
 /// Whether an alias says that a device is one of this instance.
 pub(crate) fn is_ours(instance: &str, alias: &str) -> bool {
     let kinds = [": endpoint ", ": device ", ": plugin "];

@@ -11,6 +11,7 @@ mod devices;
 mod endpoints;
 mod everything;
 mod full_hooks;
+mod lost;
 mod modes;
 mod monitor;
 mod moves;
