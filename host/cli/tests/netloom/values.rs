@@ -505,6 +505,7 @@ pub(crate) fn status() -> Status {
             attachments: 2,
             reattached: 1,
             dropped: vec!["endpoint old: its namespace is gone".to_owned()],
+            orphans: vec!["device nl7".to_owned()],
             recovered: vec!["endpoint half: undone".to_owned()],
         },
     }
