@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod kernels;
 mod process;
 mod progress;
 mod setup;
@@ -29,6 +30,7 @@ enum Task {
     Demo(demo::Args),
     Fuzz(fuzz::Args),
     HookReference(wit::Args),
+    Kernels(kernels::Args),
     Test(test::Args),
     Vm(vm::Args),
 }
@@ -52,6 +54,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo(args) => demo::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::HookReference(args) => wit::main(&args),
+        Task::Kernels(args) => kernels::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => test::main(&args),
         Task::Vm(args) => vm::main(args),
     }

@@ -43,7 +43,7 @@ fn licences() -> Result<Option<String>, String> {
 
 fn documentation(selection: &[String], progress: &mut Progress) {
     let mut command = linting();
-    command.args(["test", "--doc", "--quiet"]).args(selection);
+    command.args(["test", "--doc"]).args(selection);
     match watch(&mut command, |_| {}) {
         Ok(finished) => {
             let ended = if finished.status.success() { Ok(()) } else { Err(describe(finished.status)) };

@@ -4,6 +4,7 @@ mod checks;
 mod libtest;
 mod newest;
 mod outcome;
+mod skips;
 mod tier;
 mod virtual_machine;
 
@@ -14,8 +15,9 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
-use outcome::{Outcome, Progress};
-use tier::Tier;
+use outcome::{Outcome, Progress, Rules};
+use skips::Expected;
+pub(crate) use tier::Tier;
 use virtual_machine::Fleet;
 
 use crate::{
@@ -49,6 +51,12 @@ impl Args {
     fn asks_for(&self, tier: Tier) -> bool {
         self.tier.contains(&tier)
     }
+
+    /// How a tier's tests are judged.
+    fn rules(&self, tier: Tier) -> Result<Rules> {
+        let (ci, complete) = (workspace::is_ci(), self.package.is_empty() && self.filter.is_empty());
+        Ok(Rules { expected: Expected::of(tier, ci)?, ci, complete })
+    }
 }
 
 /// `cargo xtask test`.
@@ -65,8 +73,8 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         outcomes.push(suite.run(tier)?);
     }
     outcomes.extend(suite.run_in_machines(&machines)?);
-    let sum = outcome::summarize(&outcomes);
-    Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let summary = outcome::summarize(&outcomes, workspace::is_ci());
+    Ok(if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 struct Suite<'a> {
@@ -81,11 +89,11 @@ impl Suite<'_> {
         let mut fleets = Vec::new();
         for tier in tiers {
             let Some(kernel) = tier.kernel() else { continue };
-            match prepare(*tier) {
-                Ok(()) => {
+            match prepare(*tier).and_then(|()| self.args.rules(*tier)) {
+                Ok(rules) => {
                     let tests = self.programs_of(*tier);
                     let programs = &self.built.programs;
-                    fleets.push(Fleet::new(*tier, kernel, &tests, programs, self.args)?);
+                    fleets.push(Fleet::new(*tier, kernel, rules, &tests, programs, self.args)?);
                 }
                 Err(reason) => cannot.push(cannot_run(*tier, &reason)),
             }
@@ -112,17 +120,18 @@ impl Suite<'_> {
     }
 
     fn run(&self, tier: Tier) -> Result<Outcome> {
-        if let Err(reason) = prepare(tier) {
-            return Ok(cannot_run(tier, &reason));
-        }
-        let mut progress = Progress::begin(tier);
+        let rules = match prepare(tier).and_then(|()| self.args.rules(tier)) {
+            Ok(rules) => rules,
+            Err(reason) => return Ok(cannot_run(tier, &reason)),
+        };
+        let mut progress = Progress::begin(tier, rules);
         if tier == Tier::Unit && self.args.filter.is_empty() {
             checks::run(&self.args.package, self.built.warnings, &mut progress);
         }
         for program in self.programs_of(tier) {
             self.run_here(program, &mut progress)?;
         }
-        Ok(progress.end(tier))
+        Ok(progress.end())
     }
 
     fn run_here(&self, program: &Program, progress: &mut Progress) -> Result<()> {
@@ -130,7 +139,7 @@ impl Suite<'_> {
         command.args(["--kill-after=5", PATIENCE_SECONDS]).arg(&program.executable).arg("--show-output");
         command.args(&self.args.filter);
         command.current_dir(&program.package_dir).env("CARGO_MANIFEST_DIR", &program.package_dir);
-        command.env("PATH", workspace::path());
+        command.env("PATH", workspace::path()).envs(progress.environment());
         if let Ok(libraries) = capture(Command::new("rustc").args(["--print", "target-libdir"])) {
             // The tests of a procedural macro load the standard library, as the compiler does.
             command.env("LD_LIBRARY_PATH", libraries.trim());
@@ -148,7 +157,7 @@ impl Suite<'_> {
 }
 
 fn cannot_run(tier: Tier, reason: &anyhow::Error) -> Outcome {
-    outcome::cannot_run(tier, format!("{reason:#}"), workspace::is_ci())
+    outcome::cannot_run(tier, &format!("{reason:#}"))
 }
 
 /// Gets what a tier needs, or says why it cannot be had.

@@ -62,21 +62,9 @@ impl Tier {
         }
     }
 
-    /// The features without which its kernel's tests have failed, not been skipped.
-    pub(crate) const fn required_features(self) -> &'static str {
-        match self {
-            Self::Vm6_12 => "netkit,netkit-links,tcx,socket-destroy",
-            Self::Vm6_1 => "legacy-tc,socket-destroy",
-            Self::VmNewest => {
-                "netkit,netkit-links,netkit-scrub,netkit-headroom,netkit-pairing,tcx,socket-destroy,list-namespaces"
-            }
-            Self::Unit | Self::Netns | Self::Plugin => "",
-        }
-    }
-
-    /// Whether it runs a program of tests. Where a test lies says what it needs: integration tests of the crates
+    /// Whether a program of tests is of this tier. Where a test lies says what it needs: integration tests of the crates
     /// that talk to the kernel take namespaces, those of the crates that make or run plugins take Wasm. A machine
-    /// runs what depends on its kernel: all namespace tests but those of [`ON_ONE_KERNEL`].
+    /// takes namespace tests.
     pub(crate) fn runs(self, program: &Program, root: &Path) -> bool {
         let dir = program.package_dir.strip_prefix(root).unwrap_or(&program.package_dir);
         let netns = ["host/kernel", "host/daemon", "tests"];
@@ -90,20 +78,27 @@ impl Tier {
         } else {
             Self::Unit
         };
-        let on_machines = tier == Self::Netns && !ON_ONE_KERNEL.contains(&program.name.as_str());
-        self == tier || (self.kernel().is_some() && on_machines)
+        self == tier || (self.kernel().is_some() && tier == Self::Netns)
     }
 
-    /// Whether it runs a test of a program that it runs. The oldest kernel has a smaller suite: what it does otherwise
+    /// Why it leaves out a test of a program that is its own, if it does. A machine runs what depends on its kernel:
+    /// all programs but those of [`ON_ONE_KERNEL`]. The oldest kernel has a smaller suite: what it does otherwise
     /// than the newer ones is in how programs are attached and sockets found, not in these. The newest has a selection
     /// unless it was asked for.
-    pub(crate) fn runs_test(self, program: &Program, test: &str, asked_for: bool) -> bool {
-        if self == Self::VmNewest && !asked_for {
-            return newest::selects(&program.name, test);
-        }
+    pub(crate) fn leaves_out(self, program: &Program, test: &str, asked_for: bool) -> Option<&'static str> {
         let alike = ["monitor::", "outside::", "services::", "trace::"];
         let of_node = program.name == "tests/netns/tests/node";
-        !(self == Self::Vm6_1 && of_node && alike.iter().any(|module| test.starts_with(module)))
+        if self.kernel().is_none() {
+            None
+        } else if ON_ONE_KERNEL.contains(&program.name.as_str()) {
+            Some("it depends on no kernel, and runs on this machine's own")
+        } else if self == Self::VmNewest && !asked_for && !newest::selects(&program.name, test) {
+            Some("on the newest kernel a selection runs, and all of them with `--tier vm-newest`")
+        } else if self == Self::Vm6_1 && of_node && alike.iter().any(|module| test.starts_with(module)) {
+            Some("it is on 6.1 as on the other kernels")
+        } else {
+            None
+        }
     }
 }
 
@@ -120,30 +115,31 @@ mod tests {
     const NODE: [Tier; 4] = [Tier::Netns, Tier::Vm6_12, Tier::Vm6_1, Tier::VmNewest];
 
     fn tiers(package: &str, kind: Kind) -> Vec<Tier> {
-        of("x", package, kind)
-    }
-
-    fn of(name: &str, package: &str, kind: Kind) -> Vec<Tier> {
         let root = Path::new("/clone");
         let program =
-            Program { name: name.into(), package_dir: root.join(package), kind, executable: "/x".into() };
+            Program { name: "x".into(), package_dir: root.join(package), kind, executable: "/x".into() };
         Tier::ALL.into_iter().filter(|tier| tier.runs(&program, root)).collect()
     }
 
     #[test]
-    fn the_oldest_kernel_has_a_smaller_suite() {
-        let node = Program {
-            name: "tests/netns/tests/node".into(),
+    fn a_machine_leaves_tests_out_and_says_why() {
+        let named = |name: &str| Program {
+            name: name.into(),
             package_dir: "/x".into(),
             kind: Kind::Integration,
             executable: "/x".into(),
         };
-        assert!(Tier::Vm6_12.runs_test(&node, "services::x", false));
-        assert!(!Tier::Vm6_1.runs_test(&node, "services::x", false));
-        assert!(Tier::Vm6_1.runs_test(&node, "reaping::services", false));
-        assert!(Tier::Vm6_1.runs_test(&Program { name: "x".into(), ..node.clone() }, "services::x", false));
-        assert!(!Tier::VmNewest.runs_test(&node, "services::x", false));
-        assert!(Tier::VmNewest.runs_test(&node, "services::x", true));
+        let (node, other) = (named("tests/netns/tests/node"), named("x"));
+        assert_eq!(Tier::Vm6_12.leaves_out(&node, "services::x", false), None);
+        assert!(Tier::Vm6_1.leaves_out(&node, "services::x", false).is_some_and(|why| why.contains("6.1")));
+        assert_eq!(Tier::Vm6_1.leaves_out(&node, "reaping::services", false), None);
+        assert_eq!(Tier::Vm6_1.leaves_out(&other, "services::x", false), None);
+        assert!(Tier::VmNewest.leaves_out(&node, "services::x", false).is_some());
+        assert_eq!(Tier::VmNewest.leaves_out(&node, "services::x", true), None);
+        for name in ON_ONE_KERNEL {
+            assert!(Tier::VmNewest.leaves_out(&named(name), "x", true).is_some());
+            assert_eq!(Tier::Netns.leaves_out(&named(name), "x", false), None);
+        }
     }
 
     #[test]
@@ -152,9 +148,6 @@ mod tests {
         assert_eq!(tiers("host/kernel", Kind::Unit), [Tier::Unit]);
         assert_eq!(tiers("host/kernel", Kind::Integration), NODE);
         assert_eq!(tiers("tests/netns", Kind::Integration), NODE);
-        for program in ON_ONE_KERNEL {
-            assert_eq!(of(program, "tests/netns", Kind::Integration), [Tier::Netns]);
-        }
         assert_eq!(tiers("host/runtime", Kind::Integration), [Tier::Plugin]);
         assert_eq!(tiers("host/runtime", Kind::Unit), [Tier::Unit]);
         assert_eq!(tiers("sdk/tool", Kind::Integration), [Tier::Plugin]);

@@ -1,6 +1,7 @@
 //! The tests of a tier in machines: each runs a share of them, one test after the other.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::{
     Args, libtest,
-    outcome::{Gathered, Outcome},
+    outcome::{Gathered, Outcome, Rules},
     tier::Tier,
 };
 use crate::{
@@ -33,7 +34,6 @@ const MACHINES: usize = 6;
 
 /// A tier on a kernel of its own.
 pub(crate) struct Fleet<'a> {
-    tier: Tier,
     kernel: Kernel,
     /// The workspace's own programs, which some tests run.
     programs: &'a [Program],
@@ -49,25 +49,32 @@ impl<'a> Fleet<'a> {
     pub(crate) fn new(
         tier: Tier,
         kernel: Kernel,
+        rules: Rules,
         tests: &[&'a Program],
         programs: &'a [Program],
         args: &Args,
     ) -> Result<Self> {
         let asked_for = args.asks_for(tier);
+        let mut gathered = Gathered::begin(tier, rules);
         let mut named = Vec::new();
         for program in tests {
             let mut list = Command::new(&program.executable);
             let list = capture(list.args(["--list", "--format", "terse"]).args(&args.filter))?;
-            let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
-            let names = names.filter(|name| tier.runs_test(program, name, asked_for)).map(str::to_owned);
-            named.push((*program, names.collect()));
+            let (mut names, mut left_out) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
+            for name in list.lines().filter_map(|line| line.strip_suffix(": test")) {
+                match tier.leaves_out(program, name, asked_for) {
+                    None => names.push(name.to_owned()),
+                    Some(why) => left_out.entry(why).or_default().push(name.to_owned()),
+                }
+            }
+            left_out.iter().for_each(|(why, tests)| gathered.left_out(&program.name, tests, why));
+            named.push((*program, names));
         }
         let shares = share(&named);
-        let mut gathered = Gathered::begin(tier);
         for (program, _) in shares.iter().flatten() {
             gathered.expect(&program.name);
         }
-        Ok(Self { tier, kernel, programs, shares: Mutex::new(shares), gathered: Mutex::new(gathered) })
+        Ok(Self { kernel, programs, shares: Mutex::new(shares), gathered: Mutex::new(gathered) })
     }
 
     /// Runs a share that nobody has run, in a machine: whether there was one.
@@ -77,10 +84,11 @@ impl<'a> Fleet<'a> {
         let scratch = tempfile::tempdir().context("creating a folder for the machine")?;
         let script = scratch.path().join("tests.sh");
         std::fs::write(&script, text(&share)).context("writing the machine's script")?;
-        let required = self.tier.required_features();
+        let mut env = lock(&self.gathered).environment();
+        env.push(("RUST_BACKTRACE".into(), "1".into()));
         let mut machine = vm::Job {
             command: vec!["/bin/sh".into(), script.display().to_string()],
-            env: vec![("NETLOOM_REQUIRE".into(), required.into()), ("RUST_BACKTRACE".into(), "1".into())],
+            env,
             copies: vec![same_path(&script)],
         };
         let own = self.programs.iter().filter(|program| is_netlooms(&program.executable));
@@ -189,7 +197,7 @@ impl Reader<'_> {
         // A machine has one CPU, so that its tests run one after the other, a line each.
         let time = self.last_line.elapsed();
         self.last_line = Instant::now();
-        if let Some(test) = libtest::ended(line) {
+        if let Some((test, _)) = libtest::ended(line) {
             lock(self.gathered).took(test, time);
         }
         let Some(code) = line.strip_prefix(END) else {
