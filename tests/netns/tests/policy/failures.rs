@@ -36,9 +36,17 @@ fn ask_for_a_place(node: &Node, device: &str) -> String {
     attachment.decided_by
 }
 
+/// What the log says of such a failure of the plugin.
+fn failed(reason: &str) -> String {
+    format!("a plugin failed; the others go on plugin=bad why=\"{reason}")
+}
+
 #[test]
 fn a_failing_mode_plugins_last_good_answer_holds_for_endpoints_alike_and_the_built_in_one_for_others() {
     let node = Node::configured("[plugins]\nbundled = false\ndeadline_ms = 60000\n");
+    for reason in ["trapped", "gave a bad answer", "ran past its deadline of 100 ms"] {
+        node.daemon.expect_error(&failed(reason));
+    }
     let component = Component::of("bad.wasm", netloom_test_components::MISBEHAVING);
     let add = |name: &str, mac: Option<&str>| {
         let netns = Netns::new(name);
@@ -66,6 +74,7 @@ fn a_failing_mode_plugins_last_good_answer_holds_for_endpoints_alike_and_the_bui
 #[test]
 fn another_plugin_decides_before_the_last_good_answer_does() {
     let node = patient_node();
+    node.daemon.expect_error(&failed("trapped"));
     let component = Component::of("bad.wasm", netloom_test_components::MISBEHAVING);
     misbehave(&node, &component, "choose", "small-mtu", patient_limits());
     let first = node.endpoint("first");
@@ -109,6 +118,7 @@ fn each_limit_holds_and_each_reason_for_a_pause_is_told_in_the_words_of_the_book
     ];
     let mut wrong = Vec::new();
     for (what, limits, reason) in cases {
+        node.daemon.expect_error(&failed(reason));
         let mut all = patient_limits();
         all.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
         misbehave(&node, &component, "place", what, all);
@@ -127,6 +137,8 @@ fn each_limit_holds_and_each_reason_for_a_pause_is_told_in_the_words_of_the_book
 #[test]
 fn five_failures_in_a_minute_put_a_plugin_in_quarantine_until_it_is_loaded_again() {
     let node = patient_node();
+    node.daemon.expect_error(&failed("trapped"));
+    node.daemon.expect_error("the plugin failed too often and is quarantined plugin=\"bad\"");
     let web = node.endpoint("web");
     let component = Component::of("bad.wasm", netloom_test_components::MISBEHAVING);
     misbehave(&node, &component, "place", "trap", patient_limits());

@@ -45,6 +45,7 @@ fn backends_beyond_the_storages_share_them_and_only_the_sockets_of_the_dead_one_
     const STORAGES: usize = 4;
     let config = format!("[datapath]\nmax_backends = {STORAGES}\n[plugins]\nbundled = false\n");
     let node = Node::configured(&config);
+    node.daemon.expect_error("nothing was reaped reason=no plugin decides about reaping");
     let netns = Netns::new("client");
     let backends = addresses(110, 10);
     let (gone, there) = backends.split_at(STORAGES);
