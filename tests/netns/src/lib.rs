@@ -10,18 +10,26 @@
 )]
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
+pub mod applications;
 pub mod shown;
+mod way;
 mod wire;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use netloom_api::{
     ClientError,
-    types::{AttachAnswer, Chain, Done, EndpointView, Service, Status},
+    types::{AttachAnswer, Chain, Done, EndpointMigrated, EndpointView, Service, Status},
 };
 use netloom_test_support::{Daemon, DaemonOptions, Netns, command};
 use serde_json::{Value, json};
 
+#[doc(hidden)]
+pub use netloom_core::model::{DeviceMode, Feature};
+#[doc(hidden)]
+pub use netloom_test_support::each_way;
+
+pub use way::Way;
 pub use wire::{Met, Wire};
 
 /// A node: a namespace with a netloomd of its own.
@@ -61,6 +69,17 @@ impl Node {
         let view =
             self.add(json!({ "name": name, "netns": netns.path() })).expect("an endpoint can be added");
         Endpoint { netns, view }
+    }
+
+    /// The same on a pair of this mode, whichever policy would choose.
+    pub fn endpoint_on(&self, name: &str, mode: DeviceMode) -> Endpoint {
+        let mut endpoint = self.endpoint(name);
+        if endpoint.view.endpoint.mode.device != mode {
+            let route = format!("/v1/endpoints/{name}/migrate");
+            let migrated: Result<EndpointMigrated, _> = self.daemon.post(&route, &json!({ "mode": mode }));
+            endpoint.view = migrated.expect("it can be taken to another pair").endpoint;
+        }
+        endpoint
     }
 
     /// Asks for an endpoint.

@@ -5,7 +5,7 @@ use netloom_api::types::{AttachAnswer, Attachment};
 use netloom_test_support::{Arrivals, DaemonOptions, Netns, UdpReceiver, UdpSender};
 use serde_json::{Value, json};
 
-use crate::{Node, ObjectFile};
+use crate::{Node, ObjectFile, Way};
 
 /// A node with a device on which a stream of numbered datagrams arrives all the time, and programs that count how often
 /// they meet each.
@@ -36,30 +36,37 @@ pub struct Met {
 impl Wire {
     /// The device's address.
     pub const ADDRESS: &'static str = "10.9.0.1";
+    /// That of its other end.
+    const PEER: &'static str = "10.9.0.2";
 
     /// Starts the stream over a device `d0`; nothing is attached.
     pub fn start(config: Option<&str>) -> Self {
+        Self::on(Way::Tcx, config)
+    }
+
+    /// Starts the stream over a device `d0` of a way's kind, such that programs attached there see it.
+    pub fn on(way: Way, config: Option<&str>) -> Self {
         let config = config.map(str::to_owned);
         let node = Node::with(DaemonOptions { config, ..DaemonOptions::default() });
         let peer = Netns::new("peer");
-        node.netns.link("10.9.0.1/24").named("d0").to(&peer, "10.9.0.2/24");
+        node.netns.link("10.9.0.1/24").of(way.device()).named("d0").to(&peer, "10.9.0.2/24");
         assert!(peer.can_ping(std::net::Ipv4Addr::new(10, 9, 0, 1)), "the wire is up");
-        Self::over(node, "d0".to_owned(), peer, Self::ADDRESS)
+        let (from, to, address) = if way.is_outwards() {
+            (&node.netns, &peer, Self::PEER)
+        } else {
+            (&peer, &node.netns, Self::ADDRESS)
+        };
+        let (receiver, sender) = stream(from, to, address);
+        Self { node, device: "d0".to_owned(), peer, object: once(), receiver, sender }
     }
 
     /// Starts the stream from an endpoint `web` to the node, over the endpoint's device; the datapath is attached.
     pub fn from_endpoint() -> Self {
         let node = Node::start();
         let web = node.endpoint("web");
-        let device = web.device().to_owned();
-        Self::over(node, device, web.netns, Node::ADDRESS)
-    }
-
-    fn over(node: Node, device: String, peer: Netns, address: &str) -> Self {
-        let receiver = node.netns.count_datagrams(&format!("{address}:7000"));
-        let sender = peer.send_datagrams(receiver.address(), Duration::from_micros(400));
-        let object = ObjectFile::of(netloom_test_programs::ONCE);
-        Self { node, device, peer, object, receiver, sender }
+        let (device, peer) = (web.device().to_owned(), web.netns);
+        let (receiver, sender) = stream(&peer, &node.netns, Node::ADDRESS);
+        Self { node, device, peer, object: once(), receiver, sender }
     }
 
     /// Attaches the counting program to the device.
@@ -138,4 +145,15 @@ impl Wire {
         );
         left
     }
+}
+
+fn stream(from: &Netns, to: &Netns, address: &str) -> (UdpReceiver, UdpSender) {
+    let receiver = to.count_datagrams(&format!("{address}:7000"));
+    let sender = from.send_datagrams(receiver.address(), Duration::from_micros(400));
+    (receiver, sender)
+}
+
+/// The program that counts.
+fn once() -> ObjectFile {
+    ObjectFile::of(netloom_test_programs::ONCE)
 }

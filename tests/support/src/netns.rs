@@ -11,6 +11,10 @@ use std::{
     time::Duration,
 };
 
+use netloom_core::model::{DeviceMode, PairSpec};
+use netloom_kernel::devices::Devices;
+use tokio::runtime::Builder;
+
 use crate::{
     BlockedReader, Output, TcpConnection, TcpEcho, UdpConnection, UdpEcho, UdpReceiver, UdpSender,
     at_this_pace,
@@ -109,7 +113,7 @@ impl Netns {
 
     /// Begins a veth pair: this end's address with its prefix length, as in `10.1.0.1/24`.
     pub fn link(&self, address: &str) -> Link<'_> {
-        Link { from: self, address: address.to_owned(), device: "eth0".to_owned() }
+        Link { from: self, address: address.to_owned(), device: "eth0".to_owned(), mode: DeviceMode::Veth }
     }
 
     /// Adds an address to a device. An IPv6 one can be used at once.
@@ -227,13 +231,14 @@ impl Drop for Netns {
     }
 }
 
-/// One end of a veth pair to be.
+/// One end of a pair to be.
 #[derive(Debug)]
 #[must_use = "a link has two ends: add `.to(…)`"]
 pub struct Link<'a> {
     from: &'a Netns,
     address: String,
     device: String,
+    mode: DeviceMode,
 }
 
 impl Link<'_> {
@@ -243,27 +248,38 @@ impl Link<'_> {
         self
     }
 
+    /// Makes it a pair of another kind than veth. Of a netkit pair, this end is the primary.
+    pub const fn of(mut self, mode: DeviceMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
     /// Makes the pair, with both ends up.
     ///
     /// # Panics
-    /// If `ip` fails.
+    /// If `ip` fails, or the kernel has no such pair.
     pub fn to(self, other: &Netns, address: &str) {
-        let Self { from, address: near, device } = self;
-        must(&[
-            "ip",
-            "link",
-            "add",
-            &device,
-            "netns",
-            &from.name,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            &device,
-            "netns",
-            &other.name,
-        ]);
+        let Self { from, address: near, device, mode } = self;
+        match mode {
+            DeviceMode::Veth => {
+                let (from, other) = (&from.name, &other.name);
+                let end = ["ip", "link", "add", &device, "netns", from, "type", "veth"];
+                must(&[end.as_slice(), &["peer", "name", &device, "netns", other]].concat());
+            }
+            // Released versions of `ip` know it in part or not at all.
+            DeviceMode::Netkit | DeviceMode::NetkitL2 => {
+                let spec = PairSpec::plain(mode, &device, &device);
+                let runtime =
+                    Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+                let made = runtime.block_on(async {
+                    Devices::open(&from.netns)
+                        .expect("the namespace is there")
+                        .create_pair(&spec, &other.netns)
+                        .await
+                });
+                let _pair = made.unwrap_or_else(|error| panic!("no {mode} pair could be made: {error}"));
+            }
+        }
         for (end, address) in [(from, near.as_str()), (other, address)] {
             end.add_address(&device, address);
             end.ip(&["link", "set", &device, "up"]);

@@ -131,6 +131,8 @@ const NETNS: &[Requirement] = &[
     Requirement::program("tc", "iproute2"),
     Requirement::program("nft", "nftables"),
     Requirement::program("ping", "iputils-ping"),
+    Requirement::program("busybox", "busybox-static"),
+    Requirement::program("curl", "curl"),
     Requirement::program("python3", "python3"),
     BPFTOOL,
 ];
@@ -143,6 +145,7 @@ const VM: &[Requirement] = &[
     Requirement::program("ip", "iproute2"),
     Requirement::program("nft", "nftables"),
     Requirement::program("ping", "iputils-ping"),
+    Requirement::program("python3", "python3"),
     Requirement::program("setpriv", "util-linux"),
     Requirement::program("xz", "xz-utils"),
     Requirement::program("zstd", "zstd"),

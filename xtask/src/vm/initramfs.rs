@@ -12,7 +12,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{cpio::Archive, elf, image::Image};
+use super::{
+    cpio::Archive,
+    elf,
+    image::Image,
+    python::{self, Python},
+};
 use crate::{
     process::{capture, find, quote},
     progress::step,
@@ -51,9 +56,10 @@ pub(crate) struct Job {
 
 /// The compressed part for this kernel, from an earlier run or made now.
 pub(crate) fn base(image: &Image) -> Result<PathBuf> {
-    let tools = tools();
+    let (tools, python) = (tools(), Python::find()?);
     let dir = workspace::target().join("vm");
-    let path = dir.join(format!("base-{}-{:016x}.cpio.zst", image.package, fingerprint(image, &tools)));
+    let path =
+        dir.join(format!("base-{}-{:016x}.cpio.zst", image.package, fingerprint(image, &tools, &python)));
     if path.is_file() {
         return Ok(path);
     }
@@ -66,7 +72,7 @@ pub(crate) fn base(image: &Image) -> Result<PathBuf> {
         .spawn()
         .context("`zstd` cannot be started")?;
     let input = zstd.stdin.take().context("zstd has no input")?;
-    let written = write_base(image, &tools, input);
+    let written = write_base(image, &tools, &python, input);
     let status = zstd.wait().context("waiting for `zstd`")?;
     written?;
     if !status.success() {
@@ -102,10 +108,11 @@ fn program(name: &str) -> Option<PathBuf> {
     dirs.pop()
 }
 
-fn fingerprint(image: &Image, tools: &[PathBuf]) -> u64 {
+fn fingerprint(image: &Image, tools: &[PathBuf], python: &Python) -> u64 {
     let mut hasher = DefaultHasher::new();
     (INIT, &image.package, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
-    for tool in tools {
+    let modules = python.files.iter().map(|file| &file.source);
+    for tool in tools.iter().chain([&python.executable]).chain(modules) {
         let metadata = fs::metadata(tool).ok();
         let seen = metadata.map(|metadata| (metadata.len(), metadata.modified().ok()));
         (tool, seen).hash(&mut hasher);
@@ -113,7 +120,7 @@ fn fingerprint(image: &Image, tools: &[PathBuf]) -> u64 {
     hasher.finish()
 }
 
-fn write_base(image: &Image, tools: &[PathBuf], out: impl Write) -> Result<()> {
+fn write_base(image: &Image, tools: &[PathBuf], python: &Python, out: impl Write) -> Result<()> {
     let mut archive = Archive::new(std::io::BufWriter::new(out));
     for name in MERGED {
         archive.directory(&Path::new("usr").join(name))?;
@@ -145,6 +152,7 @@ fn write_base(image: &Image, tools: &[PathBuf], out: impl Write) -> Result<()> {
     for name in busybox_applets()? {
         archive.symlink(&Path::new("usr/bin").join(name), "../sbin/busybox")?;
     }
+    add_python(&mut archive, python)?;
     archive.copy(&image.root.join("lib/modules"), Path::new("usr/lib/modules"))?;
     drop(archive.finish()?);
     Ok(())
@@ -210,6 +218,31 @@ fn add_libraries(archive: &mut Archive<impl Write>, program: &Path) -> Result<()
     for library in elf::libraries(program)? {
         let source = fs::canonicalize(&library).with_context(|| format!("reading {}", library.display()))?;
         archive.copy(&source, &merged(&library))?;
+    }
+    Ok(())
+}
+
+fn add_python(archive: &mut Archive<impl Write>, python: &Python) -> Result<()> {
+    let scratch = tempfile::tempdir().context("creating a scratch folder")?;
+    // Some bring debugging information, which is more than all else of them.
+    for library in elf::libraries(&python.executable)? {
+        let source = fs::canonicalize(&library).with_context(|| format!("reading {}", library.display()))?;
+        archive.copy(&elf::stripped(&source, scratch.path()), &merged(&library))?;
+    }
+    let place = merged(&python.executable);
+    archive.copy(&python.executable, &place)?;
+    if place != Path::new(python::PLACE) {
+        archive.symlink(Path::new(python::PLACE), &python.executable.to_string_lossy())?;
+    }
+    archive.directory(&merged(&python.folder))?;
+    for Copy { source, target } in &python.files {
+        let source = fs::canonicalize(source).with_context(|| format!("reading {}", source.display()))?;
+        if elf::is_elf(&source) {
+            add_libraries(archive, &source)?;
+            archive.copy(&elf::stripped(&source, scratch.path()), &merged(target))?;
+        } else {
+            archive.copy(&source, &merged(target))?;
+        }
     }
     Ok(())
 }

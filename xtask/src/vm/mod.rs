@@ -5,6 +5,7 @@ mod elf;
 mod image;
 mod initramfs;
 mod machine;
+mod python;
 
 use std::{
     fs::{self, File},

@@ -3,12 +3,11 @@
 use std::{
     collections::HashSet,
     io::{BufRead as _, BufReader},
-    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
 };
 
 use netloom_api::types::{Fate, ReapReport, Service};
-use netloom_netns_tests::Node;
+use netloom_netns_tests::{Node, applications::CLIENT};
 use netloom_test_support::{Netns, emulated};
 
 /// A client in another language, which says "connected", and later what ended its connection.
@@ -18,7 +17,7 @@ struct Application {
 }
 
 impl Application {
-    fn start(netns: &Netns, program: &[&str], arguments: &[&str]) -> Self {
+    fn start(netns: &Netns, program: &[String], arguments: &[&str]) -> Self {
         let mut child = Command::new("ip")
             .args(["netns", "exec", netns.name()])
             .args(program)
@@ -49,31 +48,9 @@ impl Drop for Application {
     }
 }
 
-/// The programs that this machine can run: Python, and C if there is a compiler.
-fn programs(folder: &Path) -> Vec<Vec<String>> {
-    let mut programs = Vec::new();
-    if Command::new("python3").arg("--version").output().is_ok_and(|run| run.status.success()) {
-        let script = folder.join("client.py");
-        std::fs::write(&script, include_str!("applications/client.py")).unwrap();
-        programs.push(vec!["python3".to_owned(), script.display().to_string()]);
-    } else {
-        eprintln!("a part of this test is left out: there is no python3");
-    }
-    let (source, compiled) = (folder.join("client.c"), folder.join("client"));
-    std::fs::write(&source, include_str!("applications/client.c")).unwrap();
-    let compiler = Command::new("cc").args(["-static", "-O1", "-o"]).args([&compiled, &source]).status();
-    if compiler.is_ok_and(|status| status.success()) {
-        programs.push(vec![compiled.display().to_string()]);
-    } else {
-        eprintln!("a part of this test is left out: there is no C compiler");
-    }
-    programs
-}
-
 #[test]
 fn a_client_in_any_language_learns_at_once_that_its_backend_is_gone() {
-    let folder = tempfile::tempdir().unwrap();
-    let programs = programs(folder.path());
+    let clients = CLIENT.install();
     let node = Node::start();
     let (client, server) = (node.endpoint("client"), node.endpoint("server"));
     let (v4, v6) = (format!("{}:8080", server.v4()), format!("[{}]:8080", server.v6()));
@@ -89,14 +66,15 @@ fn a_client_in_any_language_learns_at_once_that_its_backend_is_gone() {
         node.service(name, vip, protocol, std::slice::from_ref(backend));
     }
     let mut applications = Vec::new();
-    for program in &programs {
-        let program: Vec<&str> = program.iter().map(String::as_str).collect();
-        for address in ["10.96.20.1", "::ffff:10.96.20.1", "fd00:96::20"] {
+    let addresses = ["10.96.20.1", "::ffff:10.96.20.1", "fd00:96::20"];
+    let of_python = if emulated() { &addresses[..1] } else { &addresses };
+    for (program, addresses) in [(&clients.in_c(), &addresses[..]), (&clients.in_python(), of_python)] {
+        for address in addresses {
             for protocol in ["tcp", "udp"] {
                 for mode in ["read", "poll", "send"] {
-                    let arguments = [protocol, address, "80", mode];
+                    let arguments = [protocol, *address, "80", mode];
                     let what = format!("{program:?} {arguments:?}");
-                    applications.push((what, Application::start(&client.netns, &program, &arguments)));
+                    applications.push((what, Application::start(&client.netns, program, &arguments)));
                 }
             }
         }
@@ -122,10 +100,9 @@ fn a_client_in_any_language_learns_at_once_that_its_backend_is_gone() {
 /// to end: they say the cookies of all their sockets, if every connection was served to its end.
 #[test]
 fn who_connects_to_a_living_backend_at_full_speed_is_left_alone_while_others_are_reaped() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut programs = programs(folder.path());
+    let clients = CLIENT.install();
     // One emulated CPU is for all of them.
-    programs.truncate(if emulated() { 1 } else { programs.len() });
+    let programs = if emulated() { vec![clients.in_c()] } else { clients.commands().into() };
     let node = Node::start();
     let (client, server) = (node.endpoint("client"), node.endpoint("server"));
     let (living, dead) = (format!("{}:8080", server.v4()), format!("{}:9090", server.v4()));
@@ -134,8 +111,7 @@ fn who_connects_to_a_living_backend_at_full_speed_is_left_alone_while_others_are
     let start = |address: &str, mode: &str| -> Vec<Application> {
         let each = programs.iter().flat_map(|program| ["tcp", "udp"].map(|protocol| (program, protocol)));
         each.map(|(program, protocol)| {
-            let program: Vec<&str> = program.iter().map(String::as_str).collect();
-            Application::start(&client.netns, &program, &[protocol, address, "80", mode])
+            Application::start(&client.netns, program, &[protocol, address, "80", mode])
         })
         .collect()
     };
@@ -174,14 +150,13 @@ fn who_connects_to_a_living_backend_at_full_speed_is_left_alone_while_others_are
 
 #[test]
 fn a_client_that_connects_again_gets_a_living_backend() {
-    let folder = tempfile::tempdir().unwrap();
+    let clients = CLIENT.install();
     let node = Node::start();
     let (client, server) = (node.endpoint("client"), node.endpoint("server"));
     let (dead, living) = (format!("{}:8080", server.v4()), format!("{}:9090", server.v4()));
     let _servers = (server.netns.tcp_echo(&dead), server.netns.tcp_echo(&living));
-    for program in programs(folder.path()) {
+    for program in clients.commands() {
         node.service("web", "10.96.21.1:80", "tcp", std::slice::from_ref(&dead));
-        let program: Vec<&str> = program.iter().map(String::as_str).collect();
         let arguments = ["tcp", "10.96.21.1", "80", "reconnect"];
         let mut application = Application::start(&client.netns, &program, &arguments);
         let body = serde_json::json!({ "address": living });
@@ -197,20 +172,19 @@ fn a_client_that_connects_again_gets_a_living_backend() {
 
 #[test]
 fn a_process_that_connected_before_the_agent_was_started_is_reaped() {
-    let folder = tempfile::tempdir().unwrap();
+    let clients = CLIENT.install();
     // Addresses that no other test has: marks are of the whole machine.
     let netns = Netns::new("before");
     let (dead, living) = ("127.91.0.1:8080", "127.91.0.2:8080");
     let _servers =
         (netns.tcp_echo(dead), netns.udp_echo(dead), netns.tcp_echo(living), netns.udp_echo(living));
     let start = |address: &str| -> Vec<Application> {
-        let programs = programs(folder.path());
+        let programs = clients.commands();
         let protocols =
             programs.iter().flat_map(|program| ["tcp", "udp"].map(|protocol| (program, protocol)));
         protocols
             .map(|(program, protocol)| {
-                let program: Vec<&str> = program.iter().map(String::as_str).collect();
-                Application::start(&netns, &program, &[protocol, address, "8080", "read"])
+                Application::start(&netns, program, &[protocol, address, "8080", "read"])
             })
             .collect()
     };

@@ -3,14 +3,13 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener},
-    path::Path,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use netloom_api::types::{ReapReport, Service, ServicesApplied};
-use netloom_netns_tests::{Node, refusal};
-use netloom_test_support::{Netns, at_this_pace, command, emulated};
+use netloom_netns_tests::{Endpoint, Node, applications::PEER, refusal};
+use netloom_test_support::{Netns, at_this_pace, emulated, require_tool};
 use serde_json::json;
 
 #[test]
@@ -70,85 +69,92 @@ fn answer(netns: &Netns, address: &str, times: usize) -> JoinHandle<()> {
     })
 }
 
-/// Python's and C's view of a peer.
-fn observers(folder: &Path) -> Vec<Vec<String>> {
-    let (script, source, compiled) = (folder.join("peer.py"), folder.join("peer.c"), folder.join("peer"));
-    std::fs::write(&script, include_str!("applications/peer.py")).unwrap();
-    std::fs::write(&source, include_str!("applications/peer.c")).unwrap();
-    let mut observers = Vec::new();
-    let [script, source, compiled] = [script, source, compiled].map(|path| path.display().to_string());
-    if command(&["sh", "-c", "command -v python3"]).ok() {
-        observers.push(vec!["python3".to_owned(), script]);
-    } else {
-        eprintln!("a part of this test is left out: there is no python3");
-    }
-    let compile = format!("cc -static -O1 -o {compiled} {source}");
-    if command(&["sh", "-c", &compile]).ok() {
-        observers.push(vec![compiled]);
-    } else {
-        eprintln!("a part of this test is left out: there is no C compiler");
-    }
-    observers
+/// As the shell starts them with an address and a port; `URL` has the address as URLs do. Each says where it was.
+const NC: &str = r#"printf 'word\n' | timeout 5 busybox nc "$0" "$1" | grep -q hello && echo "$0 $1""#;
+const CURL: &str = r#"curl -sS -g -m 5 -o /dev/null -w '%{remote_ip} %{remote_port}' "http://$URL:$1/""#;
+
+/// Services of a server's, at addresses of both families, and who goes there: another endpoint, and the server itself.
+struct Served {
+    _node: Node,
+    client: Endpoint,
+    server: Endpoint,
 }
 
-/// curl, and nc of whatever kind, as the shell starts them with an address and a port.
-fn requests() -> Vec<&'static str> {
-    let all = [
-        ("curl", r#"curl -sS -g -m 5 -o /dev/null -w '%{remote_ip} %{remote_port}' "http://$URL:$1/""#),
-        ("nc", r#"printf 'word\n' | timeout 5 nc "$0" "$1" | grep -q hello && echo "$0 $1""#),
-        ("busybox", r#"printf 'word\n' | timeout 5 busybox nc "$0" "$1" | grep -q hello && echo "$0 $1""#),
-    ];
-    let is_there = |program: &str| {
-        let found = command(&["sh", "-c", &format!("command -v {program}")]).ok();
-        if !found {
-            eprintln!("a part of this test is left out: there is no {program}");
+impl Served {
+    const VIPS: [&str; 3] = ["10.96.31.1", "::ffff:10.96.31.1", "fd00:96::31"];
+
+    fn new() -> Self {
+        let node = Node::start();
+        let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+        for (name, vip, address) in [
+            ("v4", "10.96.31.1", server.v4().to_string()),
+            ("v6", "[fd00:96::31]", format!("[{}]", server.v6())),
+        ] {
+            for (protocol, port) in [("tcp", 80), ("udp", 80), ("tcp", 81)] {
+                let backend = format!("{address}:{}", port + 8_000);
+                node.service(
+                    &format!("{protocol}{name}-{port}"),
+                    &format!("{vip}:{port}"),
+                    protocol,
+                    &[backend],
+                );
+            }
         }
-        found
-    };
-    all.into_iter().filter(|(program, _)| is_there(program)).map(|(_, request)| request).collect()
+        Self { _node: node, client, server }
+    }
+
+    fn address(&self, vip: &str, port: u16) -> String {
+        let address = if vip == "fd00:96::31" { self.server.v6() } else { self.server.v4() };
+        SocketAddr::new(address, port).to_string()
+    }
+
+    /// A program in the shell's words that asks for a page at each address.
+    fn requested_by(&self, request: &str) {
+        for (netns, vip) in self.ways() {
+            let url = if vip.contains(':') { format!("[{vip}]") } else { vip.to_owned() };
+            let answered = answer(&self.server.netns, &self.address(vip, 8081), 1);
+            let ran = netns.command(&["env", &format!("URL={url}"), "sh", "-c", request, vip, "81"]);
+            assert_eq!(ran.stdout.trim(), format!("{vip} 81"), "{request}: {}", ran.stderr);
+            answered.join().unwrap();
+        }
+    }
+
+    fn ways(&self) -> impl Iterator<Item = (&Netns, &'static str)> {
+        [&self.client.netns, &self.server.netns]
+            .into_iter()
+            .flat_map(|netns| Self::VIPS.map(|vip| (netns, vip)))
+    }
 }
 
 #[test]
 fn ordinary_programs_see_the_service_also_where_they_are_its_backend() {
-    let folder = tempfile::tempdir().unwrap();
-    let (observers, requests) = (observers(folder.path()), requests());
-    let node = Node::start();
-    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
-    let (v4, v6) = (server.v4(), format!("[{}]", server.v6()));
-    let mut echoes = Vec::new();
-    let mut datagrams = Vec::new();
-    for (address, name, vip) in [(v4.to_string(), "v4", "10.96.31.1"), (v6, "v6", "[fd00:96::31]")] {
-        echoes.push(server.netns.tcp_echo(&format!("{address}:8080")));
-        datagrams.push(server.netns.udp_echo(&format!("{address}:8080")));
-        for protocol in ["tcp", "udp"] {
-            let service = format!("{protocol}{name}");
-            node.service(&service, &format!("{vip}:80"), protocol, &[format!("{address}:8080")]);
-        }
-        node.service(&format!("http{name}"), &format!("{vip}:81"), "tcp", &[format!("{address}:8081")]);
-    }
-    // From elsewhere on the node, and from the backend itself.
-    for netns in [&client.netns, &server.netns] {
-        for vip in ["10.96.31.1", "::ffff:10.96.31.1", "fd00:96::31"] {
-            for observer in &observers {
-                for protocol in ["tcp", "udp", "udp-unconnected"] {
-                    let mut words: Vec<&str> = observer.iter().map(String::as_str).collect();
-                    words.extend([protocol, vip, "80"]);
-                    let ran = netns.command(&words);
-                    assert_eq!(ran.stdout.trim(), format!("{vip} 80"), "{words:?}: {}", ran.stderr);
-                }
-            }
-            let is_v6 = vip == "fd00:96::31";
-            let listen =
-                if is_v6 { format!("[{}]:8081", server.v6()) } else { format!("{}:8081", server.v4()) };
-            let url = if vip.contains(':') { format!("[{vip}]") } else { vip.to_owned() };
-            for request in &requests {
-                let answered = answer(&server.netns, &listen, 1);
-                let ran = netns.command(&["env", &format!("URL={url}"), "sh", "-c", request, vip, "81"]);
-                assert_eq!(ran.stdout.trim(), format!("{vip} 81"), "{request}: {}", ran.stderr);
-                answered.join().unwrap();
-            }
+    let observers = PEER.install();
+    let served = Served::new();
+    let server = &served.server.netns;
+    let addresses = ["10.96.31.1", "fd00:96::31"].map(|vip| served.address(vip, 8080));
+    let _echoes = addresses.each_ref().map(|address| (server.tcp_echo(address), server.udp_echo(address)));
+    let of_python = if emulated() { 3 } else { usize::MAX };
+    let in_python = served.ways().take(of_python).map(|way| (way, observers.in_python()));
+    for ((netns, vip), observer) in served.ways().map(|way| (way, observers.in_c())).chain(in_python) {
+        for protocol in ["tcp", "udp", "udp-unconnected"] {
+            let mut words: Vec<&str> = observer.iter().map(String::as_str).collect();
+            words.extend([protocol, vip, "80"]);
+            let ran = netns.command(&words);
+            assert_eq!(ran.stdout.trim(), format!("{vip} 80"), "{words:?}: {}", ran.stderr);
         }
     }
+    served.requested_by(NC);
+}
+
+#[test]
+fn curl_sees_the_service_also_where_it_is_its_backend() {
+    if !require_tool(
+        "curl",
+        "the machines have none, as its libraries are larger than all other programs there",
+    ) {
+        return;
+    }
+    Served::new().requested_by(CURL);
 }
 
 #[test]
