@@ -18,7 +18,7 @@ const SELECTED: &[(&str, &[&str])] = &[
         ],
     ),
     ("host/kernel/tests/datapath", &["forwarding::endpoints_reach_each_other_past_the_nodes_stack"]),
-    ("host/kernel/tests/links", &["device::", "packets::a_chain_on_a_netkit_pair_decides_what_passes"]),
+    ("host/kernel/tests/links", &["device::", "packets::the_chain_runs_in_order_until_a_verdict"]),
     ("host/kernel/tests/sockets", &["the_first_finder_is_taken_where_the_kernel_has_it"]),
     (
         "tests/netns/tests/node",

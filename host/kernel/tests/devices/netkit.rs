@@ -92,6 +92,47 @@ async fn scrubbing_is_set_for_each_direction() {
     assert_eq!((details.scrub, details.peer_scrub), (spec.scrub, spec.peer_scrub));
 }
 
+/// A mark is what scrubbing takes off: whoever gets a packet with one refuses it here.
+#[tokio::test]
+async fn a_mark_passes_where_nothing_is_scrubbed() {
+    if !require(Feature::NetkitScrub) {
+        return;
+    }
+    for mode in [DeviceMode::Netkit, DeviceMode::NetkitL2] {
+        for (scrub, peer_scrub) in
+            [(NetkitScrub::Default, NetkitScrub::None), (NetkitScrub::None, NetkitScrub::Default)]
+        {
+            let (node, endpoint) = (Node::new(), Netns::create().unwrap());
+            let mut spec = spec(mode, "nk-a");
+            spec.addresses = vec!["10.9.0.2/24".parse().unwrap()];
+            (spec.scrub, spec.peer_scrub) = (Some(scrub), Some(peer_scrub));
+            let pair = node.devices.create_pair(&spec, &endpoint).await.unwrap();
+            node.devices.add_address(pair.host.ifindex, "10.9.0.1/24".parse().unwrap()).await.unwrap();
+            for (from, to, address, scrubs) in [
+                (&node.netns, &endpoint, "10.9.0.2", scrub),
+                (&endpoint, &node.netns, "10.9.0.1", peer_scrub),
+            ] {
+                assert!(run(from, &format!("ping -c 1 -W 2 -m 7 {address}")), "{mode}: nobody minds marks");
+                // In front of the table of its own addresses.
+                for rule in ["add pref 2 lookup local", "delete pref 0", "add pref 1 fwmark 7 prohibit"] {
+                    assert!(run(to, &format!("ip rule {rule}")), "{rule}");
+                }
+                let arrives = run(from, &format!("ping -c 1 -W 2 -m 7 {address}"));
+                assert_eq!(arrives, scrubs == NetkitScrub::Default, "{mode}, {scrubs:?} to {address}");
+                assert!(run(from, &format!("ping -c 1 -W 2 {address}")), "{mode}: without a mark");
+                assert!(run(to, "ip rule delete pref 1"));
+            }
+        }
+    }
+}
+
+/// Whether a command in a namespace ends well.
+fn run(netns: &Netns, command: &str) -> bool {
+    let words: Vec<&str> = command.split(' ').collect();
+    let output = netns.run(|| std::process::Command::new(words[0]).args(&words[1..]).output().unwrap());
+    output.unwrap().status.success()
+}
+
 fn with_headroom() -> PairSpec {
     let mut spec = spec(DeviceMode::Netkit, "nk-a");
     spec.headroom = Some(64);

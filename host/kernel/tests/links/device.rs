@@ -6,14 +6,14 @@ use netloom_kernel::{
     netns::Netns,
 };
 
-use crate::scratch::{Scratch, at_points, program};
+use crate::scratch::{Scratch, at_points, ifindex, program};
 
 at_points!(
     tcx netkit tc:
     what_was_attached_to_a_device_that_is_gone_says_so,
     a_hook_is_looked_for_in_its_own_namespace_only,
 );
-at_points!(tcx: a_link_moves_with_its_device);
+at_points!(tcx netkit: a_link_moves_with_its_device);
 at_points!(
     netkit:
     only_netkit_devices_have_netkit_hooks,
@@ -55,15 +55,19 @@ fn a_link_moves_with_its_device(point: HookPoint) {
     let attached = scratch.attach(&hook, &observer, Placement::Tail);
     let elsewhere = Netns::create().unwrap();
     scratch.run(&format!(
-        "ip link set blue netns /proc/{}/fd/{}",
+        "ip link set {} netns /proc/{}/fd/{}",
+        hook.device,
         std::process::id(),
         std::os::fd::AsRawFd::as_raw_fd(&elsewhere.fd())
     ));
 
     assert!(matches!(links::query(&hook, &scratch.netns), Err(LinkError::DeviceGone { .. })), "{point}");
     let Attached::Link(link) = &attached else { panic!("{point} has links") };
-    let ifindex = link.info().unwrap().ifindex.expect("the device is there");
-    let hook = netloom_core::model::Hook { netns: elsewhere.id(), ifindex, ..hook };
+    let moved = ifindex(&elsewhere, &hook.device).expect("the device is there");
+    // A netkit program is on the peer where it runs, though it is attached by the primary.
+    let on_device = (point != HookPoint::NetkitPeer).then_some(moved);
+    assert_eq!(link.info().unwrap().ifindex, on_device.or(ifindex(&scratch.netns, "peer")));
+    let hook = netloom_core::model::Hook { netns: elsewhere.id(), ifindex: moved, ..hook };
     let chain = links::query(&hook, &elsewhere).unwrap();
     assert_eq!(chain.entries[0].link, attached.link_id(), "{point}");
 }

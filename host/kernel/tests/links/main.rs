@@ -15,5 +15,6 @@ mod legacy;
 mod objects;
 mod packets;
 mod pins;
+mod road;
 mod scratch;
 mod semantics;

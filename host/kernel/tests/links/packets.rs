@@ -1,19 +1,17 @@
-//! What packets make of an order, on the loopback device.
+//! What packets make of an order, on the loopback device and on netkit pairs of both kinds.
 
-use std::{
-    net::UdpSocket,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use aya::maps::{Map, MapData, PerCpuArray};
-use netloom_core::model::{Feature, HookPoint, Placement};
+use netloom_core::model::{EntryId, NetkitPolicy, Placement};
 use netloom_kernel::programs::{self, LoadOptions, Program};
-use netloom_test_support::require;
 
-use crate::scratch::{Scratch, at_points};
+use crate::road::{Road, on_roads};
 
-at_points!(tcx tc: the_chain_runs_in_order_until_a_verdict, no_packet_misses_a_program_that_is_updated);
-at_points!(tcx: legacy_tc_decides_what_tcx_leaves_open);
+on_roads!(tcx netkit tc: the_chain_runs_in_order_until_a_verdict, no_packet_misses_a_program_that_is_updated);
+on_roads!(tcx netkit: programs_of_others_decide_in_their_places);
+on_roads!(tcx: legacy_tc_decides_what_tcx_leaves_open);
+on_roads!(netkit: a_netkit_pairs_policy_is_for_where_no_program_is);
 
 fn load(object: &[u8]) -> Program {
     programs::load("a test's object", object, &LoadOptions::default()).unwrap()
@@ -26,116 +24,115 @@ fn observed(observer: &Program) -> u64 {
     counts.get(&0, 0).unwrap().iter().map(|[packets, _]| packets).sum()
 }
 
-/// Whether a datagram to this host arrives.
-fn arrives(scratch: &Scratch) -> bool {
-    let sent = scratch.netns.run(|| {
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        receiver.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        sender.send_to(b"packet", receiver.local_addr().unwrap()).unwrap();
-        let mut buffer = [0; 16];
-        receiver.recv(&mut buffer).is_ok()
-    });
-    sent.unwrap()
-}
-
-fn the_chain_runs_in_order_until_a_verdict(point: HookPoint) {
-    let scratch = Scratch::new();
-    let hook = scratch.hook_on("lo", point);
+fn the_chain_runs_in_order_until_a_verdict(road: &Road) {
+    let Road { scratch, hook, .. } = road;
     let drop = load(netloom_test_programs::DROP);
     let observer = load(netloom_test_programs::OBSERVER);
-    assert!(arrives(&scratch), "{point}: nothing is attached");
+    assert!(road.arrives(), "nothing is attached");
 
-    let dropping = scratch.attach(&hook, &drop, Placement::Tail);
-    let behind = scratch.attach(&hook, &observer, Placement::Tail);
-    assert!(!arrives(&scratch), "{point}: the drop program drops");
-    assert_eq!(observed(&observer), 0, "{point}: nothing runs behind a verdict");
+    let dropping = scratch.attach(hook, &drop, Placement::Tail);
+    let behind = scratch.attach(hook, &observer, Placement::Tail);
+    assert!(!road.arrives(), "the drop program drops");
+    assert_eq!(observed(&observer), 0, "nothing runs behind a verdict");
 
-    behind.detach(&hook, &scratch.netns, observer.id()).unwrap();
-    let in_front = scratch.attach(&hook, &observer, Placement::Head);
-    assert!(!arrives(&scratch), "{point}: the observer leaves the verdict to the next");
-    assert_eq!(observed(&observer), 1, "{point}: the observer sees what is dropped behind it");
+    behind.detach(hook, &scratch.netns, observer.id()).unwrap();
+    let in_front = scratch.attach(hook, &observer, Placement::Head);
+    assert!(!road.arrives(), "the observer leaves the verdict to the next");
+    assert_eq!(observed(&observer), 1, "the observer sees what is dropped behind it");
 
     let pass = load(netloom_test_programs::PASS);
-    dropping.update(&hook, &scratch.netns, &pass, drop.id()).unwrap();
-    assert!(arrives(&scratch), "{point}: the pass program took the place of the drop program");
-    assert_eq!(observed(&observer), 2, "{point}");
+    dropping.update(hook, &scratch.netns, &pass, drop.id()).unwrap();
+    assert!(road.arrives(), "the pass program took the place of the drop program");
+    assert_eq!(observed(&observer), 2);
 
-    in_front.detach(&hook, &scratch.netns, observer.id()).unwrap();
-    dropping.detach(&hook, &scratch.netns, pass.id()).unwrap();
-    assert!(arrives(&scratch), "{point}: nothing is attached");
-    assert_eq!(observed(&observer), 2, "{point}: a detached program sees nothing");
+    in_front.detach(hook, &scratch.netns, observer.id()).unwrap();
+    dropping.detach(hook, &scratch.netns, pass.id()).unwrap();
+    assert!(road.arrives(), "nothing is attached");
+    assert_eq!(observed(&observer), 2, "a detached program sees nothing");
+}
+
+/// Those that other tools attach, without links.
+fn programs_of_others_decide_in_their_places(road: &Road) {
+    let Road { scratch, hook, .. } = road;
+    let (foreign, front, behind) = (
+        load(netloom_test_programs::DROP),
+        load(netloom_test_programs::OBSERVER),
+        load(netloom_test_programs::OBSERVER),
+    );
+    scratch.attach_without_link(hook, &foreign);
+    let _front = scratch.attach(hook, &front, Placement::Before(EntryId(0)));
+    let _behind = scratch.attach(hook, &behind, Placement::After(EntryId(1)));
+    assert!(!road.arrives(), "it drops");
+    assert_eq!((observed(&front), observed(&behind)), (1, 0));
+
+    let pass = load(netloom_test_programs::PASS);
+    let first = scratch.attach(hook, &pass, Placement::Head);
+    assert!(road.arrives(), "ours in front of it decides");
+    first.detach(hook, &scratch.netns, pass.id()).unwrap();
+    assert!(!road.arrives());
+    assert_eq!((observed(&front), observed(&behind)), (2, 0));
 }
 
 /// On one side of a device both kinds of chain may be in use: legacy tc gets what tcx leaves open, and nothing else.
-fn legacy_tc_decides_what_tcx_leaves_open(point: HookPoint) {
-    let scratch = Scratch::new();
-    let (hook, legacy) = (scratch.hook_on("lo", point), scratch.hook_on("lo", point.on(true).unwrap()));
+fn legacy_tc_decides_what_tcx_leaves_open(road: &Road) {
+    let Road { scratch, hook, .. } = road;
+    let legacy = scratch.hook_on("lo", hook.point.on(true).unwrap());
     let (observer, dropping) = (load(netloom_test_programs::OBSERVER), load(netloom_test_programs::DROP));
     let seen = load(netloom_test_programs::OBSERVER);
     let _dropping = scratch.attach(&legacy, &dropping, Placement::Tail);
     let _seen = scratch.attach(&legacy, &seen, Placement::Head);
-    assert!(!arrives(&scratch), "{point}: legacy tc alone drops");
-    assert_eq!(observed(&seen), 1, "{point}");
+    assert!(!road.arrives(), "legacy tc alone drops");
+    assert_eq!(observed(&seen), 1);
 
-    let _observer = scratch.attach(&hook, &observer, Placement::Tail);
-    assert!(!arrives(&scratch), "{point}: tcx leaves it open, and legacy tc drops");
-    assert_eq!((observed(&observer), observed(&seen)), (1, 2), "{point}");
+    let _observer = scratch.attach(hook, &observer, Placement::Tail);
+    assert!(!road.arrives(), "tcx leaves it open, and legacy tc drops");
+    assert_eq!((observed(&observer), observed(&seen)), (1, 2));
 
-    let _pass = scratch.attach(&hook, &load(netloom_test_programs::PASS), Placement::Tail);
-    assert!(arrives(&scratch), "{point}: tcx decides, and legacy tc is not asked");
-    assert_eq!((observed(&observer), observed(&seen)), (2, 2), "{point}");
+    let _pass = scratch.attach(hook, &load(netloom_test_programs::PASS), Placement::Tail);
+    assert!(road.arrives(), "tcx decides, and legacy tc is not asked");
+    assert_eq!((observed(&observer), observed(&seen)), (2, 2));
+}
+
+/// A chain whose programs all go on to the next is not asked for a policy: the kernel forwards.
+fn a_netkit_pairs_policy_is_for_where_no_program_is(road: &Road) {
+    let Road { scratch, hook, .. } = road;
+    assert!(road.arrives(), "no program, and the policy forwards");
+    road.set_policy(NetkitPolicy::Blackhole);
+    assert!(!road.arrives(), "no program, and the policy drops");
+    let observer = load(netloom_test_programs::OBSERVER);
+    let observing = scratch.attach(hook, &observer, Placement::Tail);
+    assert!(road.arrives(), "the only program goes on, and the policy is not asked");
+    assert_eq!(observed(&observer), 1);
+    observing.detach(hook, &scratch.netns, observer.id()).unwrap();
+    assert!(!road.arrives(), "no program any more, and the policy drops");
 }
 
 /// Updates while datagrams flow: the program that drops all others would lose one if ever both were missed.
-fn no_packet_misses_a_program_that_is_updated(point: HookPoint) {
-    let scratch = Scratch::new();
-    let hook = scratch.hook_on("lo", point);
+fn no_packet_misses_a_program_that_is_updated(road: &Road) {
+    let Road { scratch, hook, .. } = road;
     let (first, second) = (load(netloom_test_programs::DROP), load(netloom_test_programs::DROP));
-    let attached = scratch.attach(&hook, &first, Placement::Tail);
-    let leaked = scratch.netns.run(|| {
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        receiver.set_nonblocking(true).unwrap();
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = receiver.local_addr().unwrap();
-        let stop = Instant::now() + Duration::from_millis(300);
-        let mut leaked = 0;
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let (mut running, mut other) = (&first, &second);
-                while Instant::now() < stop {
-                    attached.update(&hook, &scratch.netns, other, running.id()).unwrap();
-                    std::mem::swap(&mut running, &mut other);
-                }
-            });
+    assert!(road.arrives(), "nothing is attached");
+    let attached = scratch.attach(hook, &first, Placement::Tail);
+    let (sender, receiver) = road.sockets();
+    receiver.set_nonblocking(true).unwrap();
+    let address = receiver.local_addr().unwrap();
+    let stop = Instant::now() + Duration::from_millis(300);
+    let (mut leaked, mut sent) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut running, mut other) = (&first, &second);
             while Instant::now() < stop {
-                // A program that drops on egress is an error to the sender.
-                let _ = sender.send_to(b"packet", address);
-                leaked += usize::from(receiver.recv(&mut [0; 16]).is_ok());
+                attached.update(hook, &scratch.netns, other, running.id()).unwrap();
+                std::mem::swap(&mut running, &mut other);
             }
         });
-        leaked
+        while Instant::now() < stop {
+            // A program that drops on egress is an error to the sender.
+            let _ = sender.send_to(b"packet", address);
+            sent += 1;
+            leaked += usize::from(receiver.recv(&mut [0; 16]).is_ok());
+        }
     });
-    assert_eq!(leaked.unwrap(), 0, "{point}");
-}
-
-#[test]
-fn a_chain_on_a_netkit_pair_decides_what_passes() {
-    if !require(Feature::NetkitLinks) {
-        return;
-    }
-    let scratch = Scratch::new();
-    let hook = scratch.hook(HookPoint::NetkitPeer);
-    scratch.run("ip link set primary up");
-    scratch.run("ip link set peer up");
-    let observer = load(netloom_test_programs::OBSERVER);
-    let _observing = scratch.attach(&hook, &observer, Placement::Tail);
-    // The peer has a link-local address and solicits routers through it.
-    let deadline = Instant::now() + Duration::from_secs(5);
-    scratch.run("ip route add 192.0.2.0/24 dev peer");
-    while observed(&observer) == 0 && Instant::now() < deadline {
-        let send = || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"packet", "192.0.2.1:9");
-        let _ = scratch.netns.run(send).unwrap();
-    }
-    assert!(observed(&observer) > 0, "packets sent through the peer are seen");
+    assert!(sent > 10, "{sent} sent");
+    assert_eq!(leaked, 0, "of {sent}");
 }

@@ -34,7 +34,7 @@ impl Scratch {
             return self.hook_on("blue", point);
         }
         if self.ifindex("primary").is_none() {
-            self.make_netkit();
+            self.make_netkit(NetkitMode::L3);
         }
         self.hook_on("primary", point)
     }
@@ -45,20 +45,15 @@ impl Scratch {
     }
 
     fn ifindex(&self, device: &str) -> Option<IfIndex> {
-        let index = self.netns.run(|| {
-            let socket =
-                rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
-            rustix::net::netdevice::name_to_index(&socket, device)
-        });
-        index.unwrap().ok().map(IfIndex)
+        ifindex(&self.netns, device)
     }
 
-    fn make_netkit(&self) {
+    pub(crate) fn make_netkit(&self, mode: NetkitMode) {
         let made = self.netns.run(|| {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
                 let (connection, handle, _) = rtnetlink::new_connection().unwrap();
                 tokio::spawn(connection);
-                handle.link().add(LinkNetkit::new("primary", "peer", NetkitMode::L3).build()).execute().await
+                handle.link().add(LinkNetkit::new("primary", "peer", mode).build()).execute().await
             })
         });
         made.unwrap().expect("a netkit pair");
@@ -119,6 +114,16 @@ impl Scratch {
             || bpf::prog_attach(program.fd(), hook.ifindex.0, point, bpf::Position::Tail, None, None);
         self.netns.run(attach).unwrap().unwrap();
     }
+}
+
+/// A device's index in a namespace.
+pub(crate) fn ifindex(netns: &Netns, device: &str) -> Option<IfIndex> {
+    let index = netns.run(|| {
+        let socket =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+        rustix::net::netdevice::name_to_index(&socket, device)
+    });
+    index.unwrap().ok().map(IfIndex)
 }
 
 /// A program that lets the next one decide.

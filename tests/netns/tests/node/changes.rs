@@ -11,11 +11,13 @@ use netloom_api::{
     ClientError,
     types::{Doctor, EndpointView},
 };
-use netloom_core::model::Feature;
+use netloom_core::model::{DeviceMode, Feature};
 use netloom_test_support::{Kills, UdpReceiver, UdpSender, emulated, require};
 use serde_json::{Value, json};
 
-use netloom_netns_tests::{Endpoint, Node, refusal};
+use netloom_netns_tests::{Endpoint, Node, on_modes, refusal};
+
+on_modes!(a_change_up_or_down_is_undone_whole_at_every_step);
 
 /// Larger than a small MTU, so that it goes in fragments, and smaller than a large one.
 const DATAGRAM: usize = 4_000;
@@ -140,17 +142,17 @@ fn policies_change_and_are_recorded() {
     assert_eq!((&mode["primary_policy"], &mode["peer_policy"]), (&json!("blackhole"), &json!("blackhole")));
 }
 
-#[test]
-fn a_change_up_or_down_is_undone_whole_at_every_step() {
+fn a_change_up_or_down_is_undone_whole_at_every_step(mode: DeviceMode) {
     let mut node = Node::start();
-    let web = node.endpoint("web");
+    let web = node.endpoint_on("web", mode);
     for (from, to) in [(1_500, 9_000), (9_000, 1_400)] {
         let before = [from.to_string(), from.to_string()];
         if from != 1_500 {
             change(&node, "web", json!({ "mtu": from })).unwrap();
         }
         let one = if to > from { 2 } else { 3 };
-        let mut kills = Kills::of(format!("a change of the MTU from {from} to {to}"), 5).emulated_only([one]);
+        let mut kills =
+            Kills::of(format!("a change of the MTU on {mode} from {from} to {to}"), 5).emulated_only([one]);
         while let Some(step) = kills.next_step() {
             node.daemon.crash_after(step);
             let traffic = Traffic::start(&node, &web);

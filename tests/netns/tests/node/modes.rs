@@ -10,7 +10,9 @@ use netloom_core::model::DeviceMode;
 use netloom_test_support::Kills;
 use serde_json::{Value, json};
 
-use netloom_netns_tests::{Endpoint, Node, ObjectFile, refusal};
+use netloom_netns_tests::{Endpoint, Node, ObjectFile, on_modes, refusal};
+
+on_modes!(a_migration_that_dies_is_undone_or_finished_at_every_step);
 
 const SYSCTL: &str = "/proc/sys/net/ipv4/conf/eth0/arp_announce";
 
@@ -123,17 +125,23 @@ fn a_mode_that_it_has_and_one_that_cannot_be_are_refused() {
     assert_eq!(node.endpoints()[0].endpoint, web.view.endpoint);
 }
 
-#[test]
-fn a_migration_that_dies_is_undone_or_finished_at_every_step() {
+fn a_migration_that_dies_is_undone_or_finished_at_every_step(from: DeviceMode) {
     // The sixth ends the switch; what comes after it is the old pair's removal.
     const SWITCHED: usize = 6;
-    let mut kills = Kills::of("taking an endpoint to another pair", 9).emulated_only([SWITCHED - 1]);
+    const STEPS: usize = 9;
+    // Where a start takes seconds: every step of netkit, and of the others one on each side.
+    let emulated = match from {
+        DeviceMode::Netkit => (1..=STEPS).collect(),
+        DeviceMode::Veth | DeviceMode::NetkitL2 => vec![SWITCHED - 1, SWITCHED + 1],
+    };
+    let mut kills =
+        Kills::of(format!("taking an endpoint from {from} to another pair"), STEPS).emulated_only(emulated);
     let mut node = Node::start();
-    let (web, other) = (node.endpoint("web"), node.endpoint("other"));
-    let mut ways = ways(&web).into_iter().cycle();
-    let mut way = ways.next().unwrap();
+    let (web, other) = (node.endpoint_on("web", from), node.endpoint("other"));
+    let netkit = other.view.endpoint.mode.device.is_netkit();
     while let Some(step) = kills.next_step() {
-        let before = shown(&node).endpoint;
+        let before = shown(&node);
+        let way = other_mode(&before, netkit, step);
         node.daemon.crash_after(step);
         let migrated = migrate(&node, &way);
         if !kills.killed(&mut node.daemon, migrated) {
@@ -141,14 +149,25 @@ fn a_migration_that_dies_is_undone_or_finished_at_every_step() {
         }
         let recovered = node.status().adoption.recovered;
         assert!(recovered.iter().any(|what| what.contains("web")), "step {step}: {recovered:?}");
-        let after = shown(&node).endpoint;
+        let after = shown(&node);
         if step <= SWITCHED {
-            assert_eq!(before, after, "step {step}");
+            assert_eq!(before.endpoint, after.endpoint, "step {step} of {way}");
         } else {
-            assert_eq!(after.mode.device.as_str(), way["mode"], "step {step}");
-            way = ways.next().unwrap();
+            assert_eq!(after.endpoint.mode.device.as_str(), way["mode"], "step {step}");
+            assert_ne!(after.endpoint.host_ifindex, before.endpoint.host_ifindex, "step {step} of {way}");
         }
-        check(&node, &web, &other, &format!("step {step}"));
+        check(&node, &web, &other, &format!("step {step} of {way}"));
     }
     kills.check();
+}
+
+/// Another mode than it has, in turn; without netkit another hardware address is all that there is.
+fn other_mode(view: &EndpointView, netkit: bool, turn: usize) -> Value {
+    let present = view.endpoint.mode.device;
+    if !netkit {
+        return json!({ "mode": present, "mac": format!("02:00:00:00:01:{turn:02}") });
+    }
+    let modes = [DeviceMode::Veth, DeviceMode::Netkit, DeviceMode::NetkitL2];
+    let others: Vec<DeviceMode> = modes.into_iter().filter(|mode| *mode != present).collect();
+    json!({ "mode": others[turn % others.len()] })
 }

@@ -1,13 +1,25 @@
 //! Programs change their place and kind while packets flow: each packet meets each program exactly once, also when
 //! the daemon is killed in the middle.
 
+use std::os::fd::AsFd as _;
+
 use aya::maps::{Array, Map, MapData};
 use netloom_api::types::{AttachAnswer, Attachment, Chain, Done, HookPoint, Rebalanced};
-use netloom_core::model::Feature;
+use netloom_core::model::{Feature, ProgramId};
+use netloom_sys::bpf::{self, AttachType, Position, Relative};
 use netloom_test_support::{Kills, emulated, require};
 use serde_json::{Value, json};
 
-use netloom_netns_tests::{ObjectFile, Wire, refusal};
+use netloom_netns_tests::{ObjectFile, Way, Wire, on_ways, refusal};
+
+on_ways!(
+    tc tcx netkit:
+    a_chain_of_ten_is_brought_into_order_and_no_packet_misses_a_program,
+    a_daemon_killed_at_any_step_of_a_rebalance_leaves_a_whole_chain,
+    a_program_is_updated_a_hundred_times_and_keeps_its_place_and_maps,
+    a_daemon_killed_in_an_update_undoes_it_or_has_it_done,
+);
+on_ways!(netkit: a_program_at_a_netkit_hook_stays_there);
 
 /// The steps of taking a program to another place.
 pub(crate) const STEPS: usize = 6;
@@ -132,11 +144,11 @@ fn a_daemon_killed_at_any_step_of_a_migration_finishes_or_undoes_it() {
 }
 
 /// Ten programs attached by priority, and then a configuration that wants them the other way round.
-fn disordered(mode: &str) -> (Wire, Vec<(String, u64)>) {
-    let mut wire = Wire::start(None);
+fn disordered(way: Way) -> (Wire, Vec<(String, u64)>) {
+    let mut wire = Wire::on(way, None);
     let attachments: Vec<_> = (0..10)
         .map(|number| {
-            let more = json!({ "priority": number, "mode": mode, "required": number % 2 == 0 });
+            let more = way.request(json!({ "priority": number, "required": number % 2 == 0 }));
             (wire.attach(&format!("p{number}"), more).attachment.id, wire.mark())
         })
         .collect();
@@ -160,48 +172,74 @@ fn in_order(owners: &[&str]) -> String {
 const BEFORE: [&str; 10] = ["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"];
 pub(crate) const ORDER: [&str; 10] = ["p9", "p2", "p6", "p4", "p8", "p0", "p7", "p3", "p5", "p1"];
 
-#[test]
-fn a_chain_of_ten_is_brought_into_order_and_no_packet_misses_a_program() {
-    for (mode, feature) in [("tcx", Feature::Tcx), ("tc", Feature::LegacyTc)] {
-        if !require(feature) {
-            continue;
-        }
-        let (wire, attachments) = disordered(mode);
+/// Puts a program of another tool behind the fifth: a filter, or a program without a link. It lets the next one decide.
+fn plant(wire: &Wire, way: Way) -> ProgramId {
+    let chain = wire.node.chains("d0").remove(0);
+    if way == Way::Tc {
         let foreign = ObjectFile::of(netloom_test_programs::OBSERVER);
-        if mode == "tc" {
-            let path = foreign.path();
-            let filter = ["bpf", "direct-action", "object-file", path.to_str().unwrap(), "section", "tc"];
-            let at = ["filter", "add", "dev", "d0", "ingress", "prio", "1250", "handle", "1"];
-            wire.node.netns.tc(&[at.as_slice(), &filter].concat());
-        }
-        let planned = rebalance(&wire, json!({ "dry_run": true })).unwrap();
-        let rebalanced = rebalance(&wire, json!({})).unwrap();
-        assert_eq!(rebalanced[0].moved, planned[0].moved, "{mode}");
-        // Three at most are in order already; of such runs the one of required programs stays.
-        let moved = owners_of(&rebalanced[0].moved);
-        assert_eq!(moved, ["p9", "p6", "p0", "p7", "p3", "p5", "p1"], "{mode}");
-        let mut found = owners(&rebalanced[0].chain);
-        if mode == "tc" {
-            assert!(found.contains(&"foreign"), "{found:?}");
-            found.retain(|owner| *owner != "foreign");
-        }
-        assert_eq!(found, ORDER, "{mode}");
-        assert!(rebalance(&wire, json!({})).unwrap()[0].moved.is_empty(), "{mode}: it is in order");
-        wire.run(100);
-        assert_exactly_once(wire, &attachments);
+        let path = foreign.path();
+        let filter = ["bpf", "direct-action", "object-file", path.to_str().unwrap(), "section", "tc"];
+        let (priority, handle) = chain.entries[4].filter.unwrap();
+        let (priority, handle) = ((priority + 1).to_string(), handle.to_string());
+        let at = ["filter", "add", "dev", "d0", "ingress", "prio", &priority, "handle", &handle];
+        wire.node.netns.tc(&[at.as_slice(), &filter].concat());
+    } else {
+        let foreign = bpf::load_next("foreign").unwrap();
+        let place = Position::After(Relative::ProgramId(chain.entries[4].program.0));
+        let (device, point) = (chain.hook.ifindex.0, attach_type(way));
+        let attach = || bpf::prog_attach(foreign.as_fd(), device, point, place, None, None);
+        wire.node.netns.run(attach).unwrap();
     }
+    let foreign = &wire.node.chains("d0")[0].entries[5];
+    assert_eq!(foreign.owner, None);
+    foreign.program
+}
+
+/// A way's hook, as the kernel numbers it.
+pub(crate) fn attach_type(way: Way) -> AttachType {
+    match way {
+        Way::Tc => panic!("legacy tc has filters"),
+        Way::Tcx => AttachType::TCX_INGRESS,
+        Way::NetkitPeer => AttachType::NETKIT_PEER,
+        Way::NetkitPrimary => AttachType::NETKIT_PRIMARY,
+    }
+}
+
+fn a_chain_of_ten_is_brought_into_order_and_no_packet_misses_a_program(way: Way) {
+    let (wire, attachments) = disordered(way);
+    let foreign = plant(&wire, way);
+    let planned = rebalance(&wire, json!({ "dry_run": true })).unwrap();
+    let rebalanced = rebalance(&wire, json!({})).unwrap();
+    assert_eq!(rebalanced[0].moved, planned[0].moved);
+    // Three at most are in order already; of such runs the one of required programs stays.
+    let moved = owners_of(&rebalanced[0].moved);
+    assert_eq!(moved, ["p9", "p6", "p0", "p7", "p3", "p5", "p1"]);
+    let chain = &rebalanced[0].chain;
+    assert_eq!(chain.hook.point, way.point());
+    let mut found = owners(chain);
+    assert!(chain.entries.iter().any(|entry| entry.program == foreign), "{found:?}");
+    found.retain(|owner| *owner != "foreign");
+    assert_eq!(found, ORDER);
+    assert!(rebalance(&wire, json!({})).unwrap()[0].moved.is_empty(), "it is in order");
+    wire.run(100);
+    assert_exactly_once(wire, &attachments);
 }
 
 /// The daemon is killed at each step of the first two of seven moves; each time the chain has just been brought into
 /// the other order.
-fn killed_in_a_rebalance(mode: &str) {
+fn a_daemon_killed_at_any_step_of_a_rebalance_leaves_a_whole_chain(way: Way) {
     const MOVES: usize = 7;
-    let (mut wire, attachments) = disordered(mode);
+    let (mut wire, attachments) = disordered(way);
     let first = 1..=2 * STEPS;
-    let mut kills = Kills::of(format!("bringing ten programs on {mode} into order"), MOVES * STEPS)
+    // Where a start takes seconds: every step at one of netkit's hooks, and on all other ways one into the second move.
+    let emulated = match way {
+        Way::NetkitPeer => (1..=STEPS).collect(),
+        Way::NetkitPrimary => vec![TURN - 1, STEPS + TURN],
+        Way::Tc | Way::Tcx => vec![STEPS + TURN],
+    };
+    let mut kills = Kills::of(format!("bringing ten programs at {} into order", way.point()), MOVES * STEPS)
         .only(first)
-        // Into the second move.
-        .emulated_only([STEPS + TURN]);
+        .emulated_only(emulated);
     let mut orders = [ORDER, BEFORE].into_iter().cycle();
     while let Some(step) = kills.next_step() {
         let order = orders.next().unwrap();
@@ -212,28 +250,14 @@ fn killed_in_a_rebalance(mode: &str) {
         let rebalanced = rebalance(&wire, json!({}));
         wire.run(20);
         kills.killed(&mut wire.node.daemon, rebalanced);
-        assert_eq!(wire.leftovers(), Vec::<String>::new(), "{mode}, step {step}");
-        assert_eq!(wire.node.chains("d0")[0].entries.len(), 10, "{mode}, step {step}");
+        assert_eq!(wire.leftovers(), Vec::<String>::new(), "step {step}");
+        assert_eq!(wire.node.chains("d0")[0].entries.len(), 10, "step {step}");
         let rebalanced = rebalance(&wire, json!({})).unwrap();
-        assert_eq!(owners(&rebalanced[0].chain), order, "{mode}, step {step}");
+        assert_eq!(owners(&rebalanced[0].chain), order, "step {step}");
     }
     kills.check();
     wire.run(50);
     assert_exactly_once(wire, &attachments);
-}
-
-#[test]
-fn a_daemon_killed_at_any_step_of_a_rebalance_on_tcx_leaves_a_whole_chain() {
-    if require(Feature::Tcx) {
-        killed_in_a_rebalance("tcx");
-    }
-}
-
-#[test]
-fn a_daemon_killed_at_any_step_of_a_rebalance_on_legacy_tc_leaves_a_whole_chain() {
-    if require(Feature::LegacyTc) {
-        killed_in_a_rebalance("tc");
-    }
 }
 
 #[test]
@@ -296,30 +320,24 @@ fn programs_go_to_one_place_of_legacy_tc_again_and_again_and_ours_make_room() {
     assert_exactly_once(wire, &attachments);
 }
 
-#[test]
-fn a_program_is_updated_a_hundred_times_and_keeps_its_place_and_maps() {
-    for (mode, feature) in [("tcx", Feature::Tcx), ("tc", Feature::LegacyTc)] {
-        if !require(feature) {
-            continue;
-        }
-        let wire = Wire::start(None);
-        let answer = wire.attach("once", json!({ "mode": mode, "priority": 5 }));
-        let _behind = wire.attach("behind", json!({ "mode": mode, "priority": 6 }));
-        let (id, from) = (answer.attachment.id, wire.mark());
-        let mut programs = vec![answer.attachment.program];
-        let times = if emulated() { 20 } else { 100 };
-        for _ in 0..times {
-            let updated = update(&wire, &id, &wire.object).unwrap();
-            assert_eq!(owners(&updated.chain), ["once", "behind"], "{mode}");
-            assert_eq!(updated.attachment.link, answer.attachment.link);
-            assert_eq!(updated.attachment.filter, answer.attachment.filter);
-            programs.push(updated.attachment.program);
-        }
-        programs.dedup();
-        assert_eq!(programs.len(), times + 1, "{mode}: each is another program");
-        wire.run(50);
-        assert_exactly_once(wire, &[(id, from)]);
+fn a_program_is_updated_a_hundred_times_and_keeps_its_place_and_maps(way: Way) {
+    let wire = Wire::on(way, None);
+    let answer = wire.attach("once", way.request(json!({ "priority": 5 })));
+    let _behind = wire.attach("behind", way.request(json!({ "priority": 6 })));
+    let (id, from) = (answer.attachment.id, wire.mark());
+    let mut programs = vec![answer.attachment.program];
+    let times = if emulated() { 20 } else { 100 };
+    for _ in 0..times {
+        let updated = update(&wire, &id, &wire.object).unwrap();
+        assert_eq!(owners(&updated.chain), ["once", "behind"]);
+        assert_eq!(updated.attachment.link, answer.attachment.link);
+        assert_eq!(updated.attachment.filter, answer.attachment.filter);
+        programs.push(updated.attachment.program);
     }
+    programs.dedup();
+    assert_eq!(programs.len(), times + 1, "each is another program");
+    wire.run(50);
+    assert_exactly_once(wire, &[(id, from)]);
 }
 
 #[test]
@@ -340,36 +358,37 @@ fn an_update_that_cannot_be_is_refused_and_changes_nothing() {
 }
 
 /// Done in the kernel but not in the records: undone, to the very program of before.
-fn killed_in_an_update(mode: &str) {
-    let mut wire = Wire::start(None);
-    let answer = wire.attach("once", json!({ "mode": mode }));
+fn a_daemon_killed_in_an_update_undoes_it_or_has_it_done(way: Way) {
+    let mut wire = Wire::on(way, None);
+    let answer = wire.attach("once", way.request(json!({})));
     let (id, from) = (answer.attachment.id, wire.mark());
-    let mut kills = Kills::of(format!("an update on {mode}"), 1);
+    let mut kills = Kills::of(format!("an update at {}", way.point()), 1);
     while let Some(step) = kills.next_step() {
         wire.node.daemon.crash_after(step);
         let updated = update(&wire, &id, &wire.object);
         let killed = kills.killed(&mut wire.node.daemon, updated);
         let record = wire.attachments().remove(0);
-        assert_eq!(record.program == answer.attachment.program, killed, "{mode}, step {step}");
-        assert_eq!(wire.node.chains("d0")[0].entries[0].program, record.program, "{mode}, step {step}");
+        assert_eq!(record.program == answer.attachment.program, killed, "step {step}");
+        assert_eq!(wire.node.chains("d0")[0].entries[0].program, record.program, "step {step}");
     }
     kills.check();
     wire.run(50);
     assert_exactly_once(wire, &[(id, from)]);
 }
 
-#[test]
-fn a_daemon_killed_in_an_update_on_tcx_undoes_it_or_has_it_done() {
-    if require(Feature::Tcx) {
-        killed_in_an_update("tcx");
+fn a_program_at_a_netkit_hook_stays_there(way: Way) {
+    let wire = Wire::on(way, None);
+    let id = wire.attach("once", way.request(json!({}))).attachment.id;
+    let from = wire.mark();
+    let before = wire.node.chains("d0");
+    let (status, error, hint) = refusal(migrate(&wire, &id, "tc"));
+    assert!(status == 422 && error.contains("stays at netkit") && hint.contains("veth"), "{error}; {hint}");
+    for to in ["tcx", "auto"] {
+        assert_eq!(migrate(&wire, &id, to).unwrap()[0].hook.point, way.point(), "{to}");
     }
-}
-
-#[test]
-fn a_daemon_killed_in_an_update_on_legacy_tc_undoes_it_or_has_it_done() {
-    if require(Feature::LegacyTc) {
-        killed_in_an_update("tc");
-    }
+    assert_eq!(wire.node.chains("d0"), before);
+    wire.run(100);
+    assert_exactly_once(wire, &[(id, from)]);
 }
 
 #[test]
