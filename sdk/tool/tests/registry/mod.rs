@@ -9,19 +9,15 @@ use std::{
 
 // Each program of tests uses a part of it.
 #[allow(unused_imports)]
-pub use server::{Registry, free_port, start, start_with_login};
+pub use server::{Registry, start, start_with_login};
 
 /// A registry with TLS, whose certificate nobody but itself vouches for, and that certificate.
 pub fn start_with_tls() -> Option<(Registry, String)> {
     let names = ["127.0.0.1".to_owned()];
     let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
-    let keys = tempfile::tempdir().unwrap();
-    std::fs::write(keys.path().join("certificate.pem"), cert.pem()).unwrap();
-    std::fs::write(keys.path().join("key.pem"), signing_key.serialize_pem()).unwrap();
-    let folder = keys.path().display();
-    let tls = format!("  tls:\n    certificate: {folder}/certificate.pem\n    key: {folder}/key.pem\n");
-    // It has read them once it answers.
-    Some((server::start_with(&tls)?, cert.pem()))
+    let files = [("certificate.pem", &*cert.pem()), ("key.pem", &*signing_key.serialize_pem())];
+    let tls = "  tls:\n    certificate: FOLDER/certificate.pem\n    key: FOLDER/key.pem\n";
+    Some((server::start_with(tls, &files)?, cert.pem()))
 }
 
 /// Somebody who uses the tool: a folder to work in, and a cache of their own.
