@@ -4,8 +4,8 @@ use netloom_api::{
     ClientError,
     types::{DeviceView, Done, NodeView},
 };
-use netloom_core::model::{DeviceMode, Feature, NetkitPolicy};
-use netloom_test_support::{Netns, require};
+use netloom_core::model::{DeviceMode, Feature, NetkitPolicy, NetkitScrub};
+use netloom_test_support::{Netns, require, require_without};
 use serde_json::{Value, json};
 
 use netloom_netns_tests::{Node, ObjectFile, refusal};
@@ -92,21 +92,24 @@ fn a_pair_is_created_shown_changed_and_deleted() {
     assert!(!node.daemon.log().contains("attached anew"), "the watcher waits for the end of it");
 }
 
+fn netkit(name: &str, netns: &Netns, more: Value) -> Value {
+    let mut request = json!({ "name": name, "mode": "netkit", "peer": "eth7", "peer_netns": netns.path() });
+    request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    request
+}
+
 #[test]
-fn a_netkit_pair_has_everything_its_kernel_can_do() {
+fn a_netkit_pair_has_what_was_asked_for() {
     if !require(Feature::Netkit) {
         return;
     }
     let node = Node::start();
     let left = Netns::new("left");
-    let mut request = json!({
-        "name": "nk0", "mode": "netkit", "peer": "eth7", "peer_netns": left.path(), "mtu": 8_000,
-        "primary_policy": "forward", "peer_policy": "blackhole", "gso_max_size": 150_000, "gro_max_size": 150_000,
+    let asked = json!({
+        "mtu": 8_000, "primary_policy": "forward", "peer_policy": "blackhole", "gso_max_size": 150_000,
+        "gro_max_size": 150_000,
     });
-    if require(Feature::NetkitScrub) {
-        request["scrub"] = json!("none");
-    }
-    let made = create(&node, request).unwrap();
+    let made = create(&node, netkit("nk0", &left, asked)).unwrap();
     assert_eq!(made.device.mode, Some(DeviceMode::Netkit));
     assert_eq!(made.device.peer_policy, Some(NetkitPolicy::Blackhole));
     let peer = made.peer.unwrap().device;
@@ -114,31 +117,48 @@ fn a_netkit_pair_has_everything_its_kernel_can_do() {
     let changed: DeviceView =
         node.daemon.patch("/v1/devices/nk0", &json!({ "peer_policy": "forward", "mtu": 1_500 })).unwrap();
     assert_eq!((changed.device.peer_policy, changed.device.mtu), (Some(NetkitPolicy::Forward), 1_500));
+}
 
-    let headroom = json!({
-        "name": "nk1", "mode": "netkit", "peer": "eth8", "peer_netns": left.path(), "headroom": 64,
-    });
-    let known = node_view(&node)
-        .capabilities
-        .iter()
-        .any(|capability| capability.feature == Feature::NetkitHeadroom && capability.available);
-    match create(&node, headroom) {
-        Ok(made) => assert!(known && made.device.headroom == Some(64)),
-        refused => {
-            let (status, error, _) = refusal(refused);
-            assert!(!known && status == 422 && error.contains("Linux 6.14"), "{status} {error}");
-            assert!(!links(&node.netns).contains("nk1"), "half a pair was left behind");
-        }
+#[test]
+fn a_netkit_pair_scrubs_as_it_was_asked_to() {
+    if !require(Feature::NetkitScrub) {
+        return;
     }
+    let node = Node::start();
+    let left = Netns::new("left");
+    let made = create(&node, netkit("nk0", &left, json!({ "scrub": "none" }))).unwrap();
+    assert_eq!(made.device.scrub, Some(NetkitScrub::None));
+}
+
+#[test]
+fn a_netkit_pair_has_headroom() {
+    if !require(Feature::NetkitHeadroom) {
+        return;
+    }
+    let node = Node::start();
+    let left = Netns::new("left");
+    let made = create(&node, netkit("nk0", &left, json!({ "headroom": 64 }))).unwrap();
+    assert_eq!(made.device.headroom, Some(64));
+}
+
+#[test]
+fn headroom_that_a_kernel_ignores_is_refused() {
+    if !require(Feature::Netkit) || !require_without(Feature::NetkitHeadroom) {
+        return;
+    }
+    let node = Node::start();
+    let left = Netns::new("left");
+    let (status, error, _) = refusal(create(&node, netkit("nk0", &left, json!({ "headroom": 64 }))));
+    assert!(status == 422 && error.contains("Linux 6.14"), "{status} {error}");
+    assert!(!links(&node.netns).contains("nk0"), "half a pair was left behind");
 }
 
 #[test]
 fn a_kernel_without_netkit_names_the_way_out() {
-    let node = Node::start();
-    if node_view(&node).capabilities.iter().any(|c| c.feature == Feature::Netkit && c.available) {
-        println!("skipped: this kernel has netkit");
+    if !require_without(Feature::Netkit) {
         return;
     }
+    let node = Node::start();
     let request = json!({ "name": "nk0", "mode": "netkit", "peer": "eth7" });
     let (status, error, _) = refusal(create(&node, request));
     assert!(status == 422 && error.contains("CONFIG_NETKIT") && error.contains("veth"), "{status} {error}");

@@ -1,7 +1,7 @@
 use std::{io::ErrorKind, time::Duration};
 
 use netloom_api::types::{Doctor, Fate, Feature, ReapReport, Service, SocketView};
-use netloom_test_support::require;
+use netloom_test_support::each_way;
 use serde_json::json;
 
 use netloom_netns_tests::{Node, refusal};
@@ -90,32 +90,27 @@ fn without_a_deciding_plugin_nothing_is_reaped_and_the_report_says_so() {
     assert_eq!(connection.exchange("alive"), "alive");
 }
 
-#[test]
-fn where_the_kernel_lacks_the_best_way_the_next_one_reaps_and_is_shown() {
-    for (finder, destroyer, needs) in [
-        ("netns-iterator", "sock-diag", None),
-        ("sock-diag-dump", "sock-diag", None),
-        ("netns-iterator", "netns-iterator", Some(Feature::SocketDestroyKfunc)),
-    ] {
-        if needs.is_some_and(|feature| !require(feature)) {
-            continue;
-        }
-        let node =
-            Node::configured(&format!("[sockets]\nfinder = \"{finder}\"\ndestroyer = \"{destroyer}\"\n"));
-        let status = node.status();
-        assert_eq!((status.socket_finder.as_str(), status.socket_destroyer.as_str()), (finder, destroyer));
-        let (client, server) = (node.endpoint("client"), node.endpoint("server"));
-        let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
-        node.service("web", "10.96.7.1:80", "tcp", &[echo.address().to_string()]);
-        let stale = client.netns.blocked_reader("10.96.7.1:80".parse().unwrap());
-        let mut direct = client.netns.connect_tcp(echo.address());
-        let report: ReapReport = node.daemon.delete("/v1/services/web").unwrap();
-        assert_eq!(report.finder, finder);
-        assert_eq!(report.sockets.len(), 1, "{report:?}");
-        assert_eq!(report.sockets[0].fate, Fate::Destroyed, "{report:?}");
-        assert_eq!(stale.error_within(SOON).kind(), ErrorKind::ConnectionAborted);
-        assert_eq!(direct.exchange("direct"), "direct");
-    }
+each_way!(where_the_kernel_lacks_the_best_way_the_next_one_reaps_and_is_shown; {
+    netns_iterator: [Feature::SocketDestroy] => ("netns-iterator", "sock-diag"),
+    sock_diag_dump: [Feature::SocketDestroy] => ("sock-diag-dump", "sock-diag"),
+    destroyed_by_the_iterator: [Feature::SocketDestroyKfunc] => ("netns-iterator", "netns-iterator"),
+});
+
+fn where_the_kernel_lacks_the_best_way_the_next_one_reaps_and_is_shown((finder, destroyer): (&str, &str)) {
+    let node = Node::configured(&format!("[sockets]\nfinder = \"{finder}\"\ndestroyer = \"{destroyer}\"\n"));
+    let status = node.status();
+    assert_eq!((status.socket_finder.as_str(), status.socket_destroyer.as_str()), (finder, destroyer));
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
+    node.service("web", "10.96.7.1:80", "tcp", &[echo.address().to_string()]);
+    let stale = client.netns.blocked_reader("10.96.7.1:80".parse().unwrap());
+    let mut direct = client.netns.connect_tcp(echo.address());
+    let report: ReapReport = node.daemon.delete("/v1/services/web").unwrap();
+    assert_eq!(report.finder, finder);
+    assert_eq!(report.sockets.len(), 1, "{report:?}");
+    assert_eq!(report.sockets[0].fate, Fate::Destroyed, "{report:?}");
+    assert_eq!(stale.error_within(SOON).kind(), ErrorKind::ConnectionAborted);
+    assert_eq!(direct.exchange("direct"), "direct");
 }
 
 #[test]
