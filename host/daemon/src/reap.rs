@@ -19,7 +19,7 @@ use std::{
 
 use netloom_api::types::{ReapReport, ReapRequest};
 use netloom_core::model::{Backend, Protocol, ReapEvent, ReapPlan, ReapReason, SocketFilter};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 pub(crate) use self::due::Due;
 use crate::{failure::Failure, node::Node, policy::Reaper, store::ServiceRecord};
@@ -145,6 +145,10 @@ impl Node {
             }
             let mut all_done = true;
             while let Some(ended) = running.join_next().await {
+                if ended.as_ref().is_err_and(JoinError::is_cancelled) {
+                    // The daemon ends: the next start finds that the reap is due.
+                    return;
+                }
                 if let Err(failure) = ended.map_err(Failure::from).flatten() {
                     tracing::error!(%failure, "the last sockets of a reap could not be looked for: it stays due");
                     all_done = false;

@@ -55,7 +55,7 @@ impl Node {
         event: ReapEvent,
         key: String,
     ) -> Result<ReapReport, Failure> {
-        self.crash_point();
+        self.failpoints.step_done().await;
         let waiting = Waiting::new(event, key);
         let answer = Arc::clone(&waiting.answer);
         self.due.waiting().push(waiting);
