@@ -110,6 +110,21 @@ macro_rules! of_kinds {
 }
 pub(crate) use of_kinds;
 
+/// Has the kernel take the neighbours behind a device for reachable as long as a test lasts: on a busy machine it would
+/// ask for them again, which counts as a packet.
+fn keep_neighbours(netns: &Netns, device: &str) {
+    let set = || {
+        for family in ["ipv4", "ipv6"] {
+            for (setting, value) in [("delay_first_probe_time", "600"), ("base_reachable_time_ms", "3600000")]
+            {
+                let path = format!("/proc/sys/net/{family}/neigh/{device}/{setting}");
+                std::fs::write(&path, value).unwrap_or_else(|error| panic!("{path} cannot be set: {error}"));
+            }
+        }
+    };
+    netns.run(set).unwrap();
+}
+
 impl Node {
     pub(crate) fn new() -> Self {
         let netns = Netns::create().expect("a namespace for the node; these tests need root");
@@ -132,6 +147,8 @@ impl Node {
         let spec = spec(kind.0, &format!("lxc{id}"), prefixes.to_vec(), mtu);
         let pair = self.devices.create_pair(&spec, &netns).await.unwrap();
         self.devices.connect_endpoint(&pair, &netns, &prefixes, pair.gateway_mac()).await.unwrap();
+        keep_neighbours(&netns, &pair.peer.name);
+        keep_neighbours(&self.netns, &pair.host.name);
         addresses.into_iter().for_each(|address| settle(&netns, address));
         // Whoever gets through now does so by the datapath alone.
         self.forward(false);
