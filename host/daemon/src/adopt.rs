@@ -3,7 +3,10 @@
 //! What is in place is adopted and goes on running, never touched. What lost its device is dropped; what lost its
 //! link is attached anew; what nobody has a record of, under our names, is told of and left alone.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+};
 
 use netloom_api::types::{Adoption, OrphanView};
 use netloom_core::{
@@ -223,7 +226,12 @@ impl Node {
         let ids: HashSet<u32> =
             self.store.all::<Endpoint>()?.iter().map(|(_, endpoint)| endpoint.id).collect();
         for entry in self.datapath.addresses()? {
-            if !ids.contains(&entry.id) && self.devices.by_index(entry.host_ifindex).await?.is_none() {
+            if ids.contains(&entry.id) {
+                continue;
+            }
+            if self.devices.by_index(entry.host_ifindex).await?.is_some() {
+                self.orphaned.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+            } else {
                 self.datapath.remove_endpoint(entry.id, &[entry.address])?;
             }
         }

@@ -61,7 +61,7 @@ impl Node {
         let addresses = self.addresses(&spec, &existing)?;
         let mode = self.policy.choose_mode(self, &spec, netns.id(), &addresses).await?;
         let endpoint = Endpoint {
-            id: self.free_id(&existing)?,
+            id: self.free_id(&existing),
             netns: netns.id(),
             netns_cookie: netns.cookie()?,
             host_interface: naming::host_interface(&self.instance, &name),
@@ -232,16 +232,16 @@ impl Node {
     }
 
     /// A number that no endpoint has, nor anything that the datapath still knows.
-    fn free_id(&self, existing: &[Endpoint]) -> Result<u32, Failure> {
-        let known = self.datapath.addresses()?;
-        Ok(lowest_free(existing.iter().map(|other| other.id).chain(known.iter().map(|entry| entry.id))))
+    fn free_id(&self, existing: &[Endpoint]) -> u32 {
+        let known = self.orphaned_addresses();
+        lowest_free(existing.iter().map(|other| other.id).chain(known.iter().map(|entry| entry.id)))
     }
 
     /// The addresses asked for, if nobody has them, or free ones of the pools.
     fn addresses(&self, spec: &EndpointSpec, existing: &[Endpoint]) -> Result<Vec<IpNet>, Failure> {
         // An address without a record is that of an orphan.
         let mut taken: HashSet<IpAddr> =
-            self.datapath.addresses()?.into_iter().map(|entry| entry.address).collect();
+            self.orphaned_addresses().iter().map(|entry| entry.address).collect();
         for endpoint in existing {
             taken.extend(endpoint.addresses.iter().map(IpNet::addr));
         }

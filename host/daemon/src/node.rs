@@ -15,7 +15,7 @@ use netloom_api::{
 use netloom_core::model::{Capabilities, Name};
 use netloom_kernel::{
     capabilities,
-    datapath::{Datapath, MapSizes},
+    datapath::{AddressEntry, Datapath, MapSizes},
     devices::Devices,
     mounts::{self, MountError},
     netns::{self, Netns},
@@ -67,6 +67,8 @@ pub(crate) struct Node {
     pub(crate) uplinks: Uplinks,
     socket_lb: Mutex<SocketLb>,
     adoption: Mutex<Adoption>,
+    /// What the datapath knew of endpoints without a record when the daemon started.
+    pub(crate) orphaned: Mutex<Vec<AddressEntry>>,
     started: Instant,
 }
 
@@ -146,6 +148,7 @@ impl Node {
             uplinks: Uplinks::default(),
             socket_lb: Mutex::default(),
             adoption: Mutex::default(),
+            orphaned: Mutex::default(),
             started: Instant::now(),
         })
     }

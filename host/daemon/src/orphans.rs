@@ -1,14 +1,17 @@
 //! What carries our names and is in no record: left by a store that was lost, or made by somebody else. Nothing of it
 //! is removed but by an operator's word.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, path::PathBuf, sync::PoisonError};
 
 use netloom_api::types::{Done, Finding, OrphanView};
 use netloom_core::{
     model::{Device, Endpoint},
     plan::{Op, Plan},
 };
-use netloom_kernel::links::{self, Link};
+use netloom_kernel::{
+    datapath::AddressEntry,
+    links::{self, Link},
+};
 
 use crate::{devices::PairRecord, failure::Failure, naming, node::Node};
 
@@ -70,6 +73,12 @@ impl Node {
         Ok(orphans)
     }
 
+    /// What the datapath knows of endpoints without a record, as it was when the daemon started. All that came since
+    /// has a record or a plan.
+    pub(crate) fn orphaned_addresses(&self) -> Vec<AddressEntry> {
+        self.orphaned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The same for people.
     pub(crate) async fn orphan_views(&self) -> Result<Vec<OrphanView>, Failure> {
         Ok(self.orphans().await?.iter().map(Orphan::view).collect())
@@ -106,6 +115,7 @@ impl Node {
                 Err(failure) => warnings.push(format!("{what}: {failure}")),
             }
         }
+        self.orphaned.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let ids: HashSet<u32> =
             self.store.all::<Endpoint>()?.iter().map(|(_, endpoint)| endpoint.id).collect();
         for entry in self.datapath.addresses()? {

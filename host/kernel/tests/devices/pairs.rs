@@ -1,6 +1,6 @@
 //! What both kinds of pairs have: the other end found across namespaces, queues, sizes, routes held to an MTU.
 
-use netloom_core::model::{DeviceMode, EndSettings, Feature, Segmentation};
+use netloom_core::model::{DeviceMode, EndSettings, Feature, PairSpec, Segmentation};
 use netloom_kernel::{
     devices::{DeviceError, Route},
     netns::Netns,
@@ -9,7 +9,8 @@ use netloom_test_support::{each_way, require_without};
 
 use crate::node::{Node, capabilities, spec};
 
-each_way!(async the_other_end_is_found_in_whatever_namespace_it_is, queues_and_sizes_are_as_asked_for_and_shown; {
+each_way!(async the_other_end_is_found_in_whatever_namespace_it_is, queues_and_sizes_are_as_asked_for_and_shown,
+    a_pair_is_born_with_the_index_that_was_chosen_for_it_and_takes_nobody_elses; {
     veth: [] => DeviceMode::Veth,
     netkit: [Feature::Netkit] => DeviceMode::Netkit,
     netkit_l2: [Feature::Netkit] => DeviceMode::NetkitL2,
@@ -39,6 +40,19 @@ async fn the_other_end_is_found_in_whatever_namespace_it_is(mode: DeviceMode) {
     assert_eq!(inside.host.peer_nsid, None);
     let found = node.devices.peer(&inside.host).await.unwrap().unwrap();
     assert_eq!((found.device.ifindex, found.names.len()), (inside.peer.ifindex, 0));
+}
+
+async fn a_pair_is_born_with_the_index_that_was_chosen_for_it_and_takes_nobody_elses(mode: DeviceMode) {
+    let (node, endpoint) = (Node::new(), Netns::create().unwrap());
+    let index = node.devices.free_index().await.unwrap();
+    let wanted = PairSpec { host_ifindex: Some(index), ..spec(mode, "nl-a") };
+    let pair = node.devices.create_pair(&wanted, &endpoint).await.unwrap();
+    assert_eq!(pair.host.ifindex, index, "{mode}");
+
+    let taken = PairSpec { host_name: "nl-b".into(), peer_name: "eth1".into(), ..wanted };
+    assert!(node.devices.create_pair(&taken, &endpoint).await.is_err(), "{mode}: the index is in use");
+    let there = node.devices.by_index(index).await.unwrap().unwrap();
+    assert_eq!(there.name, "nl-a", "{mode}: whoever has it keeps it");
 }
 
 #[tokio::test]
