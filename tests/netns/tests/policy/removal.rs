@@ -39,6 +39,7 @@ fn an_endpoints_deletion_names_what_it_left_and_the_next_start_removes_it() {
     let mut node = Node::start();
     let web = node.endpoint("web");
     let pin = node.daemon.paths().bpffs.join("endpoints/web/from");
+    node.daemon.expect_error("a clean-up step failed");
     let obstacle = Obstacle::on(&pin);
 
     let done = node.delete("web").unwrap();
@@ -61,6 +62,7 @@ fn the_command_line_shows_what_a_deletion_left() {
     let node = Node::start();
     let _web = node.endpoint("web");
     let pin = node.daemon.paths().bpffs.join("endpoints/web/to");
+    node.daemon.expect_error("a clean-up step failed");
     let obstacle = Obstacle::on(&pin);
     let deleted = node.daemon.netloom(&["endpoint", "delete", "web"]);
     drop(obstacle);
@@ -75,6 +77,7 @@ fn a_detachment_that_cannot_be_is_told_and_the_next_start_removes_what_is_left()
     let request = json!({ "device": web.device(), "object": object.path(), "owner": "flows" });
     let id = node.attach(request).unwrap().attachment.id;
     let pin = node.daemon.paths().bpffs.join("attachments").join(&id);
+    node.daemon.expect_error("a clean-up step failed");
     let obstacle = Obstacle::on(&pin);
     let detached = node.daemon.netloom(&["detach", &id]);
     drop(obstacle);
