@@ -15,6 +15,7 @@ impl Node {
     /// Looks at everything once.
     pub(crate) async fn doctor(&self) -> Result<Doctor, Failure> {
         let mut findings = self.capability_findings();
+        findings.extend(self.store.findings());
         findings.extend(self.socket_findings());
         findings.extend(self.plugin_findings());
         for (_, endpoint) in self.store.all::<Endpoint>()? {

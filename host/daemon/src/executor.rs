@@ -143,7 +143,7 @@ impl Node {
 
     /// Strikes a plan off.
     pub(crate) fn end(&self, journal: &Journal) -> Result<(), StoreError> {
-        self.store.commit(|changes| changes.remove::<Plan>(&journal.0)).map(drop)
+        self.store.settle(|changes| changes.remove::<Plan>(&journal.0)).map(drop)
     }
 
     /// Strikes an undone plan off, unless something of it is left: the failure to report.
@@ -169,7 +169,7 @@ impl Node {
         commit: impl FnOnce(&Changes) -> Result<T, StoreError>,
     ) -> Result<Vec<String>, Failure> {
         let warnings = self.apply_all(&plan.ops).await;
-        self.store.commit(|changes| {
+        self.store.settle(|changes| {
             commit(changes)?;
             changes.remove::<Plan>(&journal.0)
         })?;

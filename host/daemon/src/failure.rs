@@ -8,6 +8,8 @@ use axum::{
 use netloom_api::types::ErrorBody;
 use netloom_kernel::devices::DeviceError;
 
+use crate::store::StoreError;
+
 /// What a request ends in when it does not succeed.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -102,7 +104,18 @@ impl Failure {
 /// Anything that is not told apart is the daemon's or the kernel's trouble, not the caller's.
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error)
+        let cause = error.into();
+        let of_store = cause.chain().find_map(|cause| cause.downcast_ref::<StoreError>());
+        if let Some(StoreError::Broken(broken)) = of_store {
+            let status = if broken.is_for_space() {
+                StatusCode::INSUFFICIENT_STORAGE
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            };
+            let hint = broken.way_out();
+            return Self::new(status, cause).hint(hint);
+        }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, cause)
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use netloom_core::model::Name;
 use netloom_runtime::{KvError, KvStore, LISTED_KEYS};
 
-use crate::store::{KvRecord, Store, StoreError};
+use crate::store::{Changes, KvRecord, Store, StoreError};
 
 /// The store as plugins see it: each has a space of its own.
 pub(crate) struct PluginData(pub(crate) Arc<Store>);
@@ -23,16 +23,14 @@ impl From<StoreError> for KvError {
 }
 
 impl PluginData {
-    /// The keys and the sizes of a plugin's values.
-    fn entries(&self, plugin: &Name) -> Result<Vec<(String, u64)>, KvError> {
-        let space = full_key(plugin, "");
-        let records = self.0.all::<KvRecord>()?;
-        let own = records.into_iter().filter_map(|(full, KvRecord(value))| {
-            let key = full.strip_prefix(&space)?.to_owned();
-            let bytes = u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
-            Some((key, bytes))
-        });
-        Ok(own.collect())
+    /// Commits on a thread that may wait for the disk. Plugins whose changes come together share a write.
+    async fn commit<T: Send + 'static>(
+        &self,
+        changes: impl FnOnce(&Changes) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, KvError> {
+        let store = Arc::clone(&self.0);
+        let committed = tokio::task::spawn_blocking(move || store.commit(changes)).await;
+        Ok(committed.map_err(|error| KvError::Store(error.to_string()))??)
     }
 }
 
@@ -44,23 +42,34 @@ impl KvStore for PluginData {
     }
 
     async fn set(&self, plugin: &Name, key: &str, value: Vec<u8>, quota: u64) -> Result<(), KvError> {
-        let others = self.entries(plugin)?.into_iter().filter(|(present, _)| present != key);
-        let used: u64 = others.map(|(_, bytes)| bytes).sum();
-        let wanted = u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
-        if used.saturating_add(wanted) > quota {
-            return Err(KvError::Full { used, quota, wanted });
-        }
-        self.0.commit(|changes| changes.put(&full_key(plugin, key), &KvRecord(value))).map_err(KvError::from)
+        let (space, full) = (full_key(plugin, ""), full_key(plugin, key));
+        let wanted = bytes(key.len() + value.len());
+        self.commit(move |changes| {
+            let sizes = changes.sizes::<KvRecord>(&space).into_iter();
+            let others = sizes.filter(|(present, _)| *present != full);
+            let used: u64 = others.map(|(present, size)| bytes(present.len() - space.len() + size)).sum();
+            if used.saturating_add(wanted) > quota {
+                return Ok(Err(KvError::Full { used, quota, wanted }));
+            }
+            changes.put(&full, &KvRecord(value)).map(Ok)
+        })
+        .await?
     }
 
     async fn delete(&self, plugin: &Name, key: &str) -> Result<bool, KvError> {
-        self.0.commit(|changes| changes.remove::<KvRecord>(&full_key(plugin, key))).map_err(KvError::from)
+        let full = full_key(plugin, key);
+        self.commit(move |changes| changes.remove::<KvRecord>(&full)).await
     }
 
     async fn keys(&self, plugin: &Name, prefix: &str) -> Result<Vec<String>, KvError> {
-        let keys = self.entries(plugin)?.into_iter().map(|(key, _)| key);
-        Ok(keys.filter(|key| key.starts_with(prefix)).take(LISTED_KEYS).collect())
+        let space = full_key(plugin, "");
+        let keys = self.0.keys::<KvRecord>(&full_key(plugin, prefix), LISTED_KEYS).into_iter();
+        Ok(keys.filter_map(|full| Some(full.strip_prefix(&space)?.to_owned())).collect())
     }
+}
+
+fn bytes(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::store::Health;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Decided {
     pub(crate) hook: &'static str,
@@ -85,6 +87,10 @@ pub(crate) struct Metrics {
     pub(crate) objects: Family<OfWhat, Gauge>,
     pub(crate) namespaces: Family<OfPlace, Gauge>,
     pub(crate) namespace_walks: Counter,
+    store_writable: Gauge,
+    store_failures: Counter,
+    store_commits: Counter,
+    store_writes: Counter,
 }
 
 impl Metrics {
@@ -110,6 +116,10 @@ impl Metrics {
         let objects = Family::default();
         let namespaces = Family::default();
         let namespace_walks = Counter::default();
+        let store_writable = Gauge::default();
+        let store_failures = Counter::default();
+        let store_commits = Counter::default();
+        let store_writes = Counter::default();
         registry.register("decisions", "Policy decisions, by hook and by who decided", decisions.clone());
         registry.register("plugin_failures", "Traps, timeouts and bad answers", plugin_failures.clone());
         registry.register(
@@ -191,6 +201,18 @@ impl Metrics {
             "Walks through all places of the node for a namespace that was not known",
             namespace_walks.clone(),
         );
+        registry.register(
+            "store_writable",
+            "1 if records can be written; 0 if the disk refuses, and so every change is refused",
+            store_writable.clone(),
+        );
+        registry.register("store_failures", "How often the disk began to refuse", store_failures.clone());
+        registry.register("store_commits", "Changes of records", store_commits.clone());
+        registry.register(
+            "store_writes",
+            "Writes that they took; those that come together share one",
+            store_writes.clone(),
+        );
         Self {
             registry,
             decisions,
@@ -213,6 +235,10 @@ impl Metrics {
             objects,
             namespaces,
             namespace_walks,
+            store_writable,
+            store_failures,
+            store_commits,
+            store_writes,
         }
     }
 
@@ -237,6 +263,18 @@ impl Metrics {
             self.namespaces.get_or_create(&OfPlace { place }).set(count);
         }
         self.namespace_walks.inc_by(index.walks.saturating_sub(self.namespace_walks.get()));
+    }
+
+    pub(crate) fn set_store(&self, health: &Health) {
+        self.store_writable.set(i64::from(health.is_writable()));
+        let counters = [
+            (&self.store_failures, health.failures),
+            (&self.store_commits, health.commits),
+            (&self.store_writes, health.writes),
+        ];
+        for (counter, total) in counters {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 
     /// Counts how long a phase of attaching took, which began then.

@@ -10,7 +10,10 @@ use std::{
 use anyhow::Context as _;
 use netloom_api::{
     Paths,
-    types::{Adoption, AuditEntry, CapabilityView, Endpoint, EndpointCounters, NodeView, PluginLoad, Status},
+    types::{
+        Adoption, AuditEntry, CapabilityView, Endpoint, EndpointCounters, EventKind, NodeView, PluginLoad,
+        Status,
+    },
 };
 use netloom_core::model::{Capabilities, Name};
 use netloom_kernel::{
@@ -25,9 +28,24 @@ use netloom_runtime::{HostConfig, Limits, Metric, Operations, PluginHost, Plugin
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
-    back_fill::BackFill, config::Config, events::Events, failpoints::Failpoints, failure::Failure,
-    kept::Kept, kv::PluginData, locks::Locks, metrics::Metrics, monitor::Monitor, operator::Operator,
-    order::Order, policy::Policy, reap::Due, signers::Signers, store::Store, uplinks::Uplinks, watch::Watch,
+    back_fill::BackFill,
+    config::Config,
+    events::Events,
+    failpoints::Failpoints,
+    failure::Failure,
+    kept::Kept,
+    kv::PluginData,
+    locks::Locks,
+    metrics::Metrics,
+    monitor::Monitor,
+    operator::Operator,
+    order::Order,
+    policy::Policy,
+    reap::Due,
+    signers::Signers,
+    store::{Notice, Store},
+    uplinks::Uplinks,
+    watch::Watch,
 };
 
 pub(crate) struct Node {
@@ -156,6 +174,7 @@ impl Node {
     /// Attaches socket-LB, loads the plugins, takes up what an earlier daemon left.
     pub(crate) async fn start(self: &Arc<Self>) -> anyhow::Result<()> {
         self.operator.serve(self);
+        self.report_storage();
         self.silence()?;
         self.load_plugins().await?;
         let known = self.datapath.binds_sockets() && !self.datapath.bindings_lost();
@@ -195,6 +214,19 @@ impl Node {
         Ok(())
     }
 
+    /// Has the store's troubles told as events.
+    fn report_storage(self: &Arc<Self>) {
+        let node = Arc::downgrade(self);
+        self.store.on_notice(move |notice| {
+            let Some(node) = node.upgrade() else { return };
+            let (kind, message) = match notice {
+                Notice::Broken(message) => (EventKind::StoreBroken, message),
+                Notice::Healed(message) => (EventKind::StoreHealed, message),
+            };
+            node.events.add(&node.metrics, kind, "store".to_owned(), message);
+        });
+    }
+
     fn attach_socket_lb(&self) -> anyhow::Result<()> {
         let cgroup = self.cgroup.clone()?;
         let links = self
@@ -230,6 +262,7 @@ impl Node {
             services: self.services()?,
             plugins: self.plugins(),
             adoption: self.adoption(),
+            store: self.store.status(),
         })
     }
 
@@ -272,6 +305,7 @@ impl Node {
         self.metrics.set_objects("attachments", self.attachments()?.len());
         self.metrics.set_objects("services", self.services()?.len());
         self.metrics.set_namespaces(&netns::status());
+        self.metrics.set_store(&self.store.health());
         let own = self.metrics.text()?;
         let mut lines: Vec<String> = Vec::new();
         for (plugin, name, metric) in self.plugin_host.metrics().snapshot() {

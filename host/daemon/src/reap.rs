@@ -155,7 +155,7 @@ impl Node {
                 }
             }
             let paid = || {
-                node.store.commit(|changes| {
+                node.store.settle(|changes| {
                     owed.iter().try_for_each(|key| changes.remove::<ReapEvent>(key).map(drop))
                 })
             };

@@ -12,7 +12,7 @@ use std::{
 };
 
 use netloom_api::types::{ReapReport, ServiceView};
-use netloom_core::model::{Name, ReapEvent, ReapReason, Service, ServiceId, Weight, canonical};
+use netloom_core::model::{Backend, Name, ReapEvent, ReapReason, Service, ServiceId, Weight, canonical};
 use netloom_kernel::datapath::ServiceCounters;
 
 use crate::{
@@ -83,7 +83,7 @@ impl Node {
         let mut changed = record.clone();
         changed.service.backends.push(backend);
         changed.service.set_weight(backend, weight);
-        self.replace_service(&record, &changed).await?;
+        self.replace_service(&record, &changed, &[]).await?;
         Ok(changed.service)
     }
 
@@ -102,7 +102,7 @@ impl Node {
         }
         let mut changed = record.clone();
         changed.service.set_weight(backend, weight);
-        self.replace_service(&record, &changed).await?;
+        self.replace_service(&record, &changed, &[]).await?;
         Ok(changed.service)
     }
 
@@ -121,7 +121,7 @@ impl Node {
         &self,
         name: &Name,
         backend: SocketAddr,
-    ) -> Result<(ReapEvent, String), Failure> {
+    ) -> Result<OwedReap, Failure> {
         let _guard = self.locks.services().await;
         let record = self.service_record(name)?;
         let backend = canonical(backend);
@@ -131,29 +131,34 @@ impl Node {
         if changed.service.backends.len() == record.service.backends.len() {
             return Err(no_backend(name, backend));
         }
-        self.replace_service_and(&record, &changed, |changes| owe_reap(changes, &record.service, &[backend]))
-            .await
+        let due = self.replace_service(&record, &changed, &[backend]).await?;
+        due.ok_or_else(|| anyhow::anyhow!("the reap of {backend} was not written down").into())
     }
 
     /// Removes a service, and has the sockets bound to its backends reaped as policy says.
     pub(crate) async fn remove_service(self: &Arc<Self>, name: &Name) -> Result<ReapReport, Failure> {
-        let (event, pending) = {
+        let due = {
             let _guard = self.locks.services().await;
             let record = self.service_record(name)?;
+            self.store.ready()?;
+            let addresses = self.node_addresses().await?;
             self.datapath.remove_service(record.id)?;
-            let due = self.store.commit(|changes| {
+            let committed = self.store.commit(|changes| {
                 changes.remove::<ServiceRecord>(name.as_str())?;
-                if record.service.backends.is_empty() {
-                    return Ok(None);
+                owe_reap(changes, backends_of(&record.service, &record.service.backends))
+            });
+            match committed {
+                Ok(due) => due,
+                Err(error) => {
+                    self.set_service(&record, &addresses)?;
+                    return Err(error.into());
                 }
-                owe_reap(changes, &record.service, &record.service.backends).map(Some)
-            })?;
-            let Some(due) = due else {
-                return Ok(ReapReport { finder: self.finder(), ..ReapReport::default() });
-            };
-            due
+            }
         };
-        self.reap_due(event, pending).await
+        match due {
+            Some((event, pending)) => self.reap_due(event, pending).await,
+            None => Ok(ReapReport { finder: self.finder(), ..ReapReport::default() }),
+        }
     }
 
     pub(crate) fn service_record(&self, name: &Name) -> Result<ServiceRecord, Failure> {
@@ -162,30 +167,30 @@ impl Node {
         })
     }
 
-    async fn replace_service(&self, old: &ServiceRecord, new: &ServiceRecord) -> Result<(), Failure> {
-        self.replace_service_and(old, new, |_| Ok(())).await
-    }
-
-    /// Changes the datapath, then the store together with what else is to be written down; takes the change back if it
-    /// cannot be kept.
-    async fn replace_service_and<T>(
+    /// Changes the datapath, then the store; takes the change back if it cannot be kept. The reap of backends that it
+    /// takes away is written down with it.
+    async fn replace_service(
         &self,
         old: &ServiceRecord,
         new: &ServiceRecord,
-        more: impl FnOnce(&Changes) -> Result<T, StoreError>,
-    ) -> Result<T, Failure> {
+        lost: &[SocketAddr],
+    ) -> Result<Option<OwedReap>, Failure> {
         check::size(&new.service)?;
+        self.store.ready()?;
         let addresses = self.node_addresses().await?;
         self.set_service(new, &addresses)?;
         self.back_fill.backends_were_added();
         let committed = self.store.commit(|changes| {
             changes.put(new.service.name.as_str(), new)?;
-            more(changes)
+            owe_reap(changes, backends_of(&old.service, lost))
         });
-        if committed.is_err() {
-            self.set_service(old, &addresses)?;
+        match committed {
+            Ok(due) => Ok(due),
+            Err(error) => {
+                self.set_service(old, &addresses)?;
+                Err(error.into())
+            }
         }
-        Ok(committed?)
     }
 
     /// Has the datapath know a service as its record says.
@@ -244,17 +249,22 @@ impl Node {
     }
 }
 
-/// Writes down that a reap is due, in the commit that makes it due: a crash between the two does not forget it.
-fn owe_reap(
-    changes: &Changes,
-    service: &Service,
-    backends: &[SocketAddr],
-) -> Result<(ReapEvent, String), StoreError> {
-    let backends = backends.iter().map(|address| service.backend(*address)).collect();
+/// A reap that is due, and the key under which it is written down.
+pub(crate) type OwedReap = (ReapEvent, String);
+
+/// Writes down that a reap is due with the change that makes it so: a crash before it is done does not forget it.
+fn owe_reap(changes: &Changes, backends: Vec<Backend>) -> Result<Option<OwedReap>, StoreError> {
+    if backends.is_empty() {
+        return Ok(None);
+    }
     let event = ReapEvent { reason: ReapReason::Removed, backends };
     let key = number_key(changes.next("reap")?);
     changes.put(&key, &event)?;
-    Ok((event, key))
+    Ok(Some((event, key)))
+}
+
+fn backends_of(service: &Service, addresses: &[SocketAddr]) -> Vec<Backend> {
+    addresses.iter().map(|address| service.backend(*address)).collect()
 }
 
 fn no_backend(name: &Name, backend: SocketAddr) -> Failure {

@@ -1,300 +1,161 @@
-//! The store: one transactional file. It is a hint, the kernel is the truth: at start every record is checked
-//! against its object.
+//! The store: one transactional file, and its records in memory. It is a hint, the kernel is the truth: at start every
+//! record is checked against its object.
+//!
+//! Reads never touch the disk, so they go on when it fails. Writes that fail are loud: changes are refused from then
+//! on, before the kernel is touched, until the disk takes them again.
+//!
+//! - [`records`]: what is kept
+//! - [`changes`]: putting a change together
+//! - [`commit`]: writing it, with others that wait; healing
+//! - [`image`]: the records in memory
+//! - [`file`]: the file as a whole
+//! - [`schema`]: its layout, by version
+//! - [`health`]: what is told of it
+
+mod changes;
+mod commit;
+mod file;
+mod health;
+mod image;
+mod records;
+mod schema;
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, PoisonError},
 };
 
-use netloom_core::{
-    model::{Attachment, Endpoint, ReapEvent},
-    plan::Plan,
+use netloom_api::types::{Finding, StoreView};
+use netloom_core::model::Attachment;
+
+pub(crate) use self::{
+    changes::Changes,
+    health::{Health, Notice},
+    records::{KvRecord, PluginRecord, Record, ServiceRecord, VersionRecord, number_key},
 };
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use self::{
+    changes::decode,
+    commit::{Need, Shared},
+    file::Opener,
+    health::Broken,
+    image::View,
+};
 
 /// The store cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("the store {} cannot be opened: {source}", path.display())]
-    Open { path: PathBuf, source: Box<redb::DatabaseError> },
-    #[error("the store cannot be used: {0}")]
-    Use(#[from] Box<redb::Error>),
+    #[error("the store {} cannot be opened: {reason}; {way_out}", path.display())]
+    Open { path: PathBuf, reason: String, way_out: String },
+    #[error(
+        "the store {} was written by netloomd {written_by} and has layout {layout}; netloomd {} knows layouts up to {}: \
+         start that version again, or put back a backup that this one made with `netloom store restore FILE`",
+        path.display(),
+        schema::VERSION,
+        schema::LAYOUT
+    )]
+    Newer { path: PathBuf, layout: u32, written_by: String },
+    #[error(transparent)]
+    Broken(#[from] Broken),
     #[error("the record {key} of {table} is not understood; was it written by a newer netloomd?")]
     Record { table: &'static str, key: String, source: serde_json::Error },
-}
-
-/// A kind of record, and the table it is kept in.
-pub(crate) trait Record: Serialize + DeserializeOwned {
-    const TABLE: &'static str;
-}
-
-impl Record for Endpoint {
-    const TABLE: &'static str = "endpoints";
-}
-impl Record for Attachment {
-    const TABLE: &'static str = "attachments";
-}
-impl Record for Plan {
-    const TABLE: &'static str = "plans";
-}
-impl Record for ReapEvent {
-    const TABLE: &'static str = "reaps";
-}
-
-/// A service and its number in the datapath.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ServiceRecord {
-    pub(crate) id: netloom_core::model::ServiceId,
-    pub(crate) service: netloom_core::model::Service,
-}
-impl Record for ServiceRecord {
-    const TABLE: &'static str = "services";
-}
-
-/// A plugin loaded at run time. Its component is a file of the state directory, by its digest.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct PluginRecord {
-    pub(crate) load: netloom_api::types::PluginLoad,
-    pub(crate) digest: String,
-    pub(crate) order: u64,
-    /// Milliseconds since the epoch.
-    #[serde(default)]
-    pub(crate) loaded_ms: u64,
-}
-impl Record for PluginRecord {
-    const TABLE: &'static str = "plugins";
-}
-
-/// A version of a plugin that can be gone back to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct VersionRecord(pub(crate) PluginRecord);
-impl Record for VersionRecord {
-    const TABLE: &'static str = "plugin_versions";
-}
-
-/// A plugin's own value.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct KvRecord(pub(crate) Vec<u8>);
-impl Record for KvRecord {
-    const TABLE: &'static str = "kv";
-}
-
-#[derive(Serialize, Deserialize)]
-struct Counter(u64);
-impl Record for Counter {
-    const TABLE: &'static str = "counters";
-}
-
-fn table<R: Record>() -> TableDefinition<'static, &'static str, &'static [u8]> {
-    TableDefinition::new(R::TABLE)
-}
-
-fn trouble(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Use(Box::new(error.into()))
-}
-
-fn decode<R: Record>(key: &str, bytes: &[u8]) -> Result<R, StoreError> {
-    serde_json::from_slice(bytes).map_err(|source| StoreError::Record {
-        table: R::TABLE,
-        key: key.into(),
-        source,
-    })
 }
 
 /// Every attachment, by its id.
 pub(crate) type Attachments = BTreeMap<String, Attachment>;
 
-pub(crate) struct Store {
-    database: Database,
-    /// What is committed of them: they are asked for with each chain, and a node may have thousands.
-    attachments: RwLock<Arc<Attachments>>,
-    /// Held while changes are committed, so that the attachments change in the same order.
-    committing: Mutex<()>,
-}
+pub(crate) struct Store(Arc<Shared>);
 
 impl Store {
+    /// Opens the store at a path, which is made if nothing is there.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path)
-            .map_err(|source| StoreError::Open { path: path.to_owned(), source: Box::new(source) })?;
-        let store = Self { database, attachments: RwLock::default(), committing: Mutex::default() };
+        Self::open_with(path, Box::new(file::open_checked))
+    }
+
+    fn open_with(path: &Path, opener: Box<Opener>) -> Result<Self, StoreError> {
+        let (database, image, made) = file::start(path, &opener)?;
+        if made {
+            tracing::info!(store = %path.display(), "a new store was made");
+        }
+        let view = View { image, ..View::default() };
+        let store = Self(Arc::new(Shared::new(path.to_owned(), opener, database, view)));
         let attachments = store.all::<Attachment>()?.into_iter().collect();
-        *store.attachments.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(attachments);
+        *store.0.attachments.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(attachments);
         Ok(store)
     }
 
     /// Every attachment, by its id.
     pub(crate) fn attachments(&self) -> Arc<Attachments> {
-        Arc::clone(&self.attachments.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.attachments.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Carries out changes together: all of them, or none.
+    /// Carries out changes together: all of them, or none. When this returns they are on the disk.
     pub(crate) fn commit<T>(
         &self,
         changes: impl FnOnce(&Changes) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let _in_order = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = Changes {
-            transaction: self.database.begin_write().map_err(trouble)?,
-            attachments: RefCell::default(),
-        };
-        let value = changes(&made)?;
-        made.transaction.commit().map_err(trouble)?;
-        let changed = made.attachments.into_inner();
-        if !changed.is_empty() {
-            let mut attachments = self.attachments.write().unwrap_or_else(PoisonError::into_inner);
-            let attachments = Arc::make_mut(&mut attachments);
-            for (id, change) in changed {
-                match change {
-                    Some(attachment) => drop(attachments.insert(id, attachment)),
-                    None => drop(attachments.remove(&id)),
-                }
-            }
-        }
-        Ok(value)
+        self.0.commit(Need::Refusable, changes)
+    }
+
+    /// Writes down what the kernel is like already, and what therefore cannot be refused. Where the disk fails, it
+    /// counts as long as the daemon lives, and is written when the disk takes it.
+    pub(crate) fn settle<T>(
+        &self,
+        changes: impl FnOnce(&Changes) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.0.commit(Need::Fact, changes)
+    }
+
+    /// Whether changes are taken: to be asked before the kernel is touched. A broken store is tried again first.
+    pub(crate) fn ready(&self) -> Result<(), StoreError> {
+        Ok(self.0.ready()?)
     }
 
     pub(crate) fn get<R: Record>(&self, key: &str) -> Result<Option<R>, StoreError> {
-        let read = self.database.begin_read().map_err(trouble)?;
-        let table = match read.open_table(table::<R>()) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(trouble(error)),
-        };
-        let found = table.get(key).map_err(trouble)?;
-        found.map(|bytes| decode(key, bytes.value())).transpose()
+        let view = self.0.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.image.get(R::TABLE, key).map(|bytes| decode(key, bytes)).transpose()
     }
 
     /// Every record of a kind, by key.
     pub(crate) fn all<R: Record>(&self) -> Result<Vec<(String, R)>, StoreError> {
-        let read = self.database.begin_read().map_err(trouble)?;
-        let table = match read.open_table(table::<R>()) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(trouble(error)),
-        };
-        let mut records = Vec::new();
-        for item in table.iter().map_err(trouble)? {
-            let (key, value) = item.map_err(trouble)?;
-            records.push((key.value().to_owned(), decode(key.value(), value.value())?));
+        let view = self.0.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.image.table(R::TABLE).map(|(key, bytes)| Ok((key.clone(), decode(key, bytes)?))).collect()
+    }
+
+    /// The keys that begin so.
+    pub(crate) fn keys<R: Record>(&self, prefix: &str, most: usize) -> Vec<String> {
+        let view = self.0.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.image.space(R::TABLE, prefix).map(|(key, _)| key.clone()).take(most).collect()
+    }
+
+    /// What was counted, and whether changes are taken.
+    pub(crate) fn health(&self) -> Health {
+        self.0.health().0
+    }
+
+    /// Has somebody told when the store breaks, and when it heals.
+    pub(crate) fn on_notice(&self, told: impl Fn(Notice) + Send + Sync + 'static) {
+        *self.0.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(told));
+    }
+
+    /// As `netloom doctor` says it.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let (health, owed) = self.0.health();
+        health.findings(&self.0.path, owed, file::free_bytes(&self.0.path))
+    }
+
+    /// As `netloom status` says it.
+    pub(crate) fn status(&self) -> StoreView {
+        let (health, owed) = self.0.health();
+        StoreView {
+            path: self.0.path.clone(),
+            layout: schema::LAYOUT,
+            bytes: std::fs::metadata(&self.0.path).map_or(0, |file| file.len()),
+            free_bytes: file::free_bytes(&self.0.path),
+            trouble: health.trouble(owed),
         }
-        Ok(records)
     }
-}
-
-/// Changes not yet committed.
-pub(crate) struct Changes {
-    transaction: redb::WriteTransaction,
-    /// Of those, the attachments', one after the other; none is one that is removed.
-    attachments: RefCell<Vec<(String, Option<Attachment>)>>,
-}
-
-impl Changes {
-    /// A record as it is with the changes made so far.
-    pub(crate) fn get<R: Record>(&self, key: &str) -> Result<Option<R>, StoreError> {
-        let table = self.transaction.open_table(table::<R>()).map_err(trouble)?;
-        let found = table.get(key).map_err(trouble)?;
-        found.map(|bytes| decode(key, bytes.value())).transpose()
-    }
-
-    pub(crate) fn put<R: Record>(&self, key: &str, record: &R) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(record).map_err(|source| StoreError::Record {
-            table: R::TABLE,
-            key: key.into(),
-            source,
-        })?;
-        let mut table = self.transaction.open_table(table::<R>()).map_err(trouble)?;
-        table.insert(key, bytes.as_slice()).map_err(trouble)?;
-        if R::TABLE == Attachment::TABLE {
-            self.attachments.borrow_mut().push((key.to_owned(), Some(decode(key, &bytes)?)));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn remove<R: Record>(&self, key: &str) -> Result<bool, StoreError> {
-        let mut table = self.transaction.open_table(table::<R>()).map_err(trouble)?;
-        let removed = table.remove(key).map_err(trouble)?.is_some();
-        if R::TABLE == Attachment::TABLE {
-            self.attachments.borrow_mut().push((key.to_owned(), None));
-        }
-        Ok(removed)
-    }
-
-    /// The next number of a counter, from 1; never given twice.
-    pub(crate) fn next(&self, counter: &str) -> Result<u64, StoreError> {
-        self.take(counter, 1)
-    }
-
-    /// The first of so many numbers of a counter.
-    pub(crate) fn take(&self, counter: &str, count: usize) -> Result<u64, StoreError> {
-        let first = {
-            let table = self.transaction.open_table(table::<Counter>()).map_err(trouble)?;
-            let last = table.get(counter).map_err(trouble)?;
-            last.map(|bytes| decode::<Counter>(counter, bytes.value())).transpose()?.map_or(0, |Counter(n)| n)
-                + 1
-        };
-        if let Some(more) = count.checked_sub(1) {
-            self.put(counter, &Counter(first + more as u64))?;
-        }
-        Ok(first)
-    }
-}
-
-/// The key of a numbered record, such that keys sort as the numbers do.
-pub(crate) fn number_key(number: u64) -> String {
-    format!("{number:020}")
 }
 
 #[cfg(test)]
-mod tests {
-    use netloom_core::plan::Recovery;
-
-    use super::*;
-
-    fn plan(what: &str) -> Plan {
-        Plan { what: what.into(), ops: vec![], recovery: Recovery::Undo }
-    }
-
-    #[test]
-    fn what_is_committed_is_there_after_opening_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store");
-        let store = Store::open(&path).unwrap();
-        assert!(store.all::<Plan>().unwrap().is_empty());
-        store.commit(|changes| changes.put("a", &plan("add"))).unwrap();
-        drop(store);
-        assert_eq!(Store::open(&path).unwrap().get::<Plan>("a").unwrap(), Some(plan("add")));
-    }
-
-    #[test]
-    fn a_failed_commit_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
-        let failed: Result<(), _> = store.commit(|changes| {
-            changes.put("a", &plan("add"))?;
-            Err(trouble(redb::Error::Corrupted("on purpose".into())))
-        });
-        assert!(failed.is_err());
-        assert_eq!(store.get::<Plan>("a").unwrap(), None);
-    }
-
-    #[test]
-    fn counters_never_repeat() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store");
-        let first = Store::open(&path).unwrap().commit(|changes| changes.next("x")).unwrap();
-        let second = Store::open(&path).unwrap().commit(|changes| changes.next("x")).unwrap();
-        assert_eq!((first, second), (1, 2));
-    }
-
-    #[test]
-    fn a_file_that_is_no_store_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store");
-        std::fs::write(&path, "no store at all").unwrap();
-        let error = Store::open(&path).err().unwrap().to_string();
-        assert!(error.contains(path.to_str().unwrap()), "{error}");
-    }
-}
+mod tests;

@@ -320,14 +320,14 @@ impl Node {
                 format!("{id} moved with its device to {hook}, and goes on there")
             };
             let moved = Attachment { hook, netns, ..attachment.clone() };
-            self.store.commit(|changes| changes.put(id, &moved))?;
+            self.store.settle(|changes| changes.put(id, &moved))?;
             self.event(EventKind::DeviceMoved, &attachment.hook, message);
             return Ok(false);
         }
         let Some((kind, what)) = found.loss() else { return Ok(false) };
         let failure = match self.reattach(held, attachment).await {
             Ok(anew) => {
-                self.store.commit(|changes| changes.put(id, &anew))?;
+                self.store.settle(|changes| changes.put(id, &anew))?;
                 self.event(kind, &attachment.hook, format!("{id}: {what}; attached anew"));
                 return Ok(true);
             }
@@ -344,7 +344,7 @@ impl Node {
         } else {
             links::unpin(&naming::pin(&self.paths.bpffs, id))?;
             self.forget_replaced(id)?;
-            self.store.commit(|changes| changes.remove::<Attachment>(id))?;
+            self.store.settle(|changes| changes.remove::<Attachment>(id))?;
             self.remove_unused_maps()?;
             self.event(kind, &attachment.hook, format!("{id}: {what}; dropped ({failure})"));
         }

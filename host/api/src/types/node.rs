@@ -45,6 +45,37 @@ pub struct Status {
     pub plugins: Vec<PluginView>,
     /// What the start found: adopted, dropped, re-attached.
     pub adoption: Adoption,
+    /// Where records are kept, and whether they can be written.
+    #[serde(default)]
+    pub store: StoreView,
+}
+
+/// Where netloomd keeps its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreView {
+    /// The file.
+    pub path: PathBuf,
+    /// The version of its layout.
+    pub layout: u32,
+    /// Its size.
+    pub bytes: u64,
+    /// What is left on its file system, in bytes, where that is known.
+    pub free_bytes: Option<u64>,
+    /// Why it cannot be written; changes are refused as long as that is so.
+    pub trouble: Option<StoreTrouble>,
+}
+
+/// Why the store cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreTrouble {
+    /// What the disk or the file system said.
+    pub message: String,
+    /// Since when, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// How often netloomd has tried to write again.
+    pub tries: u64,
+    /// Changes that were carried out and wait to be written.
+    pub owed: u64,
 }
 
 /// How packets of endpoints go to outside and come from there.
@@ -166,6 +197,10 @@ pub enum EventKind {
     NamespaceGone,
     /// A device has the name of one of ours, and cannot be proven ours: it was left alone.
     ForeignDevice,
+    /// The store cannot be written: changes are refused.
+    StoreBroken,
+    /// The store is written again.
+    StoreHealed,
 }
 
 impl EventKind {
@@ -183,13 +218,18 @@ impl EventKind {
             Self::DeviceMoved => "device-moved",
             Self::NamespaceGone => "namespace-gone",
             Self::ForeignDevice => "foreign-device",
+            Self::StoreBroken => "store-broken",
+            Self::StoreHealed => "store-healed",
         }
     }
 
     /// Whether somebody should look at it.
     #[must_use]
     pub const fn is_trouble(self) -> bool {
-        !matches!(self, Self::ForeignAttached | Self::ForeignDetached | Self::OrderRestored)
+        !matches!(
+            self,
+            Self::ForeignAttached | Self::ForeignDetached | Self::OrderRestored | Self::StoreHealed
+        )
     }
 }
 

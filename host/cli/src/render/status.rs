@@ -36,8 +36,16 @@ fn daemon(status: &Status) -> String {
         ("Socket-LB", socket_lb),
         ("Outside", outside(&status.outside)),
     ];
+    lines.extend(store(status).map(|trouble| ("Store", trouble)));
     lines.extend(adoption(&status.adoption));
     facts(lines)
+}
+
+/// Why the store cannot be written, where that is so.
+fn store(status: &Status) -> Option<String> {
+    let trouble = status.store.trouble.as_ref()?;
+    let path = status.store.path.display();
+    Some(format!("{path} cannot be written, changes are refused: {}", trouble.message))
 }
 
 fn namespaces(known: &BTreeMap<String, usize>) -> String {

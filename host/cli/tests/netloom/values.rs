@@ -8,6 +8,7 @@ use netloom_api::types::{
     Decision, DecisionStep, Device, DeviceView, Doctor, Endpoint, EndpointCounters, EndpointSpec,
     EndpointView, Fate, Feature, Finding, HookPoint, Labels, MonitorEvent, Name, NodeView, Outside, Owner,
     PeerView, PluginInspection, PluginView, ReapReport, ReapedSocket, Service, SocketView, Status,
+    StoreTrouble, StoreView,
 };
 use netloom_core::model::{
     Candidate, ChainEntry, DeviceMode, DeviceStats, EndpointMode, Hook, IfIndex, LinkId, MacAddress,
@@ -508,6 +509,18 @@ pub(crate) fn status() -> Status {
             orphans: vec!["device nl7".to_owned()],
             recovered: vec!["endpoint half: undone".to_owned()],
         },
+        store: StoreView {
+            path: PathBuf::from("/var/lib/netloom/store.redb"),
+            layout: 1,
+            bytes: 561_152,
+            free_bytes: Some(0),
+            trouble: Some(StoreTrouble {
+                message: "No space left on device (os error 28)".to_owned(),
+                since_ms: 1_700_000_000_000,
+                tries: 3,
+                owed: 1,
+            }),
+        },
     }
 }
 
@@ -522,6 +535,7 @@ pub(crate) fn idle_status() -> Status {
         services: Vec::new(),
         plugins: Vec::new(),
         adoption: Adoption::default(),
+        store: StoreView::default(),
         ..status()
     }
 }

@@ -7,14 +7,10 @@ use std::{
 };
 
 use netloom_api::types::{ReapReport, ServicesApplied, ServicesApply};
-use netloom_core::model::{Backend, Name, Protocol, ReapEvent, ReapReason, Service, ServiceId};
+use netloom_core::model::{Backend, Name, Protocol, Service, ServiceId};
 
-use super::{check, vips};
-use crate::{
-    failure::Failure,
-    node::Node,
-    store::{ServiceRecord, number_key},
-};
+use super::{OwedReap, check, owe_reap, vips};
+use crate::{failure::Failure, node::Node, store::ServiceRecord};
 
 /// So many services are set between two moments at which others of the daemon get on.
 const BREATH: usize = 256;
@@ -60,7 +56,7 @@ impl Node {
         &self,
         difference: Difference,
         addresses: &[IpAddr],
-    ) -> Result<Option<(ReapEvent, String)>, Failure> {
+    ) -> Result<Option<OwedReap>, Failure> {
         let lost = difference.lost();
         let Difference { added, changed, removed, .. } = difference;
         // Never given twice: sockets bound through a removed service keep its number.
@@ -103,13 +99,7 @@ impl Node {
                 for (_, record) in &set {
                     changes.put(record.service.name.as_str(), record)?;
                 }
-                if lost.is_empty() {
-                    return Ok(None);
-                }
-                let event = ReapEvent { reason: ReapReason::Removed, backends: lost.clone() };
-                let key = number_key(changes.next("reap")?);
-                changes.put(&key, &event)?;
-                Ok(Some((event, key)))
+                owe_reap(changes, lost)
             })?;
             Ok::<_, Failure>(due)
         }

@@ -23,5 +23,6 @@ mod restarts;
 mod returning;
 mod services;
 mod stack;
+mod storage;
 mod trace;
 mod watching;

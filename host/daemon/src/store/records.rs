@@ -1,0 +1,93 @@
+//! What is kept: a table each, keyed by name or number.
+
+use netloom_core::{
+    model::{Attachment, Endpoint, ReapEvent, Service, ServiceId},
+    plan::Plan,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// A kind of record, and the table it is kept in.
+pub(crate) trait Record: Serialize + DeserializeOwned {
+    const TABLE: &'static str;
+
+    /// The record as it is written.
+    fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
+    }
+
+    /// The record as it was written.
+    fn decode(bytes: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+impl Record for Endpoint {
+    const TABLE: &'static str = "endpoints";
+}
+impl Record for Attachment {
+    const TABLE: &'static str = "attachments";
+}
+impl Record for Plan {
+    const TABLE: &'static str = "plans";
+}
+impl Record for ReapEvent {
+    const TABLE: &'static str = "reaps";
+}
+
+/// A service and its number in the datapath.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServiceRecord {
+    pub(crate) id: ServiceId,
+    pub(crate) service: Service,
+}
+impl Record for ServiceRecord {
+    const TABLE: &'static str = "services";
+}
+
+/// A plugin loaded at run time. Its component is a file of the state directory, by its digest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PluginRecord {
+    pub(crate) load: netloom_api::types::PluginLoad,
+    pub(crate) digest: String,
+    pub(crate) order: u64,
+    /// Milliseconds since the epoch.
+    #[serde(default)]
+    pub(crate) loaded_ms: u64,
+}
+impl Record for PluginRecord {
+    const TABLE: &'static str = "plugins";
+}
+
+/// A version of a plugin that can be gone back to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct VersionRecord(pub(crate) PluginRecord);
+impl Record for VersionRecord {
+    const TABLE: &'static str = "plugin_versions";
+}
+
+/// A plugin's own value. It is kept as the bytes it is, which in JSON would take four times their size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KvRecord(pub(crate) Vec<u8>);
+impl Record for KvRecord {
+    const TABLE: &'static str = "kv";
+
+    fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        Ok(self.0.clone())
+    }
+
+    fn decode(bytes: &[u8]) -> serde_json::Result<Self> {
+        Ok(Self(bytes.to_vec()))
+    }
+}
+
+/// The last number given.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Counter(pub(super) u64);
+impl Record for Counter {
+    const TABLE: &'static str = "counters";
+}
+
+/// The key of a numbered record, such that keys sort as the numbers do.
+pub(crate) fn number_key(number: u64) -> String {
+    format!("{number:020}")
+}
