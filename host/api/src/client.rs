@@ -160,6 +160,14 @@ impl Client {
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
+    /// `GET route` as it is.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn bytes(&self, route: &str) -> Result<Bytes, ClientError> {
+        self.send(Method::GET, route, Bytes::new()).await
+    }
+
     async fn json<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -48,6 +48,8 @@
 //! | `GET /v1/plugins/{name}/versions` | | `[PluginVersion]`, newest last |
 //! | `POST /v1/plugins/{name}/trial` | | [`PluginView`]: the version that is tried out serves from now on |
 //! | `DELETE /v1/plugins/{name}/trial` | | [`PluginView`]: it is dropped |
+//! | `GET /v1/store/check` | | [`StoreCheck`] |
+//! | `GET /v1/store/backup` | | the contents of a file |
 //! | `GET /v1/recordings` | | the last decisions as `netloom plugin replay` takes them |
 //! | `GET /v1/decisions` | | `[Decision]`, newest last |
 //! | `GET /v1/audit` | | `[AuditEntry]`, newest last |

@@ -8,6 +8,7 @@ mod endpoint;
 mod monitor;
 mod plugin;
 mod service;
+mod store;
 mod values;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(crate) use self::{
     monitor::MonitorArgs,
     plugin::{Component, ConfigSource, Fetching, GrantSource, PluginCommand, PluginLoadArgs, ToolArgs},
     service::{BackendCommand, ReapArgs, ServiceCommand, SocketArgs, SocketsCommand},
+    store::StoreCommand,
 };
 
 const AFTER_HELP: &str = "\
@@ -158,6 +160,9 @@ pub(crate) enum Command {
         #[arg(long)]
         remove: bool,
     },
+    /// Check, copy and put back netloomd's records
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Print netloomd's metrics as OpenMetrics text
     Metrics,
     /// Print a shell's completion script

@@ -101,6 +101,22 @@ pub(crate) enum Failure {
     /// A limit that there is not.
     #[error("the plugin's limits are not understood: {0}")]
     Limits(String),
+    /// A backup.
+    #[error("cannot write the backup {}: {source}", path.display())]
+    WriteBackup {
+        /// The new file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// netloomd itself has to do it.
+    #[error("cannot run {}: {source}", program.display())]
+    Netloomd {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A stream that goes on without end has ended.
     #[error("netloomd has ended, and its events with it")]
     Ended,
@@ -128,6 +144,10 @@ impl Failure {
             Self::Tool { .. } => {
                 Some("netloom-plugin comes with Netloom: put it beside netloom, or on the PATH")
             }
+            Self::WriteBackup { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                Some("name a new file: an older backup is not overwritten")
+            }
+            Self::Netloomd { .. } => Some("netloomd has to be beside netloom, or on the PATH"),
             Self::ParseServices { .. } => Some("`netloom service list --output json` shows how one looks"),
             Self::KeyForFile { .. } => Some(
                 "name the keys as plugins.signed_by in netloomd's configuration: it then verifies FILE.sig",

@@ -14,6 +14,7 @@ mod reap;
 mod service;
 mod socket;
 mod status;
+mod store;
 mod table;
 mod text;
 mod trace;

@@ -6,6 +6,7 @@ mod endpoint;
 mod monitor;
 mod plugin;
 mod service;
+mod store;
 
 use std::process::ExitCode;
 
@@ -32,10 +33,15 @@ pub(crate) fn run(global: &Global, command: Command, output: &Output) -> Result<
         .enable_io()
         .build()
         .map_err(Failure::Runtime)?
-        .block_on(ask(&client, command, output))
+        .block_on(ask(&client, command, global, output))
 }
 
-async fn ask(client: &Client, command: Command, output: &Output) -> Result<ExitCode, Failure> {
+async fn ask(
+    client: &Client,
+    command: Command,
+    global: &Global,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
     match command {
         Command::Status => output.show(&client.get::<Status>("/v1/status").await?)?,
         Command::Endpoint(command) => endpoint::run(client, command, output).await?,
@@ -57,6 +63,7 @@ async fn ask(client: &Client, command: Command, output: &Output) -> Result<ExitC
             output.show(client.get::<Vec<OrphanView>>("/v1/orphans").await?.as_slice())?;
         }
         Command::Orphans { remove: true } => output.show(&client.delete::<Done>("/v1/orphans").await?)?,
+        Command::Store(command) => return store::run(client, command, global, output).await,
         Command::Metrics => output.text(&client.text("/metrics").await?)?,
         Command::Completions { shell } => return completions(shell, output),
     }

@@ -10,6 +10,7 @@ use axum::{
     response::IntoResponse,
     routing::{delete, get, post},
 };
+use futures::stream;
 use netloom_api::{
     Asked,
     types::{
@@ -18,11 +19,11 @@ use netloom_api::{
         EndpointView, Event, MigrateRequest, MonitorQuery, Name, NodeView, OrphanView, PairChange,
         PluginInspection, PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest,
         Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, ServiceView, ServicesApplied,
-        ServicesApply, SocketDestroy, SocketQuery, SocketView, Status, Trace, UpdateRequest,
+        ServicesApply, SocketDestroy, SocketQuery, Status, StoreCheck, Trace, UpdateRequest,
     },
 };
 use netloom_runtime::Recording;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{failure::Failure, node::Node};
 
@@ -33,6 +34,9 @@ type Answer<T> = Result<Json<T>, Failure>;
 const BODY_BYTES: usize = 4 << 20;
 /// All services of a node together: a hundred thousand backends take a few MiB.
 const SERVICES_BYTES: usize = 64 << 20;
+
+/// Items of a long list that are written together.
+const LIST_PART: usize = 256;
 
 pub(crate) fn router(node: Arc<Node>) -> Router {
     Router::new()
@@ -69,6 +73,8 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/plugins/{name}/rollback", post(rollback_plugin))
         .route("/v1/plugins/{name}/versions", get(plugin_versions))
         .route("/v1/plugins/{name}/trial", post(promote_plugin).delete(abandon_trial))
+        .route("/v1/store/check", get(check_store))
+        .route("/v1/store/backup", get(back_up_store))
         .route("/v1/recordings", get(recordings))
         .route("/v1/decisions", get(decisions))
         .route("/v1/audit", get(audit))
@@ -279,8 +285,40 @@ async fn reap(State(node): Shared, body: Bytes) -> Answer<ReapReport> {
     to_the_end(async move { node.reap_request(request).await }).await
 }
 
-async fn sockets(State(node): Shared, query: Query<SocketQuery>) -> Answer<Vec<SocketView>> {
-    Ok(Json(node.bound_sockets(&query).await?))
+async fn sockets(State(node): Shared, query: Query<SocketQuery>) -> Result<impl IntoResponse, Failure> {
+    let found = node.bound_sockets(&query).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream::iter(as_json(found)))))
+}
+
+/// A list as JSON, in parts that are written when the client takes them: it is never whole in memory.
+fn as_json<T: Serialize>(
+    items: impl Iterator<Item = T>,
+) -> impl Iterator<Item = serde_json::Result<Vec<u8>>> {
+    let mut items = items.peekable();
+    let mut opened = false;
+    let mut closed = false;
+    std::iter::from_fn(move || {
+        if closed {
+            return None;
+        }
+        let mut part = if opened { Vec::new() } else { vec![b'['] };
+        opened = true;
+        for item in items.by_ref().take(LIST_PART) {
+            if let Err(error) = serde_json::to_writer(&mut part, &item) {
+                closed = true;
+                return Some(Err(error));
+            }
+            part.push(b',');
+        }
+        if items.peek().is_none() {
+            closed = true;
+            if part.last() == Some(&b',') {
+                part.pop();
+            }
+            part.push(b']');
+        }
+        Some(Ok(part))
+    })
 }
 
 async fn destroy_sockets(State(node): Shared, body: Bytes) -> Answer<ReapReport> {
@@ -334,6 +372,21 @@ async fn abandon_trial(State(node): Shared, Path(text): Path<String>) -> Answer<
     to_the_end(async move { node.abandon_trial(&name).await }).await
 }
 
+async fn check_store(State(node): Shared) -> Answer<StoreCheck> {
+    // It reads the whole file.
+    let check = tokio::task::spawn_blocking(move || -> Result<StoreCheck, Failure> {
+        let mut check = node.store.check();
+        check.problems.extend(node.component_findings()?.into_iter().map(|finding| finding.message));
+        Ok(check)
+    });
+    Ok(Json(check.await??))
+}
+
+async fn back_up_store(State(node): Shared) -> Result<impl IntoResponse, Failure> {
+    let copy = tokio::task::spawn_blocking(move || node.store.backup()).await??;
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/octet-stream")], copy))
+}
+
 async fn recordings(State(node): Shared) -> Json<Vec<Recording>> {
     Json(node.policy.recordings.all())
 }
@@ -370,4 +423,20 @@ async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Answer<T> {
     tokio::spawn(change).await?.map(Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_in_parts_is_the_list() {
+        for length in [0, 1, 2, LIST_PART - 1, LIST_PART, LIST_PART + 1, 3 * LIST_PART] {
+            let items: Vec<String> = (0..length).map(|number| format!("\"{number}\"")).collect();
+            let parts: Vec<Vec<u8>> = as_json(items.iter()).map(Result::unwrap).collect();
+            assert_eq!(parts.len(), length.div_ceil(LIST_PART).max(1), "{length}");
+            let read: Vec<String> = serde_json::from_slice(&parts.concat()).unwrap();
+            assert_eq!(read, items);
+        }
+    }
 }

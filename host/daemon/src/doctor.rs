@@ -18,6 +18,7 @@ impl Node {
         findings.extend(self.store.findings());
         findings.extend(self.socket_findings());
         findings.extend(self.plugin_findings());
+        findings.extend(self.component_findings()?);
         for (_, endpoint) in self.store.all::<Endpoint>()? {
             findings.extend(self.endpoint_findings(&endpoint).await?);
         }

@@ -18,7 +18,6 @@ mod failpoints;
 mod failure;
 mod kept;
 mod kv;
-mod lock;
 mod locks;
 mod metrics;
 mod migration;
@@ -61,8 +60,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{Config, LogFormat},
-    lock::InstanceLock,
     node::Node,
+    store::InstanceLock,
 };
 
 /// Netloom's node agent: Wasm plugins decide, it acts on the kernel.
@@ -98,6 +97,11 @@ enum Command {
     Run,
     /// Remove everything this instance has on the node: endpoints, programs, services, files
     Cleanup,
+    /// Put a backup in the place of the store, while the daemon does not run; `netloom store restore` does it
+    Restore {
+        /// What `netloom store backup` wrote
+        file: PathBuf,
+    },
     /// Print the configuration in force, complete with defaults
     Config,
 }
@@ -128,6 +132,9 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     start_log(&config)?;
+    if let Some(Command::Restore { file }) = &arguments.command {
+        return restore(&paths, file);
+    }
     check_rights()?;
     allow_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -141,6 +148,16 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Cleanup) => runtime.block_on(cleanup(instance.as_ref(), paths, config)),
         _ => runtime.block_on(serve(instance.as_ref(), paths, config, &lock)),
     }
+}
+
+fn restore(paths: &Paths, file: &std::path::Path) -> anyhow::Result<()> {
+    let _lock = InstanceLock::take(paths).context("a store is put back while netloomd does not run")?;
+    let restored = store::restore(&paths.state.join("store.redb"), file)?;
+    println!("{} records of netloomd {} are in place; start netloomd", restored.records, restored.written_by);
+    if let Some(before) = restored.before {
+        println!("the store before is kept as {}", before.display());
+    }
+    Ok(())
 }
 
 /// As many descriptors as there may be: namespaces are held by them, and maps on their way into others.
@@ -163,7 +180,7 @@ async fn serve(
     let node = Arc::new(Node::open(instance, paths, config).await?);
     node.start().await?;
     // The socket appears when everything is adopted: who can connect finds the node as it is.
-    let listener = lock::listen(&socket, lock)?;
+    let listener = store::listen(&socket, lock)?;
     tracing::info!(socket = %socket.display(), kernel = node.capabilities.kernel, "ready");
     let listeners = Arc::clone(&node);
     let (stopping, stopped) = tokio::sync::oneshot::channel();

@@ -40,6 +40,7 @@ use crate::{
     monitor::Monitor,
     operator::Operator,
     order::Order,
+    plugins::components::Components,
     policy::Policy,
     reap::Due,
     signers::Signers,
@@ -67,6 +68,7 @@ pub(crate) struct Node {
     pub(crate) policy: Policy,
     pub(crate) plugin_host: PluginHost,
     pub(crate) signers: Signers,
+    pub(crate) components: Components,
     pub(crate) locks: Locks,
     pub(crate) metrics: Metrics,
     /// What plugins did to the node, or tried to.
@@ -138,6 +140,7 @@ impl Node {
         Ok(Self {
             instance: instance.map_or_else(|| "netloom".to_owned(), |name| format!("netloom-{name}")),
             devices: Devices::open(&netns)?,
+            components: Components::new(&paths.state),
             paths,
             config,
             name,

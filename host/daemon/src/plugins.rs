@@ -1,14 +1,13 @@
 //! Plugins: the bundled ones, those of the configuration, and those loaded at run time, which survive restarts.
+//!
+//! - [`components`]: our copies of those
 
-use std::{
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+pub(crate) mod components;
+
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use netloom_api::types::{Done, PluginInspection, PluginLimits, PluginLoad, PluginView};
+use netloom_api::types::{Done, Finding, PluginInspection, PluginLimits, PluginLoad, PluginView};
 use netloom_core::model::Name;
 use netloom_runtime::{Inspection, Limits, LoadRequest, Plugin, Position};
 
@@ -18,8 +17,8 @@ use crate::{
     kept::now_ms,
     node::Node,
     reload::with_trial,
-    signers::{Component, NotTaken},
-    store::PluginRecord,
+    signers::NotTaken,
+    store::{PluginRecord, StoreError, VersionRecord},
 };
 
 /// How long a bundled plugin may take to start, at least: without one the node does not start, and a machine that has
@@ -65,6 +64,7 @@ impl Node {
             }
         }
         self.count_plugins();
+        self.collect_components();
         Ok(())
     }
 
@@ -82,7 +82,7 @@ impl Node {
     }
 
     async fn load_recorded(&self, record: &PluginRecord) -> anyhow::Result<()> {
-        let component = self.signers.read_component(&self.kept_component(&record.digest)).await?;
+        let component = self.components.read(record, &self.signers).await?;
         let plugin = self.plugin_host.load(self.load_request(&record.load, component.bytes)?).await?;
         self.policy.registry.insert(Arc::new(plugin), Some(position(&record.load)));
         Ok(())
@@ -104,7 +104,8 @@ impl Node {
             .await
             .map_err(Failure::refused)?;
         let digest = plugin.inspection().digest.clone();
-        self.keep_component(&digest, &component)?;
+        self.store.ready()?;
+        self.components.keep(&digest, &component)?;
         self.store.commit(|changes| {
             let order = changes.next("plugin")?;
             let record = PluginRecord { load: load.clone(), digest, order, loaded_ms: now_ms() };
@@ -113,6 +114,7 @@ impl Node {
         let plugin = Arc::new(plugin);
         self.policy.registry.insert(Arc::clone(&plugin), Some(position(&load)));
         self.count_plugins();
+        self.collect_components();
         Ok(view(&plugin))
     }
 
@@ -124,10 +126,15 @@ impl Node {
             return Err(Failure::conflict(format!("{name} came with netloomd"))
                 .hint("load a plugin in front of it, or set plugins.bundled = false"));
         }
-        let recorded = self.store.commit(|changes| changes.remove::<PluginRecord>(name.as_str()))?;
+        let versions = self.versions_of(name)?;
+        let recorded = self.store.commit(|changes| {
+            versions.iter().try_for_each(|(key, _)| changes.remove::<VersionRecord>(key).map(drop))?;
+            changes.remove::<PluginRecord>(name.as_str())
+        })?;
         self.policy.registry.remove(name);
         self.plugin_host.metrics().forget(name);
         self.count_plugins();
+        self.collect_components();
         let warning =
             (!recorded).then(|| format!("{name} is in the configuration, and comes back with a restart"));
         Ok(Done { warnings: warning.into_iter().collect() })
@@ -186,20 +193,36 @@ impl Node {
         })
     }
 
-    pub(crate) fn kept_component(&self, digest: &str) -> PathBuf {
-        self.paths.state.join("plugins").join(format!("{digest}.wasm"))
+    /// The records that refer to a kept component.
+    fn component_records(&self) -> Result<Vec<PluginRecord>, StoreError> {
+        let serving = self.store.all::<PluginRecord>()?.into_iter().map(|(_, record)| record);
+        let versions =
+            self.store.all::<VersionRecord>()?.into_iter().map(|(_, VersionRecord(record))| record);
+        Ok(serving.chain(versions).collect())
     }
 
-    /// Keeps a copy of a component, so that a restart does not depend on the file it came from.
-    pub(crate) fn keep_component(&self, digest: &str, component: &Component) -> anyhow::Result<()> {
-        let path = self.kept_component(digest);
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .with_context(|| format!("{} cannot be made", folder.display()))?;
-        component.keep(&path)
+    /// The kept components that are damaged.
+    pub(crate) fn component_findings(&self) -> Result<Vec<Finding>, StoreError> {
+        Ok(self.components.findings(&self.component_records()?))
+    }
+
+    /// Removes the kept components that nobody refers to any more.
+    pub(crate) fn collect_components(&self) {
+        let tried_out = self.policy.registry.trials();
+        let referred = self.component_records().map(|records| {
+            let trials = tried_out.iter().map(|trial| trial.plugin().digest().to_string());
+            records.into_iter().map(|record| record.digest).chain(trials).collect()
+        });
+        let collected = referred
+            .map_err(anyhow::Error::from)
+            .and_then(|referred| Ok(self.components.collect(&referred)?));
+        match collected {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "kept components that nobody refers to were removed"),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "kept components cannot be cleaned up");
+            }
+        }
     }
 
     pub(crate) fn load_request(

@@ -79,8 +79,7 @@ impl Node {
             Failure::not_found(format!("no such version of {name} is kept"))
                 .hint(format!("see `netloom plugin versions {name}`"))
         })?;
-        let kept = self.kept_component(&version.digest);
-        let component = self.signers.read_component(&kept).await.map_err(NotTaken::failure)?;
+        let component = self.components.read(&version, &self.signers).await.map_err(Failure::refused)?;
         self.replace(&serving, version.load, component, false, None).await
     }
 
@@ -109,7 +108,8 @@ impl Node {
         if dry_run {
             return report(self, "dry run");
         }
-        self.keep_component(next.digest(), &component)?;
+        self.store.ready()?;
+        self.components.keep(next.digest(), &component)?;
         if let Some(mode) = trial {
             self.policy.registry.try_out(Trial::new(next, mode));
             self.trial_load.lock().await.insert(name.clone(), load);
@@ -132,6 +132,7 @@ impl Node {
         })?;
         self.policy.registry.end_trial(&name);
         self.policy.registry.insert(next, None);
+        self.collect_components();
         tracing::info!(plugin = %name, "another version serves");
         Ok(())
     }
@@ -154,7 +155,7 @@ impl Node {
         Ok(())
     }
 
-    fn versions_of(&self, name: &Name) -> Result<Vec<(String, PluginRecord)>, StoreError> {
+    pub(crate) fn versions_of(&self, name: &Name) -> Result<Vec<(String, PluginRecord)>, StoreError> {
         let space = format!("{name}/");
         let all = self.store.all::<VersionRecord>()?;
         Ok(all
@@ -193,6 +194,7 @@ impl Node {
         let _guard = self.locks.plugins().await;
         self.policy.registry.end_trial(name).ok_or_else(|| no_trial(name))?;
         self.trial_load.lock().await.remove(name);
+        self.collect_components();
         self.plugin(name)
     }
 

@@ -20,7 +20,7 @@ pub(crate) struct Signers(Vec<Signer>);
 #[derive(Clone)]
 pub(crate) struct Component {
     pub(crate) bytes: Arc<[u8]>,
-    proof: Option<Proof>,
+    pub(crate) proof: Option<Proof>,
 }
 
 /// A component that may not be loaded.
@@ -45,6 +45,11 @@ impl Signers {
     pub(crate) async fn read_component(&self, path: &Path) -> Result<Component, NotTaken> {
         let source = |source| NotTaken::Read { path: path.to_owned(), source };
         let bytes: Arc<[u8]> = tokio::fs::read(path).await.map_err(source)?.into();
+        self.take(path, bytes)
+    }
+
+    /// Takes what was read from a path, if it may be loaded.
+    pub(crate) fn take(&self, path: &Path, bytes: Arc<[u8]>) -> Result<Component, NotTaken> {
         let proof = match Proof::beside(path) {
             Ok(proof) => proof,
             // Nobody asked for it.
@@ -64,24 +69,6 @@ impl Signers {
         }
         Ok(Component { bytes, proof })
     }
-}
-
-impl Component {
-    /// Keeps a copy, so that a restart does not depend on the file it came from. Its proof comes first: what is there
-    /// is whole.
-    pub(crate) fn keep(&self, path: &Path) -> anyhow::Result<()> {
-        if let Some(proof) = &self.proof {
-            put(&Proof::path(path), &serde_json::to_vec(proof)?)?;
-        }
-        if path.exists() { Ok(()) } else { put(path, &self.bytes) }
-    }
-}
-
-fn put(path: &Path, contents: &[u8]) -> anyhow::Result<()> {
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, contents)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .with_context(|| format!("the component cannot be kept as {}", path.display()))
 }
 
 impl NotTaken {

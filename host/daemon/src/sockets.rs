@@ -15,6 +15,9 @@ use crate::{failure::Failure, node::Node, reap::micros, store::ServiceRecord};
 /// Who decided, where no plugin was asked.
 const OPERATOR: &str = "operator";
 
+/// Sockets with the names of what they refer to, one at a time: there may be a million.
+pub(crate) type BoundSockets = Box<dyn Iterator<Item = SocketView> + Send>;
+
 /// The names of what sockets refer to by number.
 pub(crate) struct Labels {
     endpoints: HashMap<NetnsCookie, Name>,
@@ -42,12 +45,12 @@ impl Node {
 
     /// The bound sockets that a query is about. A destroyed one keeps its binding until its application closes it,
     /// and is not among them.
-    pub(crate) async fn bound_sockets(&self, query: &SocketQuery) -> Result<Vec<SocketView>, Failure> {
+    pub(crate) async fn bound_sockets(&self, query: &SocketQuery) -> Result<BoundSockets, Failure> {
         let labels = self.labels()?;
         let filter = self.filter(query, &labels)?;
-        let found = self.find(filter).await?.into_iter().map(|socket| labels.view(socket));
-        let wanted = found.filter(|view| query.service.is_none() || view.service_name == query.service);
-        Ok(wanted.collect())
+        let found = self.find(filter).await?.into_iter().map(move |socket| labels.view(socket));
+        let service = query.service.clone();
+        Ok(Box::new(found.filter(move |view| service.is_none() || view.service_name == service)))
     }
 
     /// Destroys the bound sockets that an operator names.
@@ -64,8 +67,9 @@ impl Node {
             Some(text) => netns_cookie(text)? == host,
             None => false,
         };
-        let mut found = self.bound_sockets(&request.filter).await?;
-        found.retain(|view| names_host || view.socket.netns_cookie != host);
+        let found = self.bound_sockets(&request.filter).await?;
+        let found: Vec<SocketView> =
+            found.filter(|view| names_host || view.socket.netns_cookie != host).collect();
         let find = start.elapsed();
         let sockets: Vec<BoundSocket> = found.iter().map(|view| view.socket.clone()).collect();
         let mut fates = vec![request.dry_run.then_some(Fate::WouldDestroy); sockets.len()];

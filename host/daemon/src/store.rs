@@ -9,14 +9,18 @@
 //! - [`commit`]: writing it, with others that wait; healing
 //! - [`image`]: the records in memory
 //! - [`file`]: the file as a whole
+//! - [`backup`]: copies of it, and putting one back
 //! - [`schema`]: its layout, by version
 //! - [`health`]: what is told of it
+//! - [`instance`]: one daemon at a time
 
+mod backup;
 mod changes;
 mod commit;
 mod file;
 mod health;
 mod image;
+mod instance;
 mod records;
 mod schema;
 
@@ -30,8 +34,11 @@ use netloom_api::types::{Finding, StoreView};
 use netloom_core::model::Attachment;
 
 pub(crate) use self::{
+    backup::restore,
     changes::Changes,
+    file::sync_folder,
     health::{Health, Notice},
+    instance::{InstanceLock, listen},
     records::{KvRecord, PluginRecord, Record, ServiceRecord, VersionRecord, number_key},
 };
 use self::{
@@ -55,6 +62,10 @@ pub(crate) enum StoreError {
         schema::LAYOUT
     )]
     Newer { path: PathBuf, layout: u32, written_by: String },
+    #[error("{} is no backup of a store: {reason}", path.display())]
+    NoBackup { path: PathBuf, reason: String },
+    #[error("the store cannot be copied: {reason}")]
+    Backup { reason: String },
     #[error(transparent)]
     Broken(#[from] Broken),
     #[error("the record {key} of {table} is not understood; was it written by a newer netloomd?")]

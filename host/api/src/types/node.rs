@@ -65,6 +65,25 @@ pub struct StoreView {
     pub trouble: Option<StoreTrouble>,
 }
 
+/// What a look at the whole store found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreCheck {
+    /// The file.
+    pub path: PathBuf,
+    /// The version of its layout.
+    pub layout: u32,
+    /// The netloomd that wrote it.
+    pub written_by: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What is left on its file system, in bytes, where that is known.
+    pub free_bytes: Option<u64>,
+    /// How many records there are of each kind.
+    pub records: BTreeMap<String, usize>,
+    /// What is wrong; empty if nothing is.
+    pub problems: Vec<String>,
+}
+
 /// Why the store cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreTrouble {

@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redb::Database;
@@ -21,7 +21,7 @@ use super::{
     changes::{Changes, decode},
     file::{self, Opener, Trouble, TroubleKind},
     health::{Broken, Health, Notice},
-    image::{Delta, View},
+    image::{Delta, Image, View},
     records::Record,
     schema,
 };
@@ -29,8 +29,6 @@ use super::{
 /// Pauses between two tries to write a broken store: the first, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A change tries as well, but not more often than this.
-const CHANGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What becomes of a change when the store is broken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +68,8 @@ struct Queue {
     /// Facts that count and are not on the disk.
     owed: u64,
     health: Health,
-    next_try: Instant,
+    /// Tries to write a broken store again that were begun.
+    tries: u64,
 }
 
 struct Waiting {
@@ -98,7 +97,7 @@ impl Shared {
                 healing: false,
                 owed: 0,
                 health: Health::default(),
-                next_try: Instant::now(),
+                tries: 0,
             }),
             turn: Condvar::new(),
             told: Mutex::default(),
@@ -116,13 +115,8 @@ impl Shared {
 
     /// Refuses, where the store is broken and stays so.
     pub(super) fn ready(self: &Arc<Self>) -> Result<(), Broken> {
-        {
-            let queue = self.queue();
-            match &queue.health.broken {
-                None => return Ok(()),
-                Some(broken) if queue.next_try > Instant::now() => return Err(broken.clone()),
-                Some(_) => {}
-            }
+        if self.queue().health.is_writable() {
+            return Ok(());
         }
         blocking(|| self.heal())
     }
@@ -226,7 +220,6 @@ impl Shared {
         queue.owed += facts.len() as u64;
         self.publish(facts);
         queue.health.fail(broken.clone());
-        queue.next_try = Instant::now() + CHANGE_PAUSE;
         self.end_turn(&mut queue, batch, |waiting| match waiting.need {
             Need::Fact => Ok(()),
             Need::Refusable => Err(broken.clone()),
@@ -283,13 +276,19 @@ impl Shared {
         }
     }
 
-    /// Tries to write a broken store again.
+    /// Tries to write a broken store again. Of those that come together one tries for all.
     pub(super) fn heal(self: &Arc<Self>) -> Result<(), Broken> {
         let mut queue = self.queue();
+        let begun = queue.tries;
         while queue.writing {
             queue = self.turn.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         let Some(broken) = queue.health.broken.clone() else { return Ok(()) };
+        if queue.tries > begun {
+            // A try that began after this one came has failed.
+            return Err(broken);
+        }
+        queue.tries += 1;
         queue.writing = true;
         file::close(queue.database.take());
         loop {
@@ -314,7 +313,6 @@ impl Shared {
                     let still = Broken { reason: trouble.message.into(), ..broken };
                     let still = Broken { space: trouble.kind == TroubleKind::NoSpace, ..still };
                     queue.health.fail(still.clone());
-                    queue.next_try = Instant::now() + CHANGE_PAUSE;
                     self.end_turn(&mut queue, Vec::new(), |_| Ok(()));
                     return Err(still);
                 }
@@ -365,6 +363,45 @@ impl Shared {
         if let Err(error) = thread::Builder::new().name("store".into()).spawn(healer) {
             self.queue().healing = false;
             tracing::error!(%error, "the store is tried again with the next change only");
+        }
+    }
+
+    /// Has the database for a moment, when nobody writes, and what has to be in it. If that finds trouble, the store is
+    /// broken.
+    pub(super) fn with_database<T>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&mut Database, &Image) -> Result<T, Trouble>,
+    ) -> Result<T, Broken> {
+        let mut queue = self.queue();
+        while queue.writing {
+            queue = self.turn.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(broken) = &queue.health.broken {
+            return Err(broken.clone());
+        }
+        queue.writing = true;
+        let mut database = queue.database.take();
+        drop(queue);
+        let looked = match &mut database {
+            Some(database) => {
+                let image = self.view.read().unwrap_or_else(PoisonError::into_inner).image.clone();
+                file::guarded(|| look(database, &image))
+            }
+            None => Err(Trouble { kind: TroubleKind::Missing, message: "it is not open".into() }),
+        };
+        match looked {
+            Ok(value) => {
+                let mut queue = self.queue();
+                queue.database = database;
+                self.end_turn(&mut queue, Vec::new(), |_| Ok(()));
+                Ok(value)
+            }
+            Err(trouble) => {
+                file::close(database);
+                let broken = Broken::new(&self.path, trouble.clone());
+                drop(self.refuse(Vec::new(), trouble));
+                Err(broken)
+            }
         }
     }
 }

@@ -60,7 +60,7 @@ impl Trouble {
         Self { kind, message: format!("{attempt}: {error}") }
     }
 
-    fn damaged(message: impl Into<String>) -> Self {
+    pub(super) fn damaged(message: impl Into<String>) -> Self {
         Self { kind: TroubleKind::Damaged, message: message.into() }
     }
 }

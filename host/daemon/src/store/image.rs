@@ -40,7 +40,6 @@ impl Image {
         from.into_iter().flatten().take_while(move |(key, _)| key.starts_with(prefix))
     }
 
-    #[cfg(test)]
     pub(super) fn tables(&self) -> impl Iterator<Item = (&String, &Table)> {
         self.0.iter()
     }
@@ -95,6 +94,11 @@ impl Delta {
 
     pub(super) fn tables(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, Option<Value>>)> {
         self.0.iter().map(|(name, changes)| (name.as_ref(), changes))
+    }
+
+    /// How many records it touches.
+    pub(super) fn len(&self) -> usize {
+        self.0.values().map(BTreeMap::len).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
