@@ -233,8 +233,8 @@ pub(super) fn at_start(path: &Path, trouble: Trouble) -> StoreError {
     let way_out = match trouble.kind {
         TroubleKind::NoSpace => "make room on its file system, and start netloomd again".to_owned(),
         TroubleKind::Damaged => format!(
-            "put a backup in its place with `netloom store restore FILE`; without one, move {} away, and netloomd \
-             begins with an empty one",
+            "put a backup in its place with `netloom store restore FILE`; without one, move {} away: netloomd \
+             begins with an empty one, and what the node has goes on as orphans",
             path.display()
         ),
         TroubleKind::Missing | TroubleKind::Disk => {
