@@ -234,7 +234,7 @@ pub(super) fn at_start(path: &Path, trouble: Trouble) -> StoreError {
         TroubleKind::NoSpace => "make room on its file system, and start netloomd again".to_owned(),
         TroubleKind::Damaged => format!(
             "put a backup in its place with `netloom store restore FILE`; without one, move {} away: netloomd \
-             begins with an empty one, and what the node has goes on as orphans",
+             begins with an empty one, and with what the kernel shows of the endpoints",
             path.display()
         ),
         TroubleKind::Missing | TroubleKind::Disk => {
