@@ -17,6 +17,9 @@ use netloom_netns_tests::{Node, refusal};
 use netloom_test_support::{DaemonOptions, Output, at_this_pace, binary, command};
 use serde_json::json;
 
+/// What the log says when the disk refuses.
+const BROKEN: &str = "the store is broken: changes are refused";
+
 /// A small file system of its own for an instance's state.
 struct SmallDisk {
     instance: Name,
@@ -129,6 +132,7 @@ fn a_full_disk_refuses_changes_before_the_kernel_is_touched_and_heals_by_itself(
     let traces = node.traces();
     assert!(writable(&node) && findings(&node).is_empty());
 
+    node.daemon.expect_error(BROKEN);
     disk.fill();
     let (added, (status, error, hint)) = add_services_until_refused(&node);
     assert_eq!(status, 507, "{error}");
@@ -182,6 +186,7 @@ fn a_full_disk_refuses_changes_before_the_kernel_is_touched_and_heals_by_itself(
 fn a_change_works_again_at_once_when_there_is_room() {
     let disk = SmallDisk::new();
     let mut node = disk.node();
+    node.daemon.expect_error(BROKEN);
     for _ in 0..3 {
         disk.fill();
         let (added, refused) = add_services_until_refused(&node);
@@ -363,6 +368,7 @@ fn a_damaged_component_is_told_and_made_anew_from_where_it_was_loaded() {
 
     fs::write(&copy, &bytes).unwrap();
     fs::write(&source, "another version").unwrap();
+    node.daemon.expect_error("a plugin of before was not loaded plugin=\"policy\"");
     node.daemon.stop();
     node.daemon.restart();
     let plugins: Vec<serde_json::Value> = node.daemon.get("/v1/plugins").unwrap();
