@@ -508,7 +508,6 @@ pub(crate) fn status() -> Status {
             dropped: vec!["endpoint old: its namespace is gone".to_owned()],
             orphans: vec!["device nl7".to_owned()],
             recovered: vec!["endpoint half: undone".to_owned()],
-            orphans: Vec::new(),
         },
         store: StoreView {
             path: PathBuf::from("/var/lib/netloom/store.redb"),
