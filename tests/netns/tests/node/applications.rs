@@ -7,8 +7,9 @@ use std::{
 };
 
 use netloom_api::types::{Fate, ReapReport, Service};
+use netloom_core::model::Feature;
 use netloom_netns_tests::{Node, applications::CLIENT};
-use netloom_test_support::{Netns, emulated};
+use netloom_test_support::{Netns, emulated, require};
 
 /// A client in another language, which says "connected", and later what ended its connection.
 struct Application {
@@ -100,6 +101,9 @@ fn a_client_in_any_language_learns_at_once_that_its_backend_is_gone() {
 /// to end: they say the cookies of all their sockets, if every connection was served to its end.
 #[test]
 fn who_connects_to_a_living_backend_at_full_speed_is_left_alone_while_others_are_reaped() {
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
     let clients = CLIENT.install();
     // One emulated CPU is for all of them.
     let programs = if emulated() { vec![clients.in_c()] } else { clients.commands().into() };
@@ -150,6 +154,9 @@ fn who_connects_to_a_living_backend_at_full_speed_is_left_alone_while_others_are
 
 #[test]
 fn a_client_that_connects_again_gets_a_living_backend() {
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
     let clients = CLIENT.install();
     let node = Node::start();
     let (client, server) = (node.endpoint("client"), node.endpoint("server"));
@@ -172,6 +179,9 @@ fn a_client_that_connects_again_gets_a_living_backend() {
 
 #[test]
 fn a_process_that_connected_before_the_agent_was_started_is_reaped() {
+    if !require(Feature::SocketStorageIterator) {
+        return;
+    }
     let clients = CLIENT.install();
     // Addresses that no other test has: marks are of the whole machine.
     let netns = Netns::new("before");

@@ -1,7 +1,8 @@
-//! What cannot be removed is named, and removed when it can be.
+//! What cannot be removed is named, and removed when an operator says so.
 
 use std::{fs, path::Path};
 
+use netloom_api::types::OrphanView;
 use netloom_test_support::{Netns, Output, binary, command};
 use serde_json::json;
 
@@ -34,8 +35,17 @@ fn cleanup(node: &Node) -> Output {
     command(&["nsenter", &netns, "--", netloomd.to_str().unwrap(), "--instance", instance, "cleanup"])
 }
 
+/// A pin that no record knows is told of, stays over a restart, and goes when an operator says so.
+fn remove_orphan(node: &Node, pin: &Path) {
+    let orphans: Vec<OrphanView> = node.daemon.get("/v1/orphans").unwrap();
+    let what = format!("pin {}", pin.display());
+    assert!(orphans.iter().any(|orphan| orphan.what == what), "{orphans:?}");
+    let removed = node.daemon.netloom(&["orphans", "--remove"]);
+    assert!(removed.ok(), "{removed:?}");
+}
+
 #[test]
-fn an_endpoints_deletion_names_what_it_left_and_the_next_start_removes_it() {
+fn an_endpoints_deletion_names_what_it_left_which_goes_at_an_operators_word() {
     let mut node = Node::start();
     let web = node.endpoint("web");
     let pin = node.daemon.paths().bpffs.join("endpoints/web/from");
@@ -52,6 +62,7 @@ fn an_endpoints_deletion_names_what_it_left_and_the_next_start_removes_it() {
     assert!(pin.exists());
     node.daemon.kill9();
     node.daemon.restart();
+    remove_orphan(&node, &pin);
     assert_eq!(node.traces(), Vec::<String>::new());
     let netns = Netns::new("web");
     node.add(json!({ "name": "web", "netns": netns.path() })).unwrap();
@@ -70,7 +81,7 @@ fn the_command_line_shows_what_a_deletion_left() {
 }
 
 #[test]
-fn a_detachment_that_cannot_be_is_told_and_the_next_start_removes_what_is_left() {
+fn a_detachment_that_cannot_be_is_told_and_what_is_left_goes_at_an_operators_word() {
     let mut node = Node::start();
     let web = node.endpoint("web");
     let object = ObjectFile::of(netloom_test_programs::OBSERVER);
@@ -87,6 +98,7 @@ fn a_detachment_that_cannot_be_is_told_and_the_next_start_removes_what_is_left()
     );
     node.daemon.kill9();
     node.daemon.restart();
+    remove_orphan(&node, &pin);
     assert!(!pin.exists());
     let owners = node.chains(web.device()).into_iter().flat_map(|chain| chain.entries);
     assert!(owners.into_iter().all(|entry| entry.owner.unwrap().as_str() == "netloom/datapath"));
