@@ -59,7 +59,7 @@ async fn endpoints_reach_each_other_past_the_nodes_stack((from, to): (Kind, Kind
 
 fn each_packet_is_counted_once(node: &Node, from: &Endpoint, source: IpAddr, to: &Endpoint, address: IpAddr) {
     let receiver = to.receiver(address);
-    let (sent, received) = (node.counters(from), node.counters(to));
+    let (sent, received) = (node.settled_counters(from), node.settled_counters(to));
     send(&from.netns, source, address, COUNT);
     assert_eq!(arrivals(&receiver), COUNT);
     let frame = if address.is_ipv4() { 14 + 20 } else { 14 + 40 } + 8 + 100;
@@ -94,7 +94,7 @@ async fn endpoints_and_the_node_reach_each_other(kind: Kind) {
     for (own, of_node) in [v4(1), v6(1)].into_iter().zip(node.addresses()) {
         assert!(ping(&blue.netns, of_node), "{kind:?} to the node at {of_node}");
         let receiver = blue.receiver(own);
-        let before = node.counters(&blue);
+        let before = node.settled_counters(&blue);
         send(&node.netns, of_node, own, COUNT);
         assert_eq!(arrivals(&receiver), COUNT, "{kind:?}");
         let after = node.counters(&blue);

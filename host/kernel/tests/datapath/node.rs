@@ -20,7 +20,7 @@ use netloom_kernel::{
     netns::Netns,
     programs::Program,
 };
-use netloom_test_support::{quiet, settle};
+use netloom_test_support::{quiet, settle, until};
 
 /// A folder for pins in the bpf filesystem.
 pub(crate) struct Pins(pub(crate) PathBuf);
@@ -223,6 +223,17 @@ impl Node {
 
     pub(crate) fn counters(&self, endpoint: &Endpoint) -> EndpointCounters {
         self.datapath.counters(endpoint.config.id).unwrap()
+    }
+
+    /// The same once nothing has been counted for a while: on a busy machine the kernel reports the groups of a new
+    /// device late.
+    pub(crate) fn settled_counters(&self, endpoint: &Endpoint) -> EndpointCounters {
+        let look = || {
+            let before = self.counters(endpoint);
+            std::thread::sleep(Duration::from_millis(300));
+            (before, self.counters(endpoint))
+        };
+        until(look, |(before, after)| before == after).1
     }
 
     pub(crate) fn ip(&self, arguments: &str) {
