@@ -20,6 +20,7 @@ pub(crate) const COVERS: &[Covered] = &[
     text("plugin push"),
     text("plugin replay"),
     text("plugin run"),
+    text("plugin setup"),
     text("plugin sign"),
     text("plugin test"),
     text("plugin verify"),
@@ -37,6 +38,7 @@ fn a_plugin_goes_from_its_first_line_over_a_registry_to_a_node() {
         // The standard library for Wasm is built once for all runs of such tests.
         .with("CARGO_TARGET_DIR", env!("CARGO_TARGET_TMPDIR"));
 
+    netloom.table("plugin setup", "--lang rust");
     netloom.table("plugin new", "policy --lang rust");
     netloom.table("plugin build", "policy --out policy.wasm");
     let component = netloom.read("policy.wasm");

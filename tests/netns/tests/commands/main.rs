@@ -11,6 +11,7 @@ mod endpoints;
 mod node;
 mod plugins;
 mod reaping;
+mod records;
 mod services;
 mod session;
 mod spoofing;

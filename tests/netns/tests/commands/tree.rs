@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use netloom_test_support::{binary, command};
 
-use crate::{attachments, authors, devices, endpoints, node, plugins, reaping, services};
+use crate::{attachments, authors, devices, endpoints, node, plugins, reaping, records, services};
 
 /// What the tests of this program cover. Each list is held against what its test ran, when that ends.
 fn covered() -> Vec<&'static str> {
@@ -16,6 +16,7 @@ fn covered() -> Vec<&'static str> {
         node::COVERS,
         plugins::COVERS,
         reaping::COVERS,
+        records::COVERS,
         services::COVERS,
     ];
     lists.into_iter().flatten().map(|covered| covered.command).collect()

@@ -111,3 +111,14 @@ fn sockets() {
     assert!(said.contains("1 destroyed"), "{said}");
     assert!(reader.end_within(crate::SOON).is_some(), "it is cut");
 }
+
+#[test]
+fn operating() {
+    let mut lab = Lab::of("docs/operating.md");
+    let _web = lab.endpoint("web", &Value::Null);
+    let backup = lab.file("operating/there", "").with_file_name("netloom.backup");
+    lab.replace("/root/netloom.backup", backup.display().to_string());
+    let said = lab.all();
+    assert!(said.contains("1 endpoints") && backup.is_file(), "{said}");
+    assert_eq!(lab.node.endpoints().len(), 1, "what has a record is no orphan");
+}
