@@ -133,5 +133,9 @@ fn remove_pin(pin: &std::path::Path) -> Result<(), Failure> {
         link.detach()?;
     }
     links::unpin(pin)?;
+    if let Some(folder) = pin.parent() {
+        // An endpoint's folder goes with its last pin; one with others stays.
+        std::fs::remove_dir(folder).ok();
+    }
     Ok(())
 }

@@ -78,6 +78,7 @@ fn the_command_line_shows_what_a_deletion_left() {
     let deleted = node.daemon.netloom(&["endpoint", "delete", "web"]);
     drop(obstacle);
     assert!(format!("{}{}", deleted.stdout, deleted.stderr).contains(pin.to_str().unwrap()), "{deleted:?}");
+    remove_orphan(&node, &pin);
 }
 
 #[test]
