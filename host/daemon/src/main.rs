@@ -7,6 +7,7 @@ mod adopt;
 mod api;
 mod attachments;
 mod back_fill;
+mod background;
 mod config;
 mod decisions;
 mod devices;
@@ -182,7 +183,7 @@ async fn serve(
     // The socket appears when everything is adopted: who can connect finds the node as it is.
     let listener = store::listen(&socket, lock)?;
     tracing::info!(socket = %socket.display(), kernel = node.capabilities.kernel, "ready");
-    let listeners = Arc::clone(&node);
+    let (listeners, running) = (Arc::clone(&node), Arc::clone(&node));
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let server = axum::serve(listener, api::router(node))
         .with_graceful_shutdown(async move {
@@ -200,6 +201,7 @@ async fn serve(
         served = server => served.context("serving the API failed")?,
         () = too_late(stopped) => tracing::warn!("some clients do not read their answers: they are cut off"),
     }
+    running.background.end().await;
     std::fs::remove_file(&socket).ok();
     Ok(())
 }

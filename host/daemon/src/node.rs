@@ -29,6 +29,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
     back_fill::BackFill,
+    background::Background,
     config::Config,
     events::Events,
     failpoints::Failpoints,
@@ -61,6 +62,8 @@ pub(crate) struct Node {
     pub(crate) datapath: Datapath,
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) back_fill: BackFill,
+    /// What runs beside the requests.
+    pub(crate) background: Background,
     pub(crate) due: Due,
     /// When the next socket may be destroyed, where that is limited.
     pub(crate) destroy_next: AsyncMutex<tokio::time::Instant>,
@@ -149,6 +152,7 @@ impl Node {
             datapath,
             sockets,
             back_fill,
+            background: Background::default(),
             due: Due::default(),
             destroy_next: AsyncMutex::new(tokio::time::Instant::now()),
             capabilities,
@@ -196,12 +200,12 @@ impl Node {
         if let Err(failure) = self.refresh_uplinks().await {
             tracing::error!(%failure, "packets to and from outside go through the node's stack");
         }
-        tokio::spawn(Arc::clone(self).watch_uplinks());
+        self.background.spawn(Arc::clone(self).watch_uplinks());
         *self.adoption.lock().unwrap_or_else(PoisonError::into_inner) = adoption;
-        tokio::spawn(Arc::clone(self).watch());
+        self.background.spawn(Arc::clone(self).watch());
         let node = Arc::clone(self);
         // Packets flow meanwhile, and a node full of endpoints takes a while: nobody has to wait for it.
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             match node.follow_mode().await {
                 Ok(0) => {}
                 Ok(moved) => {

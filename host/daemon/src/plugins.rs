@@ -146,7 +146,7 @@ impl Node {
         if pause.is_zero() {
             return;
         }
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             loop {
                 tokio::time::sleep(pause).await;
                 let Some(node) = node.upgrade() else { return };

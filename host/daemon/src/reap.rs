@@ -19,7 +19,7 @@ use std::{
 
 use netloom_api::types::{ReapReport, ReapRequest};
 use netloom_core::model::{Backend, Protocol, ReapEvent, ReapPlan, ReapReason, SocketFilter};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 pub(crate) use self::due::Due;
 use crate::{failure::Failure, node::Node, policy::Reaper, store::ServiceRecord};
@@ -138,17 +138,13 @@ impl Node {
     /// Does in the background what is left of a reap. Then it is done with.
     fn finish_reap(self: &Arc<Self>, passes: Vec<Pass>, owed: Vec<String>) {
         let node = Arc::clone(self);
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             let mut running = JoinSet::new();
             for pass in passes {
                 running.spawn(Arc::clone(&node).finish_pass(pass));
             }
             let mut all_done = true;
             while let Some(ended) = running.join_next().await {
-                if ended.as_ref().is_err_and(JoinError::is_cancelled) {
-                    // The daemon ends: the next start finds that the reap is due.
-                    return;
-                }
                 if let Err(failure) = ended.map_err(Failure::from).flatten() {
                     tracing::error!(%failure, "the last sockets of a reap could not be looked for: it stays due");
                     all_done = false;

@@ -287,7 +287,7 @@ impl Node {
     pub(crate) fn watch_plugins(self: &Arc<Self>) {
         const PAUSE: Duration = Duration::from_millis(500);
         let node = Arc::downgrade(self);
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             let (mut loaded, mut changing) = (HashMap::new(), HashMap::new());
             loop {
                 tokio::time::sleep(PAUSE).await;

@@ -18,8 +18,8 @@ use serde_json::json;
 
 /// The capabilities that the book says are enough.
 fn of_the_book() -> Vec<String> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(here.join("../../docs/kernels.md")).unwrap();
+    // The machines with other kernels have no book.
+    let page = include_str!("../../../../docs/kernels.md");
     let rights = page.split("## Rights").nth(1).unwrap();
     let sentence = rights.split("root, or a container").next().unwrap();
     let words = sentence.split(|other: char| !other.is_ascii_uppercase() && other != '_');
