@@ -175,6 +175,14 @@ fn counters_equal_what_was_sent_to_the_byte_on_both_ends_in_all_modes() {
         pairs.push([place(client), host.clone()]);
         pairs.push([host.clone(), place(client)]);
     }
+    // The kernel reports the groups of new devices, on some versions late.
+    let all = || clients.iter().chain(&servers).map(|end| node.traffic(end)).collect::<Vec<_>>();
+    let look = || {
+        let before = all();
+        thread::sleep(at_this_pace(Duration::from_millis(500)));
+        (before, all())
+    };
+    until(look, |(before, after)| before == after);
     for [from, to] in &pairs {
         for family in [0, 1] {
             let (source, address) = (from.addresses[family], to.addresses[family]);
