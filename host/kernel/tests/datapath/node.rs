@@ -20,7 +20,7 @@ use netloom_kernel::{
     netns::Netns,
     programs::Program,
 };
-use netloom_test_support::{quiet, settle, until};
+use netloom_test_support::{at_this_pace, quiet, settle, until};
 
 /// A folder for pins in the bpf filesystem.
 pub(crate) struct Pins(pub(crate) PathBuf);
@@ -230,7 +230,7 @@ impl Node {
     pub(crate) fn settled_counters(&self, endpoint: &Endpoint) -> EndpointCounters {
         let look = || {
             let before = self.counters(endpoint);
-            std::thread::sleep(Duration::from_millis(300));
+            std::thread::sleep(at_this_pace(Duration::from_millis(300)));
             (before, self.counters(endpoint))
         };
         until(look, |(before, after)| before == after).1
