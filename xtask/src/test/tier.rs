@@ -96,7 +96,7 @@ impl Tier {
     /// than the newer ones is in how programs are attached and sockets found, not in these. The newest has a selection
     /// unless it was asked for.
     pub(crate) fn leaves_out(self, program: &Program, test: &str, asked_for: bool) -> Option<&'static str> {
-        let alike = ["lost::", "monitor::", "outside::", "services::", "storage::", "trace::"];
+        let alike = ["monitor::", "outside::", "services::", "storage::", "trace::"];
         let of_node = program.name == "tests/netns/tests/node";
         if self.kernel().is_none() {
             None
