@@ -53,8 +53,7 @@ pub use self::{
     page::{Page, typed, words},
     registry::Registry,
     require::{
-        c_for_wasm, expected, require, require_all, require_condition, require_root, require_tool,
-        require_without,
+        expected, require, require_all, require_condition, require_root, require_tool, require_without,
     },
     stream::{Arrivals, UdpReceiver, UdpSender},
     tcp::{BlockedReader, TcpConnection, TcpEcho},

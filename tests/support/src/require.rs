@@ -1,6 +1,6 @@
 //! How a test says that it cannot run: as a whole, before it does anything, in a line that `cargo xtask test` counts.
 
-use std::{cell::Cell, env, path::Path, thread};
+use std::{cell::Cell, env, thread};
 
 use netloom_core::model::Feature;
 
@@ -96,16 +96,6 @@ pub fn require_condition(there: bool, what: &str, way_out: &str) -> bool {
 #[must_use]
 pub fn require_root() -> bool {
     require_condition(rustix::process::geteuid().is_root(), "root", "run it as root")
-}
-
-/// The same for what plugins in C are built with.
-///
-/// # Panics
-/// If the test has said already that it does not run.
-#[must_use]
-pub fn c_for_wasm() -> bool {
-    let there = Path::new("/usr/include/wasm32-wasi/stdlib.h").is_file();
-    require_condition(there, "wasi-libc", "`cargo xtask setup` installs it")
 }
 
 /// One test a way: each of these functions becomes a module of tests, one for each way, which is skipped as a whole where

@@ -193,7 +193,7 @@ fn a_daemon_killed_while_it_reloads_starts_with_a_whole_version() {
     // In an eighth of the time each, until one is over before it could be killed. On a busy machine that may be long
     // after the time of the first: then the time doubles.
     for eighth in 0_u32.. {
-        assert!(eighth < 24, "no reload was over in five hundred times the time of the first");
+        assert!(eighth < 24, "no reload was over in 256 times the time of the first");
         let before = serving(&node);
         version = other_version(&version);
         file.write(&version);
