@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use netloom_core::{
     model::{
-        Attachment, AttachmentKind, Candidate, Chain, Hook, HookPoint, Owner, Placement, ProgramId,
+        Attachment, AttachmentKind, Candidate, Chain, Endpoint, Hook, HookPoint, Owner, Placement, ProgramId,
         ProgramSource,
     },
     plan::{FixedPlace, Target},
@@ -39,6 +39,7 @@ impl Node {
         progress: &mut Progress,
     ) -> Result<Attachment, Failure> {
         let (hook, netns) = self.hook(target).await?;
+        check_pair(&hook, source, progress.endpoint.as_ref())?;
         let began = Instant::now();
         let program = self.program(id, &candidate.owner, source, target, progress)?;
         self.metrics.attach_phase("load", began);
@@ -336,6 +337,21 @@ pub(crate) fn kind(point: HookPoint) -> AttachmentKind {
         HookPoint::NetkitPrimary | HookPoint::NetkitPeer => AttachmentKind::Netkit,
         HookPoint::TcxIngress | HookPoint::TcxEgress => AttachmentKind::Tcx,
         HookPoint::TcIngress | HookPoint::TcEgress => AttachmentKind::Tc,
+    }
+}
+
+/// An endpoint's programs are for its own device, and for no other that took the device's name.
+fn check_pair(hook: &Hook, source: &ProgramSource, endpoint: Option<&Endpoint>) -> Result<(), Failure> {
+    match (source, endpoint) {
+        (ProgramSource::FromEndpoint | ProgramSource::ToEndpoint, Some(endpoint))
+            if endpoint.host_ifindex != hook.ifindex =>
+        {
+            Err(Failure::conflict(format!(
+                "the device {} (index {}) is not that of endpoint {} (index {})",
+                hook.device, hook.ifindex, endpoint.spec.name, endpoint.host_ifindex
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,8 +6,10 @@ use netloom_api::{
     ClientError,
     types::{DeviceView, Doctor, Done, Event, EventKind, OrphanView},
 };
+use netloom_core::model::{DeviceMode, Feature};
 use netloom_netns_tests::{Node, ObjectFile, refusal};
-use netloom_test_support::Netns;
+use netloom_test_support::{Netns, each_way, until};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 fn create(node: &Node, request: &Value) -> Result<DeviceView, ClientError> {
@@ -92,6 +94,33 @@ fn deleting_a_device_or_an_endpoint_whose_device_became_anothers_leaves_that_alo
     }
     assert_eq!((node.endpoints().len(), node.status().attachments.len()), (0, 0));
 }
+
+/// The device of an endpoint is replaced by another of its name between two looks of the daemon's.
+fn a_device_that_took_an_endpoints_name_gets_none_of_its_programs(mode: &str) {
+    let node = Node::configured(&format!("[attachments]\nmode = \"{mode}\"\nwatch_ms = 50\n"));
+    let web = node.endpoint_on("web", DeviceMode::Veth);
+    let pid = Pid::from_raw(node.daemon.pid().unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    node.netns.ip(&["link", "delete", web.device()]);
+    let before = victim(&node, web.device(), "vp");
+    kill_process(pid, Signal::CONT).unwrap();
+    let told = || -> Vec<Event> {
+        let events: Vec<Event> = node.daemon.get("/v1/events").unwrap();
+        events.into_iter().filter(|event| event.kind == EventKind::DeviceGone).collect()
+    };
+    for event in until(told, |told| told.len() == 2) {
+        assert!(event.message.contains("delete the endpoint"), "{event:?}");
+    }
+    assert!(node.chains(web.device()).iter().all(|chain| chain.entries.is_empty()));
+    node.delete("web").unwrap();
+    assert_eq!(index(&node.netns, web.device()), before);
+    assert_eq!(node.status().attachments, []);
+}
+
+each_way!(a_device_that_took_an_endpoints_name_gets_none_of_its_programs; {
+    tcx: [Feature::Tcx] => "tcx",
+    tc: [Feature::LegacyTc] => "tc",
+});
 
 #[test]
 fn a_device_that_took_an_endpoints_name_while_the_daemon_was_down_is_not_adopted() {
