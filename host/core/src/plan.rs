@@ -1,14 +1,15 @@
 //! Plans: the steps that carry a decision out, as data.
 //!
-//! A plan is written to the store before its first step and removed after its last. Every step names all it
-//! touches, and can be undone by name alone without knowing how far it got; so a plan found in the store after
-//! a crash is undone (or, where it takes something away, finished) by the same code that carries plans out.
+//! A plan is a saga with a pivot: until the pivot a failure has everything undone, from then on what is left is finished,
+//! if need be later. It is written to the store before its first step and removed after its last. Every step names all
+//! it touches, and can be undone without knowing how far it got; so a plan found in the store after a crash is undone
+//! or finished by the same code that carries plans out.
 
 mod change;
 mod relocation;
 mod switch;
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::HashSet, net::IpAddr, path::PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -274,16 +275,16 @@ impl Target {
     }
 }
 
-/// What becomes of a plan that a crash interrupted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// From when on a plan is finished instead of undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Recovery {
-    /// It gives something that nobody got yet: undo it.
-    Undo,
-    /// It takes something away: finish it.
-    Finish,
-    /// It takes a program to another place: finish it if packets take the new place already, undo it otherwise.
-    AtTurn,
+pub enum Pivot {
+    /// The commit of what the steps before it made, or of what is no longer there.
+    Commit,
+    /// A step that shows in the kernel whether it was done.
+    Step(Box<Op>),
+    /// It is behind.
+    Passed,
 }
 
 /// Steps in order, and what they are for.
@@ -291,10 +292,25 @@ pub enum Recovery {
 pub struct Plan {
     /// For people: `add endpoint web`.
     pub what: String,
-    /// The steps.
-    pub ops: Vec<Op>,
-    /// After a crash.
-    pub recovery: Recovery,
+    /// Undone, last first, if one of them or the pivot fails.
+    pub before: Vec<Op>,
+    /// From when on it is finished.
+    pub pivot: Pivot,
+    /// What cannot fail for good: a step that fails is tried again until it does not.
+    pub after: Vec<Op>,
+}
+
+/// Something that at most one plan is about at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// An attachment, by its id.
+    Attachment(String),
+    /// A device of the node, by its name.
+    Device(String),
+    /// A device of the node, by its index.
+    Index(IfIndex),
+    /// An endpoint, by its number.
+    Endpoint(u32),
 }
 
 impl Op {
@@ -324,6 +340,40 @@ impl Op {
             Self::Refresh { endpoint, .. } => Some(&endpoint.host_interface),
             _ => None,
         }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<Subject> {
+        match self {
+            Self::CreatePair { pair, .. } => vec![Subject::Device(pair.host_name.clone())],
+            Self::DeleteDevice { name, ifindex, .. } => {
+                let index = ifindex.map(Subject::Index);
+                index.into_iter().chain([Subject::Device(name.clone())]).collect()
+            }
+            Self::Attach { id, .. }
+            | Self::Detach { id, .. }
+            | Self::Update { id, .. }
+            | Self::Restore { id, .. } => vec![Subject::Attachment(id.clone())],
+            Self::Relocate { way, .. } => vec![Subject::Attachment(way.id.clone())],
+            Self::HoldRoutes { pair, .. }
+            | Self::ReleaseRoutes { pair, .. }
+            | Self::SetEnd { pair, .. }
+            | Self::SetPolicies { pair, .. }
+            | Self::SetUp { pair, .. } => vec![Subject::Index(pair.host)],
+            Self::Publish { endpoint } | Self::Prepare { endpoint } | Self::Refresh { endpoint, .. } => {
+                vec![Subject::Endpoint(endpoint.id)]
+            }
+            Self::Withdraw { id, .. } => vec![Subject::Endpoint(*id)],
+            Self::Switch { way, .. } => vec![Subject::Endpoint(way.before.id)],
+            Self::Wire { .. } | Self::Reuse { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether the steps behind it would do harm if it failed.
+    #[must_use]
+    pub const fn is_barrier(&self) -> bool {
+        matches!(self, Self::Relocate { .. } | Self::Switch { .. })
     }
 
     /// The steps that undo this one, whether it was carried out, half carried out, or never begun.
@@ -386,73 +436,113 @@ impl Op {
 }
 
 impl Plan {
-    /// The plan that undoes this one's first `done` steps and the one that failed after them, last first.
+    /// Steps that are all done or all undone.
+    #[must_use]
+    pub const fn make(what: String, steps: Vec<Op>) -> Self {
+        Self { what, before: steps, pivot: Pivot::Commit, after: Vec::new() }
+    }
+
+    /// Steps that take away what has no record any more once they begin.
+    #[must_use]
+    pub const fn remove(what: String, steps: Vec<Op>) -> Self {
+        Self { what, before: Vec::new(), pivot: Pivot::Commit, after: steps }
+    }
+
+    /// What is left of a plan whose pivot is behind, or of the undoing of one.
+    #[must_use]
+    pub const fn rest(what: String, steps: Vec<Op>) -> Self {
+        Self { what, before: Vec::new(), pivot: Pivot::Passed, after: steps }
+    }
+
+    /// Every step.
+    pub fn steps(&self) -> impl Iterator<Item = &Op> {
+        self.up_to_pivot().chain(&self.after)
+    }
+
+    /// The steps before the pivot, and the pivot if it is one.
+    pub fn up_to_pivot(&self) -> impl Iterator<Item = &Op> {
+        let pivot = match &self.pivot {
+            Pivot::Step(op) => Some(&**op),
+            Pivot::Commit | Pivot::Passed => None,
+        };
+        self.before.iter().chain(pivot)
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn subjects(&self) -> HashSet<Subject> {
+        self.steps().flat_map(Op::subjects).collect()
+    }
+
+    /// Whether it only takes away.
+    #[must_use]
+    pub const fn only_removes(&self) -> bool {
+        self.before.is_empty() && matches!(self.pivot, Pivot::Commit)
+    }
+
+    /// The steps that undo this one's first `done` steps and the one that failed after them, last first.
     #[must_use]
     pub fn undo(&self, done: usize) -> Vec<Op> {
-        self.ops.iter().take(done.saturating_add(1)).rev().filter_map(Op::undo).collect()
+        self.before.iter().take(done.saturating_add(1)).rev().filter_map(Op::undo).collect()
     }
 
     /// Attach an endpoint: its devices, then what the datapath knows of it, then its programs. The order
     /// matters: nothing leaves the endpoint before its program is there.
     #[must_use]
     pub fn add_endpoint(endpoint: &Endpoint, pair: PairSpec, programs: Vec<Op>) -> Self {
-        let name = &endpoint.spec.name;
         let netns = endpoint.spec.netns.clone();
         let wire = Op::Wire { netns: netns.clone(), addresses: endpoint.addresses.clone() };
-        let mut ops = vec![
+        let mut steps = vec![
             Op::CreatePair { netns, netns_id: Some(endpoint.netns), pair: Box::new(pair) },
             wire,
             Op::Publish { endpoint: Box::new(endpoint.clone()) },
         ];
-        ops.extend(programs);
-        Self { what: format!("add endpoint {name}"), ops, recovery: Recovery::Undo }
+        steps.extend(programs);
+        Self::make(format!("add endpoint {}", endpoint.spec.name), steps)
     }
 
     /// Take an endpoint away: out of the datapath first, so that nothing is sent to a device that is going.
     #[must_use]
     pub fn delete_endpoint(endpoint: &Endpoint, attachments: &[Attachment], alias: String) -> Self {
-        let mut ops = vec![Op::Withdraw {
+        let mut steps = vec![Op::Withdraw {
             id: endpoint.id,
             addresses: endpoint.addresses.iter().map(IpNet::addr).collect(),
         }];
-        ops.extend(attachments.iter().map(Op::detach));
-        ops.push(Op::delete_pair(endpoint, alias));
-        Self { what: format!("delete endpoint {}", endpoint.spec.name), ops, recovery: Recovery::Finish }
+        steps.extend(attachments.iter().map(Op::detach));
+        steps.push(Op::delete_pair(endpoint, alias));
+        Self::remove(format!("delete endpoint {}", endpoint.spec.name), steps)
     }
 
     /// Create a pair that is no endpoint's.
     #[must_use]
     pub fn create_device(netns: PathBuf, netns_id: NetnsId, pair: PairSpec) -> Self {
         let what = format!("create device {}", pair.host_name);
-        let op = Op::CreatePair { netns, netns_id: Some(netns_id), pair: Box::new(pair) };
-        Self { what, ops: vec![op], recovery: Recovery::Undo }
+        Self::make(what, vec![Op::CreatePair { netns, netns_id: Some(netns_id), pair: Box::new(pair) }])
     }
 
     /// Delete a pair that is no endpoint's, with what is attached to it.
     #[must_use]
     pub fn delete_device(name: &str, alias: &str, ifindex: IfIndex, attachments: &[Attachment]) -> Self {
-        let mut ops: Vec<Op> = attachments.iter().map(Op::detach).collect();
-        ops.push(Op::DeleteDevice { name: name.to_owned(), alias: alias.to_owned(), ifindex: Some(ifindex) });
-        Self { what: format!("delete device {name}"), ops, recovery: Recovery::Finish }
-    }
-
-    /// Attach programs.
-    #[must_use]
-    pub fn attach(ops: Vec<Op>, what: String) -> Self {
-        Self { what, ops, recovery: Recovery::Undo }
+        let mut steps: Vec<Op> = attachments.iter().map(Op::detach).collect();
+        steps.push(Op::DeleteDevice {
+            name: name.to_owned(),
+            alias: alias.to_owned(),
+            ifindex: Some(ifindex),
+        });
+        Self::remove(format!("delete device {name}"), steps)
     }
 
     /// Give an attachment another program.
     #[must_use]
     pub fn update(attachment: &Attachment, program: ProgramSource) -> Self {
-        let op = Op::Update { id: attachment.id.clone(), target: Target::of(attachment), program };
-        Self { what: format!("update {}", attachment.id), ops: vec![op], recovery: Recovery::Undo }
+        let step = Op::Update { id: attachment.id.clone(), target: Target::of(attachment), program };
+        Self::make(format!("update {}", attachment.id), vec![step])
     }
 
-    /// Steps that are all done or all undone.
+    /// Detach one program.
     #[must_use]
-    pub const fn change(ops: Vec<Op>, what: String) -> Self {
-        Self { what, ops, recovery: Recovery::Undo }
+    pub fn detach(attachment: &Attachment) -> Self {
+        Self::remove(format!("detach {}", attachment.id), vec![Op::detach(attachment)])
     }
 
     /// The programs it attaches out of an object, which are loaded together.
@@ -464,14 +554,7 @@ impl Plan {
             }
             _ => None,
         };
-        self.ops.iter().filter_map(named).collect()
-    }
-
-    /// Detach one program.
-    #[must_use]
-    pub fn detach(attachment: &Attachment) -> Self {
-        let ops = vec![Op::detach(attachment)];
-        Self { what: format!("detach {}", attachment.id), ops, recovery: Recovery::Finish }
+        self.before.iter().filter_map(named).collect()
     }
 }
 
@@ -586,9 +669,9 @@ mod tests {
     fn deleting_an_endpoint_is_finished_after_a_crash_and_takes_everything() {
         let attachments = [recorded("web-from"), recorded("web-to")];
         let plan = Plan::delete_endpoint(&endpoint(), &attachments, "netloom web".into());
-        assert_eq!(plan.recovery, Recovery::Finish);
-        assert_eq!(plan.ops.len(), 4);
-        assert!(matches!(plan.ops.last(), Some(Op::DeleteDevice { ifindex: Some(IfIndex(3)), .. })));
+        assert!(plan.only_removes());
+        assert_eq!(plan.after.len(), 4);
+        assert!(matches!(plan.after.last(), Some(Op::DeleteDevice { ifindex: Some(IfIndex(3)), .. })));
         assert!(plan.undo(usize::MAX).is_empty());
     }
 

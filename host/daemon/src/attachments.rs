@@ -91,10 +91,10 @@ impl Node {
         ops: Vec<Op>,
         what: String,
     ) -> Result<Vec<Attachment>, Failure> {
-        let plan = Plan::attach(ops, what);
-        let journal = self.begin(&plan)?;
-        let (attached, replaced) = self
-            .execute(plan, journal, |progress, changes| {
+        let plan = Plan::make(what, ops);
+        let journal = self.begin(plan).await?;
+        let ((attached, replaced), _) = self
+            .run(journal, |progress, changes| {
                 for attachment in &progress.attachments {
                     changes.put(&attachment.id, attachment)?;
                 }
@@ -161,8 +161,8 @@ impl Node {
     ) -> Result<Vec<String>, Failure> {
         held.check(&attachment.hook)?;
         let plan = Plan::detach(attachment);
-        let journal = self.begin(&plan)?;
-        self.finish(plan, journal, |changes| changes.remove::<Attachment>(&attachment.id)).await
+        let journal = self.begin(plan).await?;
+        Ok(self.run(journal, |_, changes| changes.remove::<Attachment>(&attachment.id)).await?.1)
     }
 
     /// The chains of a device: each hook that the device has and that has a program.

@@ -118,8 +118,8 @@ impl Node {
         }
         let netns_id = netns.id();
         let plan = Plan::create_device(path.clone(), netns_id, spec.clone());
-        let journal = self.begin(&plan)?;
-        self.execute(plan, journal, |progress, changes: &Changes| {
+        let journal = self.begin(plan).await?;
+        self.run(journal, |progress, changes: &Changes| {
             let Some(made) = &progress.pair else { return Ok(()) };
             changes.put(&name, &PairRecord::of(spec, path, netns_id, made))
         })
@@ -145,8 +145,8 @@ impl Node {
         spec.primary_policy = change.primary_policy.unwrap_or(spec.primary_policy);
         spec.peer_policy = change.peer_policy.unwrap_or(spec.peer_policy);
         let plan = Plan::change_pair(format!("change {subject}"), &state, &change);
-        let journal = self.begin(&plan)?;
-        self.execute(plan, journal, |_, changes: &Changes| changes.put(name, &changed))
+        let journal = self.begin(plan).await?;
+        self.run(journal, |_, changes: &Changes| changes.put(name, &changed))
             .await
             .map_err(|failure| failure.context(context))?;
         self.show_device(name, None).await
@@ -183,14 +183,14 @@ impl Node {
             attachment.netns.is_none() && attachment.hook.ifindex == record.host_ifindex
         });
         let plan = Plan::delete_device(name, &record.spec.alias, record.host_ifindex, &attachments);
-        let journal = self.begin(&plan)?;
-        self.finish(plan, journal, |changes| {
+        let journal = self.begin(plan).await?;
+        let removed = self.run(journal, |_, changes| {
             for attachment in &attachments {
                 changes.remove::<Attachment>(&attachment.id)?;
             }
             changes.remove::<PairRecord>(name)
-        })
-        .await
+        });
+        Ok(removed.await?.1)
     }
 
     /// Drops the records of pairs that are not there any more: their names.

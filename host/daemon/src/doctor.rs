@@ -16,6 +16,7 @@ impl Node {
     pub(crate) async fn doctor(&self) -> Result<Doctor, Failure> {
         let mut findings = self.capability_findings();
         findings.extend(self.store.findings());
+        findings.extend(self.unfinished.findings());
         findings.extend(self.socket_findings());
         findings.extend(self.plugin_findings());
         findings.extend(self.component_findings()?);

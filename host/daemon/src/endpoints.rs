@@ -22,7 +22,7 @@ use crate::{
     naming,
     node::Node,
     pairs,
-    store::Changes,
+    store::{Changes, StoreError},
 };
 
 impl Node {
@@ -61,7 +61,7 @@ impl Node {
         let addresses = self.addresses(&spec, &existing)?;
         let mode = self.policy.choose_mode(self, &spec, netns.id(), &addresses).await?;
         let endpoint = Endpoint {
-            id: self.free_id(&existing),
+            id: self.free_id(&existing)?,
             netns: netns.id(),
             netns_cookie: netns.cookie()?,
             host_interface: naming::host_interface(&self.instance, &name),
@@ -81,12 +81,12 @@ impl Node {
             spec,
         };
         let plan = Plan::add_endpoint(&endpoint, self.pair(&endpoint), self.programs(&endpoint));
-        let journal = self.begin(&plan)?;
+        let journal = self.begin(plan).await?;
         drop(admission);
 
         let name = endpoint.spec.name.clone();
-        let done = self
-            .execute(plan, journal, |progress, changes: &Changes| {
+        let (done, _) = self
+            .run(journal, |progress, changes: &Changes| {
                 let endpoint = progress.on_pair(&endpoint);
                 for attachment in &progress.attachments {
                     changes.put(&attachment.id, attachment)?;
@@ -142,8 +142,8 @@ impl Node {
         let context = format!("{subject} was not changed");
         let state = self.pair_state(ends, both).await.map_err(|failure| failure.context(context.clone()))?;
         let plan = Plan::change_pair(format!("change {subject}"), &state, &change);
-        let journal = self.begin(&plan)?;
-        self.execute(plan, journal, |_, changes: &Changes| changes.put(name.as_str(), &changed))
+        let journal = self.begin(plan).await?;
+        self.run(journal, |_, changes: &Changes| changes.put(name.as_str(), &changed))
             .await
             .map_err(|failure| failure.context(context))?;
         self.view(changed).await
@@ -187,14 +187,14 @@ impl Node {
         let name = &endpoint.spec.name;
         let attachments = self.attachments_of(endpoint)?;
         let plan = Plan::delete_endpoint(endpoint, &attachments, naming::alias(&self.instance, name));
-        let journal = self.begin(&plan)?;
-        self.finish(plan, journal, |changes| {
+        let journal = self.begin(plan).await?;
+        let removed = self.run(journal, |_, changes| {
             for attachment in &attachments {
                 changes.remove::<Attachment>(&attachment.id)?;
             }
             changes.remove::<Endpoint>(name.as_str())
-        })
-        .await
+        });
+        Ok(removed.await?.1)
     }
 
     /// The endpoint's datapath, and what others attached to its device: all of it goes with the device.
@@ -223,7 +223,7 @@ impl Node {
     fn admitted(&self) -> Result<Vec<Endpoint>, Failure> {
         let mut endpoints: Vec<Endpoint> =
             self.store.all::<Endpoint>()?.into_iter().map(|(_, endpoint)| endpoint).collect();
-        for op in self.store.all::<Plan>()?.into_iter().flat_map(|(_, plan)| plan.ops) {
+        for op in self.store.all::<Plan>()?.into_iter().flat_map(|(_, plan)| plan.before) {
             if let Op::Publish { endpoint } = op {
                 endpoints.push(*endpoint);
             }
@@ -232,9 +232,10 @@ impl Node {
     }
 
     /// A number that no endpoint has, nor anything that the datapath still knows.
-    fn free_id(&self, existing: &[Endpoint]) -> u32 {
-        let known = self.orphaned_addresses();
-        lowest_free(existing.iter().map(|other| other.id).chain(known.iter().map(|entry| entry.id)))
+    fn free_id(&self, existing: &[Endpoint]) -> Result<u32, StoreError> {
+        let known = self.orphaned_addresses().into_iter().map(|entry| entry.id);
+        let withdrawn = self.withdrawn_in_part()?.into_iter().map(|(id, _)| id);
+        Ok(lowest_free(existing.iter().map(|other| other.id).chain(known).chain(withdrawn)))
     }
 
     /// The addresses asked for, if nobody has them, or free ones of the pools.
@@ -245,6 +246,9 @@ impl Node {
         for endpoint in existing {
             taken.extend(endpoint.addresses.iter().map(IpNet::addr));
         }
+        let withdrawn: HashSet<IpAddr> =
+            self.withdrawn_in_part()?.into_iter().flat_map(|(_, addresses)| addresses).collect();
+        taken.extend(&withdrawn);
         if !spec.addresses.is_empty() {
             for (index, address) in spec.addresses.iter().enumerate() {
                 if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
@@ -259,6 +263,12 @@ impl Node {
                         "the address {address} belongs to endpoint {}",
                         other.spec.name
                     )));
+                }
+                if withdrawn.contains(address) {
+                    return Err(Failure::conflict(format!(
+                        "the address {address} is being taken from an endpoint that is deleted"
+                    ))
+                    .hint("try again; `netloom doctor` tells what is in the way"));
                 }
                 let prefixes = &self.config.endpoints.prefixes;
                 if !prefixes.is_empty() && !prefixes.iter().any(|prefix| prefix.contains(address)) {

@@ -1,10 +1,12 @@
-//! The one place where plans are carried out: a match over [`Op`], each arm a kernel operation.
+//! The one place where plans are carried out: [`Node::run`] and [`Node::run_past_turn`] for those of requests,
+//! [`Node::recover`] for those that a crash interrupted, and under both a match over [`Op`], each arm a kernel operation.
 //!
-//! A plan is in the store from before its first step until the commit of what it made. So a daemon that was
-//! killed finds it, and undoes or finishes it with the same code.
+//! A plan is in the store from before its first step until its last. What could not be undone or finished stays there
+//! and is tried again: see [`unfinished`].
 
 mod ownership;
 mod programs;
+mod unfinished;
 
 use std::{
     collections::HashMap,
@@ -14,11 +16,14 @@ use std::{
 
 use netloom_core::{
     model::{Attachment, Endpoint, NetnsId},
-    plan::{FixedPlace, Op, Plan, Recovery},
+    plan::{FixedPlace, Op, Pivot, Plan, RelocationStep},
 };
 use netloom_kernel::{datapath::EndpointConfig, devices::Pair, netns::Netns, programs::Program};
 
-pub(crate) use self::programs::{kind, read_object};
+pub(crate) use self::{
+    programs::{kind, read_object},
+    unfinished::Unfinished,
+};
 
 use crate::{
     failure::Failure,
@@ -26,8 +31,18 @@ use crate::{
     store::{Changes, StoreError, number_key},
 };
 
-/// A plan's key in the store.
-pub(crate) struct Journal(String);
+/// A plan that may be carried out: it is written down, or goes into the store with what it takes out.
+pub(crate) struct Journal {
+    key: Option<String>,
+    plan: Plan,
+}
+
+/// Steps that failed for now, and what each failed with.
+#[derive(Default)]
+pub(crate) struct Left {
+    ops: Vec<Op>,
+    failures: Vec<String>,
+}
 
 /// What the steps done so far made, for the steps after them and for the record.
 #[derive(Default)]
@@ -51,15 +66,6 @@ pub(crate) struct Progress {
     namespaces: HashMap<PathBuf, Netns>,
     /// How long an endpoint had no path, where it was taken to another pair.
     pub(crate) gap: Option<std::time::Duration>,
-}
-
-impl Journal {
-    /// Writes a plan down together with other changes.
-    pub(crate) fn of(plan: &Plan, changes: &Changes) -> Result<Self, StoreError> {
-        let key = number_key(changes.next("plan")?);
-        changes.put(&key, plan)?;
-        Ok(Self(key))
-    }
 }
 
 impl Progress {
@@ -94,44 +100,93 @@ impl Progress {
 }
 
 impl Node {
-    /// Writes a plan down. One that would make what somebody has made already is refused.
-    pub(crate) fn begin(&self, plan: &Plan) -> Result<Journal, Failure> {
-        self.check_pins(plan)?;
-        Ok(self.commit(|changes| Journal::of(plan, changes))?)
+    /// Writes a plan down. One that would make what somebody has made already is refused, and one about something of
+    /// which an earlier plan has left a part undone.
+    pub(crate) async fn begin(&self, plan: Plan) -> Result<Journal, Failure> {
+        self.finish_earlier(&plan).await?;
+        self.check_pins(&plan)?;
+        if plan.only_removes() {
+            return Ok(Journal { key: None, plan });
+        }
+        let key = self.commit(|changes| write_down(&plan, changes))?;
+        Ok(Journal { key: Some(key), plan })
     }
 
-    /// Carries a plan out, and commits what it made together with its end. If a step or the commit fails, what
-    /// was done is undone.
-    pub(crate) async fn execute<T>(
+    /// Carries a plan out whose pivot is the commit of what it made. If a step before it fails, or the commit, what was
+    /// done is undone. Afterwards: what was committed, and what of the steps behind it failed for now.
+    pub(crate) async fn run<T>(
         &self,
-        plan: Plan,
         journal: Journal,
         commit: impl FnOnce(&Progress, &Changes) -> Result<T, StoreError>,
-    ) -> Result<T, Failure> {
+    ) -> Result<(T, Vec<String>), Failure> {
+        let Journal { key, plan } = journal;
+        let progress = self.run_to_pivot(key.as_deref(), &plan).await?;
+        let rest = Plan::rest(plan.what.clone(), plan.after.clone());
+        let committed = self.commit(|changes| {
+            let made = commit(&progress, changes)?;
+            let key = match key.clone() {
+                Some(key) if rest.after.is_empty() => {
+                    changes.remove::<Plan>(&key)?;
+                    None
+                }
+                Some(key) => {
+                    changes.put(&key, &rest)?;
+                    Some(key)
+                }
+                None => Some(write_down(&rest, changes)?),
+            };
+            Ok((made, key))
+        });
+        match committed {
+            Ok((made, None)) => Ok((made, Vec::new())),
+            Ok((made, Some(key))) => Ok((made, self.finish(&key, rest).await?)),
+            Err(error) => Err(self.give_up(key.as_deref(), &plan, usize::MAX, error.into()).await?),
+        }
+    }
+
+    /// The same for a plan whose pivot is a step: what of the steps behind it failed for now.
+    pub(crate) async fn run_past_turn(&self, journal: Journal) -> Result<Vec<String>, Failure> {
+        let Journal { key, plan } = journal;
+        self.run_to_pivot(key.as_deref(), &plan).await?;
+        let rest = Plan::rest(plan.what, plan.after);
+        match key {
+            Some(key) => Ok(self.finish(&key, rest).await?),
+            None => Err(Failure::conflict("the plan is not written down")),
+        }
+    }
+
+    async fn run_to_pivot(&self, key: Option<&str>, plan: &Plan) -> Result<Progress, Failure> {
         let mut progress = Progress { together: plan.programs(), ..Progress::default() };
-        let mut failed = None;
-        for (done, op) in plan.ops.iter().enumerate() {
+        for (done, op) in plan.up_to_pivot().enumerate() {
             if let Err(failure) = self.apply(op, &mut progress).await {
-                failed = Some((done, failure));
-                break;
+                return Err(self.give_up(key, plan, done, failure).await?);
             }
             self.failpoints.step_done().await;
         }
-        if failed.is_none() {
-            let committed = self.commit(|changes| {
-                let made = commit(&progress, changes)?;
-                changes.remove::<Plan>(&journal.0)?;
-                Ok(made)
-            });
-            match committed {
-                Ok(made) => return Ok(made),
-                Err(error) => failed = Some((plan.ops.len(), error.into())),
-            }
-        }
-        let (done, failure) =
-            failed.unwrap_or_else(|| (plan.ops.len(), Failure::conflict("the plan had no end")));
-        let left = self.undo(&plan, done).await;
-        Err(self.give_up(&journal, &left, failure)?)
+        Ok(progress)
+    }
+
+    /// Undoes a plan: the failure to report.
+    async fn give_up(
+        &self,
+        key: Option<&str>,
+        plan: &Plan,
+        done: usize,
+        failure: Failure,
+    ) -> Result<Failure, StoreError> {
+        let Some(key) = key else { return Ok(failure) };
+        let left = self.undo(key, plan, done).await?;
+        Ok(if left.is_empty() {
+            failure
+        } else {
+            failure.context(format!("and undoing it left: {}", left.join("; ")))
+        })
+    }
+
+    /// Undoes a plan's first steps: what of it failed for now.
+    async fn undo(&self, key: &str, plan: &Plan, done: usize) -> Result<Vec<String>, StoreError> {
+        self.metrics.undone_plans.inc();
+        self.finish(key, Plan::rest(format!("undo: {}", plan.what), plan.undo(done))).await
     }
 
     fn commit<T>(&self, changes: impl FnOnce(&Changes) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -141,81 +196,55 @@ impl Node {
         committed
     }
 
-    /// Strikes a plan off.
-    pub(crate) fn end(&self, journal: &Journal) -> Result<(), StoreError> {
-        self.store.settle(|changes| changes.remove::<Plan>(&journal.0)).map(drop)
-    }
-
-    /// Strikes an undone plan off, unless something of it is left: the failure to report.
-    pub(crate) fn give_up(
-        &self,
-        journal: &Journal,
-        left: &[String],
-        failure: Failure,
-    ) -> Result<Failure, StoreError> {
-        if left.is_empty() {
-            self.end(journal)?;
-            return Ok(failure);
-        }
-        // The plan stays in the store: the next start tries again.
-        Ok(failure.context(format!("and undoing it left: {}", left.join("; "))))
-    }
-
-    /// Carries out a plan that takes something away: every step, also after one failed, then the commit.
-    pub(crate) async fn finish<T>(
-        &self,
-        plan: Plan,
-        journal: Journal,
-        commit: impl FnOnce(&Changes) -> Result<T, StoreError>,
-    ) -> Result<Vec<String>, Failure> {
-        let warnings = self.apply_all(&plan.ops).await;
-        self.store.settle(|changes| {
-            commit(changes)?;
-            changes.remove::<Plan>(&journal.0)
-        })?;
-        Ok(warnings)
-    }
-
     /// Undoes or finishes what an earlier daemon was at when it ended.
     pub(crate) async fn recover(&self) -> Result<Vec<String>, Failure> {
         let mut recovered = Vec::new();
         for (key, plan) in self.store.all::<Plan>()? {
-            let (done, left) = match plan.recovery {
-                Recovery::AtTurn => self.recover_relocation(&plan).await,
-                Recovery::Undo => ("undone", self.undo(&plan, usize::MAX).await),
-                Recovery::Finish => ("finished", self.apply_all(&plan.ops).await),
+            let passed = match &plan.pivot {
+                Pivot::Commit => false,
+                Pivot::Step(step) => self.was_done(step).await,
+                Pivot::Passed => true,
             };
-            if left.is_empty() {
-                self.store.commit(|changes| changes.remove::<Plan>(&key))?;
-                recovered.push(format!("{}: {done}", plan.what));
+            let (done, left) = if passed {
+                ("finished", self.finish(&key, Plan::rest(plan.what.clone(), plan.after)).await?)
             } else {
-                tracing::error!(
-                    plan = plan.what,
-                    left = left.join("; "),
-                    "a crash left what cannot be cleaned up"
-                );
-                recovered.push(format!("{}: not {done}: {}", plan.what, left.join("; ")));
-            }
+                ("undone", self.undo(&key, &plan, usize::MAX).await?)
+            };
+            recovered.push(if left.is_empty() {
+                format!("{}: {done}", plan.what)
+            } else {
+                format!("{}: not {done}: {}", plan.what, left.join("; "))
+            });
         }
         Ok(recovered)
     }
 
-    async fn undo(&self, plan: &Plan, done: usize) -> Vec<String> {
-        self.metrics.undone_plans.inc();
-        self.apply_all(&plan.undo(done)).await
+    /// Whether a step was carried out.
+    async fn was_done(&self, step: &Op) -> bool {
+        match step {
+            Op::Relocate { step: RelocationStep::Turn, way } => self.is_turned(way).await,
+            _ => false,
+        }
     }
 
-    pub(crate) async fn apply_all(&self, ops: &[Op]) -> Vec<String> {
-        let mut failures = Vec::new();
+    /// Carries out every step that does not count on one that failed.
+    async fn apply_all(&self, ops: Vec<Op>) -> Left {
+        let mut left = Left::default();
         let mut progress = Progress::default();
+        let mut blocked = false;
         for op in ops {
-            if let Err(failure) = self.apply(op, &mut progress).await {
-                tracing::error!(%failure, ?op, "a clean-up step failed");
-                failures.push(failure.to_string());
+            if blocked {
+                left.ops.push(op);
+                continue;
+            }
+            if let Err(failure) = self.apply(&op, &mut progress).await {
+                left.failures.push(failure.to_string());
+                blocked = op.is_barrier();
+                left.ops.push(op);
             }
             self.failpoints.step_done().await;
         }
-        failures
+        left
     }
 
     pub(crate) async fn apply(&self, op: &Op, progress: &mut Progress) -> Result<(), Failure> {
@@ -269,6 +298,13 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Writes a plan down together with other changes: its key.
+fn write_down(plan: &Plan, changes: &Changes) -> Result<String, StoreError> {
+    let key = number_key(changes.next("plan")?);
+    changes.put(&key, plan)?;
+    Ok(key)
 }
 
 pub(crate) fn remove_folder(folder: &Path) -> Result<(), Failure> {

@@ -81,6 +81,7 @@ pub(crate) struct Metrics {
     pub(crate) stale_retries: Counter,
     full_maps: Family<OfMap, Counter>,
     pub(crate) undone_plans: Counter,
+    pub(crate) unfinished_plans: Gauge,
     pub(crate) moves: Counter,
     pub(crate) events: Family<OfKind, Counter>,
     pub(crate) shadowed: Gauge,
@@ -110,6 +111,7 @@ impl Metrics {
         let stale_retries = Counter::default();
         let full_maps = Family::default();
         let undone_plans = Counter::default();
+        let unfinished_plans = Gauge::default();
         let moves = Counter::default();
         let events = Family::default();
         let shadowed = Gauge::default();
@@ -184,6 +186,11 @@ impl Metrics {
             undone_plans.clone(),
         );
         registry.register(
+            "unfinished_plans",
+            "Plans of which a part can be neither undone nor finished yet; it is tried again",
+            unfinished_plans.clone(),
+        );
+        registry.register(
             "moves",
             "Programs taken to another place of a chain or another kind of hook",
             moves.clone(),
@@ -229,6 +236,7 @@ impl Metrics {
             stale_retries,
             full_maps,
             undone_plans,
+            unfinished_plans,
             moves,
             events,
             shadowed,

@@ -20,9 +20,7 @@ use netloom_kernel::{
     devices::{Devices, Pair},
 };
 
-use crate::{
-    endpoints::hook_points, executor::Journal, failure::Failure, naming, node::Node, pairs::namespace,
-};
+use crate::{endpoints::hook_points, failure::Failure, naming, node::Node, pairs::namespace};
 
 impl Node {
     /// Takes an endpoint to a pair of another mode, or leaves it as it is.
@@ -57,10 +55,9 @@ impl Node {
         };
         let left = self.attachments_on(&before, peer.ifindex)?;
         let (moved, along) = self.along(&before, &after, &left)?;
-        let plan = Plan::switch(way, pair, self.programs(&after), along);
-        let journal = self.begin(&plan)?;
-        let leave = Plan::leave_pair(&before, &left, alias);
-        let done = self.execute(plan, journal, |progress, changes| {
+        let plan = Plan::switch(way, pair, self.programs(&after), along, &left);
+        let journal = self.begin(plan).await?;
+        let done = self.run(journal, |progress, changes| {
             let endpoint = progress.on_pair(&after);
             for attachment in &progress.attachments {
                 let mut attachment = attachment.clone();
@@ -73,10 +70,9 @@ impl Node {
                 changes.remove::<Attachment>(&attachment.id)?;
             }
             changes.put(name.as_str(), &endpoint)?;
-            Ok((endpoint, progress.gap.unwrap_or_default(), Journal::of(&leave, changes)?))
+            Ok((endpoint, progress.gap.unwrap_or_default()))
         });
-        let (endpoint, gap, journal) = done.await.map_err(|failure| failure.context(context))?;
-        let warnings = self.finish(leave, journal, |_| Ok(())).await?;
+        let ((endpoint, gap), warnings) = done.await.map_err(|failure| failure.context(context))?;
         tracing::info!(endpoint = %name, from = %before.mode.device, to = %endpoint.mode.device, ?gap, "migrated");
         let endpoint: EndpointView = self.view(endpoint).await?;
         let gap_us = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX);

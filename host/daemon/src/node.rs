@@ -32,6 +32,7 @@ use crate::{
     background::Background,
     config::Config,
     events::Events,
+    executor::Unfinished,
     failpoints::Failpoints,
     failure::Failure,
     kept::Kept,
@@ -73,6 +74,7 @@ pub(crate) struct Node {
     pub(crate) signers: Signers,
     pub(crate) components: Components,
     pub(crate) locks: Locks,
+    pub(crate) unfinished: Unfinished,
     pub(crate) metrics: Metrics,
     /// What plugins did to the node, or tried to.
     pub(crate) audit_trail: Kept<AuditEntry>,
@@ -160,6 +162,7 @@ impl Node {
             plugin_host,
             signers,
             locks: Locks::default(),
+            unfinished: Unfinished::default(),
             metrics: Metrics::new(),
             audit_trail: Kept::default(),
             operator,
@@ -203,6 +206,7 @@ impl Node {
         self.background.spawn(Arc::clone(self).watch_uplinks());
         *self.adoption.lock().unwrap_or_else(PoisonError::into_inner) = adoption;
         self.background.spawn(Arc::clone(self).watch());
+        self.background.spawn(Arc::clone(self).finish_in_time());
         let node = Arc::clone(self);
         // Packets flow meanwhile, and a node full of endpoints takes a while: nobody has to wait for it.
         self.background.spawn(async move {
@@ -313,6 +317,7 @@ impl Node {
         self.metrics.set_objects("services", self.services()?.len());
         self.metrics.set_namespaces(&netns::status());
         self.metrics.set_store(&self.store.health());
+        self.metrics.unfinished_plans.set(i64::try_from(self.unfinished.count()).unwrap_or(i64::MAX));
         let own = self.metrics.text()?;
         let mut lines: Vec<String> = Vec::new();
         for (plugin, name, metric) in self.plugin_host.metrics().snapshot() {

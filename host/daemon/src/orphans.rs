@@ -46,7 +46,7 @@ impl Node {
         let devices = self.devices.list().await?;
         let found = naming::pins(&self.paths.bpffs)?;
         let (mut indexes, mut pins) = (HashSet::new(), HashSet::new());
-        for op in self.store.all::<Plan>()?.iter().flat_map(|(_, plan)| &plan.ops) {
+        for op in self.store.all::<Plan>()?.iter().flat_map(|(_, plan)| plan.steps()) {
             match op {
                 Op::CreatePair { pair, .. } => indexes.extend(pair.host_ifindex),
                 Op::DeleteDevice { ifindex, .. } => indexes.extend(*ifindex),

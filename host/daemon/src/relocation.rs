@@ -4,7 +4,7 @@
 use netloom_core::{
     model::{Attachment, Chain, EntryId, Hook, Placement, ProgramId},
     moves::Beside,
-    plan::{Op, Place, Plan, Relocation, RelocationStep, Target},
+    plan::{Place, Plan, Relocation, RelocationStep, Target},
 };
 use netloom_kernel::{
     links::{self, Attached, Gates, Link, LinkError},
@@ -22,40 +22,13 @@ impl Node {
 
     /// The same for a step of a plan, whose hook is locked by whoever carries the plan out.
     pub(crate) async fn relocate_on_the_way(&self, way: &Relocation) -> Result<(), Failure> {
-        let plan = Plan::relocate(way);
-        let journal = self.begin(&plan)?;
+        let journal = self.begin(Plan::relocate(way)).await?;
         self.metrics.moves.inc();
-        for (done, op) in plan.ops.iter().enumerate() {
-            if matches!(op, Op::Relocate { step, .. } if step.is_behind_turn()) {
-                break;
-            }
-            if let Err(failure) = self.step(op).await {
-                let left = self.apply_all(&plan.undo(done)).await;
-                return Err(self.give_up(&journal, &left, failure)?);
-            }
-            self.failpoints.step_done().await;
-        }
-        let left = self.apply_all(&plan.behind_turn()).await;
+        let left = self.run_past_turn(journal).await?;
         if left.is_empty() {
-            return Ok(self.end(&journal)?);
+            return Ok(());
         }
-        // The plan stays in the store: the next start tries again.
-        Err(Failure::conflict(format!("{}: it runs in its new place, but {}", plan.what, left.join("; "))))
-    }
-
-    /// After a crash: finishes a relocation whose packets take the new place, and undoes any other.
-    pub(crate) async fn recover_relocation(&self, plan: &Plan) -> (&'static str, Vec<String>) {
-        let mut turned = false;
-        for op in &plan.ops {
-            if let Op::Relocate { step: RelocationStep::Turn, way } = op {
-                turned = self.is_turned(way).await;
-            }
-        }
-        if turned {
-            ("finished", self.apply_all(&plan.behind_turn()).await)
-        } else {
-            ("undone", self.apply_all(&plan.undo(usize::MAX)).await)
-        }
+        Err(Failure::conflict(format!("{} runs in its new place, but {}", way.id, left.join("; "))))
     }
 
     /// Carries out one step.
@@ -167,7 +140,8 @@ impl Node {
         }
     }
 
-    async fn is_turned(&self, way: &Relocation) -> bool {
+    /// Whether packets take the new place.
+    pub(crate) async fn is_turned(&self, way: &Relocation) -> bool {
         let Ok(Some(gates)) = Gates::open(&naming::move_folder(&self.paths.bpffs, &way.id)) else {
             return false;
         };
@@ -272,10 +246,6 @@ impl Node {
         self.store.get::<Attachment>(id)?.ok_or_else(|| {
             Failure::not_found(format!("there is no attachment {id}")).hint("see `netloom attachments`")
         })
-    }
-
-    async fn step(&self, op: &Op) -> Result<(), Failure> {
-        self.apply(op, &mut crate::executor::Progress::default()).await
     }
 }
 

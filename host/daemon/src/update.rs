@@ -36,9 +36,9 @@ impl Node {
         let globals = self.globals(&path, globals)?;
         let source = ProgramSource::Object { path, program, globals, shared_maps };
         let plan = Plan::update(&attachment, source);
-        let journal = self.begin(&plan)?;
-        let updated = self
-            .execute(plan, journal, |progress, changes| {
+        let journal = self.begin(plan).await?;
+        let (updated, _) = self
+            .run(journal, |progress, changes| {
                 for updated in &progress.attachments {
                     changes.put(&updated.id, updated)?;
                 }

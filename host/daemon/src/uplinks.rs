@@ -145,14 +145,14 @@ impl Node {
             mode: None,
             fixed: None,
         };
-        let plan = Plan::attach(vec![op], format!("attach to uplink {}", device.name));
-        let journal = self.begin(&plan)?;
-        self.execute(plan, journal, |progress, changes| {
+        let plan = Plan::make(format!("attach to uplink {}", device.name), vec![op]);
+        let journal = self.begin(plan).await?;
+        let attached = self.run(journal, |progress, changes| {
             for attachment in &progress.attachments {
                 changes.put(&attachment.id, attachment)?;
             }
             Ok(())
-        })
-        .await
+        });
+        attached.await.map(drop)
     }
 }

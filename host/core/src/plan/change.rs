@@ -1,6 +1,6 @@
 //! Changing a pair while packets go through it.
 
-use super::{End, Op, PairEnds, Plan, Policies, Recovery, RouteKey};
+use super::{End, Op, PairEnds, Plan, Policies, RouteKey};
 use crate::model::{Device, EndSettings, Endpoint, PairChange, Segmentation};
 
 /// A pair as it is, and what is to become of it.
@@ -77,7 +77,7 @@ impl Plan {
         if let Some(to) = change.up.filter(|up| *up != pair.host.up) {
             ops.push(Op::SetUp { pair: pair.ends.clone(), to, from: Some(pair.host.up) });
         }
-        Self { what, ops, recovery: Recovery::Undo }
+        Self::make(what, ops)
     }
 }
 
@@ -147,9 +147,9 @@ mod tests {
     fn routes_are_held_to_the_smaller_mtu_around_both_ends() {
         for (from, to) in [(1_500, 9_000), (9_000, 1_500)] {
             let plan = plan(from, &PairChange { mtu: Some(to), ..PairChange::default() });
-            assert_eq!(held(&plan.ops), [(0, 1_500), (3, 1_500)], "{:?}", plan.ops);
-            assert!(matches!(plan.ops[1], Op::SetEnd { end: End::Host, .. }));
-            assert!(matches!(plan.ops[2], Op::SetEnd { end: End::Peer, .. }));
+            assert_eq!(held(&plan.before), [(0, 1_500), (3, 1_500)], "{:?}", plan.before);
+            assert!(matches!(plan.before[1], Op::SetEnd { end: End::Host, .. }));
+            assert!(matches!(plan.before[2], Op::SetEnd { end: End::Peer, .. }));
         }
     }
 
@@ -168,11 +168,11 @@ mod tests {
     #[test]
     fn what_the_kernel_changes_along_is_put_back_too() {
         let plan = plan(1_500, &PairChange { gso_max_size: Some(30_000), ..PairChange::default() });
-        let Some(Op::SetEnd { to, from: Some(from), .. }) = plan.ops.first() else { panic!("{plan:?}") };
+        let Some(Op::SetEnd { to, from: Some(from), .. }) = plan.before.first() else { panic!("{plan:?}") };
         assert_eq!(to.segmentation.gso_ipv4_max_size, None);
         assert_eq!(from.segmentation.gso_ipv4_max_size, Some(65_536));
         assert_eq!((from.mtu, from.segmentation.gro_max_size), (None, None));
-        assert!(held(&plan.ops).is_empty(), "no MTU changes");
+        assert!(held(&plan.before).is_empty(), "no MTU changes");
     }
 
     #[test]
@@ -182,10 +182,10 @@ mod tests {
             primary_policy: Some(NetkitPolicy::Forward),
             ..PairChange::default()
         };
-        assert_eq!(plan(1_500, &change).ops, []);
+        assert_eq!(plan(1_500, &change).before, []);
         let change = PairChange { peer_policy: Some(NetkitPolicy::Forward), ..PairChange::default() };
         let plan = plan(1_500, &change);
         let to = Policies { primary: NetkitPolicy::Forward, peer: NetkitPolicy::Forward };
-        assert!(matches!(&plan.ops[..], [Op::SetPolicies { to: found, .. }] if *found == to));
+        assert!(matches!(&plan.before[..], [Op::SetPolicies { to: found, .. }] if *found == to));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Op, Plan, Recovery, Target};
+use super::{Op, Pivot, Plan, Target};
 use crate::moves::Beside;
 
 /// An attachment's way to another place, on the same hook or another.
@@ -62,31 +62,18 @@ pub enum RelocationStep {
     Unstand,
 }
 
-impl RelocationStep {
-    /// The steps in their order.
-    pub const ALL: [Self; 6] = [Self::Gate, Self::Stand, Self::Turn, Self::Leave, Self::Settle, Self::Clear];
-
-    /// Whether packets take the new place when this step is done.
-    #[must_use]
-    pub fn is_behind_turn(self) -> bool {
-        matches!(self, Self::Leave | Self::Settle | Self::Clear)
-    }
-}
-
 impl Plan {
     /// Take one program to another place.
     #[must_use]
     pub fn relocate(way: &Relocation) -> Self {
-        let op = |step| Op::Relocate { step, way: Box::new(way.clone()) };
-        let what = format!("move {} from {} to {}", way.id, way.from.point, way.to.point);
-        Self { what, ops: RelocationStep::ALL.map(op).into(), recovery: Recovery::AtTurn }
-    }
-
-    /// What is left to do when packets take the new place.
-    #[must_use]
-    pub fn behind_turn(&self) -> Vec<Op> {
-        let behind = |op: &&Op| matches!(op, Op::Relocate { step, .. } if step.is_behind_turn());
-        self.ops.iter().filter(behind).cloned().collect()
+        use RelocationStep::{Clear, Gate, Leave, Settle, Stand, Turn};
+        let step = |step| Op::Relocate { step, way: Box::new(way.clone()) };
+        Self {
+            what: format!("move {} from {} to {}", way.id, way.from.point, way.to.point),
+            before: [Gate, Stand].map(step).into(),
+            pivot: Pivot::Step(Box::new(step(Turn))),
+            after: [Leave, Settle, Clear].map(step).into(),
+        }
     }
 }
 
@@ -118,7 +105,7 @@ mod tests {
         };
         assert_eq!(steps(&plan.undo(2)), [RelocationStep::Unstand, RelocationStep::Ungate]);
         assert_eq!(
-            steps(&plan.behind_turn()),
+            steps(&plan.after),
             [RelocationStep::Leave, RelocationStep::Settle, RelocationStep::Clear]
         );
     }

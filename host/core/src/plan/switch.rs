@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Op, Plan, Recovery};
+use super::{Op, Pivot, Plan};
 use crate::model::{Attachment, Endpoint, PairSpec, ProgramId};
 
 /// An endpoint's way from one pair to another. Each pair is found by the name of the node's end; the endpoint's end
@@ -31,11 +31,20 @@ pub struct Along {
 }
 
 impl Plan {
-    /// Take an endpoint to another pair: the new one is made and its programs attached while the old one is in use.
+    /// Take an endpoint to another pair: the new one is made and its programs attached while the old one is in use. The
+    /// old one goes afterwards, with what was `left` attached to it.
     #[must_use]
-    pub fn switch(way: Switch, pair: PairSpec, programs: Vec<Op>, along: Vec<Along>) -> Self {
+    pub fn switch(
+        way: Switch,
+        pair: PairSpec,
+        programs: Vec<Op>,
+        along: Vec<Along>,
+        left: &[Attachment],
+    ) -> Self {
         let what = format!("take endpoint {} to {}", way.after.spec.name, way.after.mode.device);
-        let mut ops = vec![
+        let mut after: Vec<Op> = left.iter().map(Op::detach).collect();
+        after.push(Op::delete_pair(&way.before, way.alias.clone()));
+        let mut before = vec![
             Op::CreatePair {
                 netns: way.after.spec.netns.clone(),
                 netns_id: Some(way.after.netns),
@@ -43,20 +52,11 @@ impl Plan {
             },
             Op::Prepare { endpoint: Box::new(way.after.clone()) },
         ];
-        ops.extend(programs);
+        before.extend(programs);
         for Along { program, attach } in along {
-            ops.extend([Op::Reuse { program }, attach]);
+            before.extend([Op::Reuse { program }, attach]);
         }
-        ops.push(Op::Switch { way: Box::new(way), back: false });
-        Self { what, ops, recovery: Recovery::Undo }
-    }
-
-    /// Remove the pair that an endpoint was taken from.
-    #[must_use]
-    pub fn leave_pair(before: &Endpoint, attachments: &[Attachment], alias: String) -> Self {
-        let mut ops: Vec<Op> = attachments.iter().map(Op::detach).collect();
-        ops.push(Op::delete_pair(before, alias));
-        let what = format!("remove the pair that endpoint {} left", before.spec.name);
-        Self { what, ops, recovery: Recovery::Finish }
+        before.push(Op::Switch { way: Box::new(way), back: false });
+        Self { what, before, pivot: Pivot::Commit, after }
     }
 }

@@ -55,7 +55,7 @@ impl Node {
 
     /// Refuses a plan whose pins are somebody's already: whatever is found under their paths later is the plan's.
     pub(super) fn check_pins(&self, plan: &Plan) -> Result<(), Failure> {
-        for op in &plan.ops {
+        for op in &plan.before {
             let Op::Attach { id, .. } = op else { continue };
             let pin = naming::pin(&self.paths.bpffs, id);
             if is_there(&pin)? {

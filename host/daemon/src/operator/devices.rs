@@ -82,8 +82,8 @@ impl Node {
         let ends = PairEnds { host: host.ifindex, alias, netns, netns_id: peer.netns, peer: peer.ifindex };
         let state = self.pair_state(ends, None).await?;
         let plan = Plan::change_pair(format!("change {name} of plugin {by}"), &state, &change);
-        let journal = self.begin(&plan)?;
-        self.execute(plan, journal, |_, _| Ok(())).await
+        let journal = self.begin(plan).await?;
+        self.run(journal, |_, _| Ok(())).await.map(drop)
     }
 
     /// The endpoint whose pair a device is an end of.
@@ -130,14 +130,14 @@ impl Node {
             what: format!("create {} for plugin {by}", request.name),
             ..Plan::create_device(netns.clone(), netns_id, pair.clone())
         };
-        let journal = self.begin(&plan)?;
-        let made = self.execute(plan, journal, |progress, changes| {
+        let journal = self.begin(plan).await?;
+        let made = self.run(journal, |progress, changes| {
             if let Some(made) = &progress.pair {
                 changes.put(&request.name, &PairRecord::of(pair, netns, netns_id, made))?;
             }
             Ok(progress.pair.clone())
         });
-        made.await?.map(|pair| pair.host).ok_or_else(|| Failure::conflict("no pair was made"))
+        made.await?.0.map(|pair| pair.host).ok_or_else(|| Failure::conflict("no pair was made"))
     }
 
     /// Deletes a device with the plugin's name on it.

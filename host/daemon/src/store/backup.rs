@@ -188,14 +188,13 @@ fn dangling(image: &Image) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use netloom_core::plan::Recovery;
 
     use super::*;
 
     fn store(folder: &Path) -> Store {
         let store = Store::open(&folder.join("store")).unwrap();
         for (key, what) in [("1", "one"), ("2", "two")] {
-            let plan = Plan { what: what.into(), ops: vec![], recovery: Recovery::Undo };
+            let plan = Plan::make(what.into(), vec![]);
             store.commit(|changes| changes.put(key, &plan)).unwrap();
         }
         store
@@ -235,7 +234,7 @@ mod tests {
             assert!(error.contains(backup.to_str().unwrap()), "{} bytes: {error}", contents.len());
         }
         let mut changed = whole.clone();
-        let at = whole.windows(8).position(|bytes| bytes == b"\"one\",\"o").unwrap();
+        let at = whole.windows(8).position(|bytes| bytes == b"\"one\",\"b").unwrap();
         changed[at + 1] = b'O';
         fs::write(&backup, changed).unwrap();
         assert!(restore(&path, &backup).is_err(), "a changed byte is seen");
@@ -259,7 +258,7 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         for at in 0..bytes.len().saturating_sub(8) {
-            if &bytes[at..at + 8] == b"\"one\",\"o" {
+            if &bytes[at..at + 8] == b"\"one\",\"b" {
                 file.write_at(b"O", at as u64 + 1).unwrap();
             }
         }
@@ -288,7 +287,7 @@ mod tests {
             let (kept, done) = (Arc::clone(&kept), done.clone());
             std::thread::spawn(move || {
                 for number in 0..100 {
-                    let plan = Plan { what: "more".into(), ops: vec![], recovery: Recovery::Undo };
+                    let plan = Plan::make("more".into(), vec![]);
                     kept.commit(|changes| changes.put(&format!("{thread}/{number}"), &plan)).unwrap();
                 }
                 done.send(()).unwrap();

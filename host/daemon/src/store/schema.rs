@@ -5,11 +5,13 @@
 //! |---|---|
 //! | 0 | every record is JSON; no layout is written down |
 //! | 1 | the layout is written down; values of plugins are the bytes they are |
+//! | 2 | plans have a pivot, with the steps before it and those behind it |
 //!
 //! The table `store` with its record `layout` is what every version has to be able to read.
 
 use std::{fs, path::Path};
 
+use netloom_core::plan::{Op, Pivot, Plan, RelocationStep};
 use redb::{Database, ReadableDatabase as _, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +23,7 @@ use super::{
 };
 
 /// The layout that this version writes.
-pub(super) const LAYOUT: u32 = 1;
+pub(super) const LAYOUT: u32 = 2;
 /// This version.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -95,11 +97,10 @@ pub(super) fn bring_up_to_date(path: &Path, database: &Database) -> Result<(), S
             let attempt = format!("it cannot be kept as {} before it is brought up to date", kept.display());
             failed(Trouble::io(&attempt, &error))
         })?;
-        values_as_bytes(&image, &mut delta).map_err(|(key, source)| StoreError::Record {
-            table: KvRecord::TABLE,
-            key,
-            source,
-        })?;
+        if layout == 0 {
+            values_as_bytes(&image, &mut delta)?;
+        }
+        plans_with_a_pivot(&image, &mut delta)?;
         tracing::info!(from = layout, to = LAYOUT, kept = %kept.display(), "the store was brought up to date");
     }
     mark(&mut delta);
@@ -107,10 +108,45 @@ pub(super) fn bring_up_to_date(path: &Path, database: &Database) -> Result<(), S
 }
 
 /// From 0 to 1: values of plugins were arrays of numbers.
-fn values_as_bytes(image: &Image, delta: &mut Delta) -> Result<(), (String, serde_json::Error)> {
-    for (key, value) in image.table(KvRecord::TABLE) {
-        let bytes: Vec<u8> = serde_json::from_slice(value).map_err(|error| (key.clone(), error))?;
-        delta.set(KvRecord::TABLE.into(), key, Some(bytes.into()));
+fn values_as_bytes(image: &Image, delta: &mut Delta) -> Result<(), StoreError> {
+    convert::<KvRecord>(image, delta, |value| serde_json::from_slice(value))
+}
+
+/// From 1 to 2: plans had their steps in one row, and said what becomes of them after a crash.
+fn plans_with_a_pivot(image: &Image, delta: &mut Delta) -> Result<(), StoreError> {
+    #[derive(Deserialize)]
+    struct Before {
+        what: String,
+        ops: Vec<Op>,
+        recovery: String,
+    }
+    convert::<Plan>(image, delta, |value| {
+        let Before { what, mut ops, recovery } = serde_json::from_slice(value)?;
+        let turn =
+            |op: &Op| matches!(op, Op::Relocate { step: RelocationStep::Turn, .. }) && recovery == "at-turn";
+        let plan = match (ops.iter().position(turn), recovery.as_str()) {
+            (Some(turn), _) => {
+                let after = ops.split_off(turn + 1);
+                let pivot = ops.pop().map_or(Pivot::Commit, |turn| Pivot::Step(Box::new(turn)));
+                Plan { what, before: ops, pivot, after }
+            }
+            (None, "finish") => Plan::rest(what, ops),
+            (None, _) => Plan::make(what, ops),
+        };
+        serde_json::to_vec(&plan)
+    })
+}
+
+/// Writes every record of a kind anew.
+fn convert<R: Record>(
+    image: &Image,
+    delta: &mut Delta,
+    anew: impl Fn(&[u8]) -> serde_json::Result<Vec<u8>>,
+) -> Result<(), StoreError> {
+    for (key, value) in image.table(R::TABLE) {
+        let bytes =
+            anew(value).map_err(|source| StoreError::Record { table: R::TABLE, key: key.clone(), source })?;
+        delta.set(R::TABLE.into(), key, Some(bytes.into()));
     }
     Ok(())
 }

@@ -4,16 +4,17 @@ use std::{
     time::Duration,
 };
 
-use netloom_core::plan::{Plan, Recovery};
+use netloom_core::plan::{Pivot, Plan};
 use redb::{Builder, DatabaseError, StorageBackend, backends::FileBackend};
 
 use super::*;
 
 /// A store as the daemon of layout 0 left it, when it was killed while an endpoint was being added.
 const LAYOUT_0: &[u8] = include_bytes!("frozen/layout-0.redb");
+const LAYOUT_1: &[u8] = include_bytes!("frozen/layout-1.redb");
 
 fn plan(what: &str) -> Plan {
-    Plan { what: what.into(), ops: vec![], recovery: Recovery::Undo }
+    Plan::make(what.into(), vec![])
 }
 
 fn put(store: &Store, key: &str, what: &str) -> Result<(), StoreError> {
@@ -354,6 +355,40 @@ fn a_store_of_layout_0_is_brought_up_to_date_with_everything_in_it() {
     assert_eq!(std::fs::read(folder.path().join("store.layout-0")).unwrap().len(), LAYOUT_0.len());
     let database = redb::Database::open(&path).unwrap();
     assert_eq!(schema::Layout::of(&database).unwrap().unwrap().layout, schema::LAYOUT);
+}
+
+/// Left by a daemon that was killed behind the turn of a move.
+#[test]
+fn a_plan_of_layout_1_gets_its_pivot() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    std::fs::write(&path, LAYOUT_1).unwrap();
+    let plans = Store::open(&path).unwrap().all::<Plan>().unwrap();
+    let [(_, plan)] = &plans[..] else { panic!("{plans:?}") };
+    assert_eq!((plan.before.len(), plan.after.len()), (2, 3), "{plan:?}");
+    assert!(matches!(&plan.pivot, Pivot::Step(step) if step.is_barrier()), "{plan:?}");
+    assert_eq!(std::fs::read(folder.path().join("store.layout-1")).unwrap().len(), LAYOUT_1.len());
+}
+
+#[test]
+fn other_plans_of_layout_1_are_undone_or_finished_as_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    drop(Store::open(&path).unwrap());
+    let step = r#"{"withdraw":{"id":7,"addresses":["10.0.0.2"]}}"#;
+    let mut delta = image::Delta::default();
+    delta.set("store".into(), "layout", Some(br#"{"layout":1,"written_by":"0.1.0"}"#.as_slice().into()));
+    for recovery in ["undo", "finish"] {
+        let plan = format!(r#"{{"what":"x","ops":[{step}],"recovery":"{recovery}"}}"#);
+        delta.set("plans".into(), recovery, Some(plan.into_bytes().into()));
+    }
+    let database = redb::Database::open(&path).unwrap();
+    file::write(&database, &delta).unwrap();
+    drop(database);
+    let store = Store::open(&path).unwrap();
+    let step: netloom_core::plan::Op = serde_json::from_str(step).unwrap();
+    assert_eq!(store.get::<Plan>("undo").unwrap(), Some(Plan::make("x".into(), vec![step.clone()])));
+    assert_eq!(store.get::<Plan>("finish").unwrap(), Some(Plan::rest("x".into(), vec![step])));
 }
 
 fn until(holds: impl Fn() -> bool) {

@@ -1,12 +1,12 @@
-//! What cannot be removed is named, and removed when an operator says so.
+//! What cannot be removed is named, and removed as soon as it can be.
 
 use std::{fs, path::Path};
 
-use netloom_api::types::OrphanView;
-use netloom_test_support::{Netns, Output, binary, command};
+use netloom_api::types::Doctor;
+use netloom_test_support::{Netns, Output, binary, command, until};
 use serde_json::json;
 
-use netloom_netns_tests::{Node, ObjectFile};
+use netloom_netns_tests::{Node, ObjectFile, refusal};
 
 /// Something that keeps a path from being removed: a mount on it, taken away with this value.
 struct Obstacle(String);
@@ -35,17 +35,13 @@ fn cleanup(node: &Node) -> Output {
     command(&["nsenter", &netns, "--", netloomd.to_str().unwrap(), "--instance", instance, "cleanup"])
 }
 
-/// A pin that no record knows is told of, stays over a restart, and goes when an operator says so.
-fn remove_orphan(node: &Node, pin: &Path) {
-    let orphans: Vec<OrphanView> = node.daemon.get("/v1/orphans").unwrap();
-    let what = format!("pin {}", pin.display());
-    assert!(orphans.iter().any(|orphan| orphan.what == what), "{orphans:?}");
-    let removed = node.daemon.netloom(&["orphans", "--remove"]);
-    assert!(removed.ok(), "{removed:?}");
+/// What is left goes by itself, now that it can.
+fn goes(pin: &Path) {
+    until(|| pin.exists(), |there| !there);
 }
 
 #[test]
-fn an_endpoints_deletion_names_what_it_left_which_goes_at_an_operators_word() {
+fn an_endpoints_deletion_names_what_it_left_and_is_finished_when_it_can_be() {
     let mut node = Node::start();
     let web = node.endpoint("web");
     let pin = node.daemon.paths().bpffs.join("endpoints/web/from");
@@ -58,18 +54,32 @@ fn an_endpoints_deletion_names_what_it_left_which_goes_at_an_operators_word() {
     assert!(told.contains(pin.to_str().unwrap()), "{told}");
     assert!(!web.netns.ip(&["-o", "link"]).contains("eth0"), "what can be removed is");
     assert_eq!(node.endpoints().len(), 0);
+    for _ in 0..2 {
+        let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
+        let finding = doctor.findings.iter().find(|finding| finding.subject == "delete endpoint web");
+        assert!(finding.is_some_and(|it| it.message.contains(pin.to_str().unwrap())), "{doctor:?}");
+        // Its pin would be taken for the next one's.
+        let netns = Netns::new("web");
+        let (status, error, hint) = refusal(node.add(json!({ "name": "web", "netns": netns.path() })));
+        assert!(status == 409 && error.contains(pin.to_str().unwrap()), "{status} {error}");
+        assert!(hint.contains("doctor"), "{hint}");
+        node.daemon.kill9();
+        node.daemon.restart();
+    }
+    let recovered = node.status().adoption.recovered;
+    assert!(
+        recovered.iter().any(|what| what.starts_with("delete endpoint web: not finished")),
+        "{recovered:?}"
+    );
     drop(obstacle);
-    assert!(pin.exists());
-    node.daemon.kill9();
-    node.daemon.restart();
-    remove_orphan(&node, &pin);
+    goes(&pin);
     assert_eq!(node.traces(), Vec::<String>::new());
     let netns = Netns::new("web");
     node.add(json!({ "name": "web", "netns": netns.path() })).unwrap();
 }
 
 #[test]
-fn the_command_line_shows_what_a_deletion_left() {
+fn the_command_line_shows_what_a_deletion_left_and_a_request_for_its_name_finishes_it() {
     let node = Node::start();
     let _web = node.endpoint("web");
     let pin = node.daemon.paths().bpffs.join("endpoints/web/to");
@@ -78,11 +88,13 @@ fn the_command_line_shows_what_a_deletion_left() {
     let deleted = node.daemon.netloom(&["endpoint", "delete", "web"]);
     drop(obstacle);
     assert!(format!("{}{}", deleted.stdout, deleted.stderr).contains(pin.to_str().unwrap()), "{deleted:?}");
-    remove_orphan(&node, &pin);
+    // At once, and not when the daemon would try again.
+    let _web = node.endpoint("web");
+    assert_eq!(node.endpoints().len(), 1);
 }
 
 #[test]
-fn a_detachment_that_cannot_be_is_told_and_what_is_left_goes_at_an_operators_word() {
+fn a_detachment_that_cannot_be_is_told_and_finished_when_it_can_be() {
     let mut node = Node::start();
     let web = node.endpoint("web");
     let object = ObjectFile::of(netloom_test_programs::OBSERVER);
@@ -92,15 +104,14 @@ fn a_detachment_that_cannot_be_is_told_and_what_is_left_goes_at_an_operators_wor
     node.daemon.expect_error("a clean-up step failed");
     let obstacle = Obstacle::on(&pin);
     let detached = node.daemon.netloom(&["detach", &id]);
-    drop(obstacle);
     assert!(
         format!("{}{}", detached.stdout, detached.stderr).contains(pin.to_str().unwrap()),
         "{detached:?}"
     );
     node.daemon.kill9();
+    drop(obstacle);
     node.daemon.restart();
-    remove_orphan(&node, &pin);
-    assert!(!pin.exists());
+    goes(&pin);
     let owners = node.chains(web.device()).into_iter().flat_map(|chain| chain.entries);
     assert!(owners.into_iter().all(|entry| entry.owner.unwrap().as_str() == "netloom/datapath"));
 }
