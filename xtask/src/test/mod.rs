@@ -68,10 +68,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let suite = Suite { args, built: build::tests(&args.package)? };
     let selected = Tier::ALL.into_iter().filter(wanted);
     let (machines, here): (Vec<_>, Vec<_>) = selected.partition(|tier| tier.kernel().is_some());
-    let mut outcomes = Vec::new();
-    for tier in here {
-        outcomes.push(suite.run(tier)?);
-    }
+    let (first, beside) = here.split_at(usize::from(here.first() == Some(&Tier::Unit)));
+    let mut outcomes = suite.run_here(first)?;
+    outcomes.extend(suite.run_here(beside)?);
     outcomes.extend(suite.run_in_machines(&machines)?);
     let summary = outcome::summarize(&outcomes, workspace::is_ci());
     Ok(if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -83,7 +82,8 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// A machine keeps one CPU of ours busy: there are as many at once as we have CPUs, of whichever tiers.
+    /// A machine keeps one CPU of ours busy, but for when its tests wait: there is one more at once than we have CPUs, of
+    /// whichever tiers.
     fn run_in_machines(&self, tiers: &[Tier]) -> Result<Vec<Outcome>> {
         let mut cannot = Vec::new();
         let mut fleets = Vec::new();
@@ -105,7 +105,8 @@ impl Suite<'_> {
             Ok(())
         };
         thread::scope(|scope| {
-            let at_once = thread::available_parallelism().map_or(1, usize::from).min(MACHINES_AT_ONCE);
+            let cpus = thread::available_parallelism().map_or(1, usize::from);
+            let at_once = (cpus + 1).min(MACHINES_AT_ONCE);
             let running: Vec<_> = (0..at_once).map(|_| scope.spawn(all)).collect();
             running
                 .into_iter()
@@ -119,6 +120,15 @@ impl Suite<'_> {
         self.built.tests.iter().filter(|program| tier.runs(program, &workspace::root())).collect()
     }
 
+    /// Tiers beside one another: those in namespaces wait a lot, and those with compilers do not.
+    fn run_here(&self, tiers: &[Tier]) -> Result<Vec<Outcome>> {
+        thread::scope(|scope| {
+            let running: Vec<_> = tiers.iter().map(|tier| scope.spawn(|| self.run(*tier))).collect();
+            let ended = running.into_iter();
+            ended.map(|each| each.join().map_err(|_| anyhow!("the thread of a tier panicked"))?).collect()
+        })
+    }
+
     fn run(&self, tier: Tier) -> Result<Outcome> {
         let rules = match prepare(tier).and_then(|()| self.args.rules(tier)) {
             Ok(rules) => rules,
@@ -129,12 +139,12 @@ impl Suite<'_> {
             checks::run(&self.args.package, self.built.warnings, &mut progress);
         }
         for program in self.programs_of(tier) {
-            self.run_here(program, &mut progress)?;
+            self.run_program(program, &mut progress)?;
         }
         Ok(progress.end())
     }
 
-    fn run_here(&self, program: &Program, progress: &mut Progress) -> Result<()> {
+    fn run_program(&self, program: &Program, progress: &mut Progress) -> Result<()> {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", PATIENCE_SECONDS]).arg(&program.executable).arg("--show-output");
         command.args(&self.args.filter);

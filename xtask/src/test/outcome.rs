@@ -52,7 +52,8 @@ impl Progress {
     /// Nothing has run yet.
     pub(crate) fn begin(tier: Tier, rules: Rules) -> Self {
         println!("\n── {tier}");
-        let label = if tier.kernel().is_some() { format!("{tier:<10}") } else { String::new() };
+        // Others run beside it.
+        let label = if tier == Tier::Unit { String::new() } else { format!("{tier:<10}") };
         Self {
             tier,
             rules,

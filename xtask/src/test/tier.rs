@@ -9,8 +9,13 @@ use crate::{
 };
 
 /// Programs of namespace tests of what is the same on every kernel: they run on the running one, and in no machine.
-const ON_ONE_KERNEL: [&str; 3] =
-    ["tests/netns/tests/cni", "tests/netns/tests/commands", "tests/netns/tests/policy"];
+const ON_ONE_KERNEL: [&str; 5] = [
+    "tests/netns/tests/cni",
+    "tests/netns/tests/commands",
+    "tests/netns/tests/policy",
+    "tests/support/tests/daemons",
+    "tests/support/tests/traffic",
+];
 
 /// The kinds of tests, by what they need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -27,13 +32,30 @@ pub(crate) enum Tier {
     /// The namespace tests on Linux 6.12, where netkit and tcx must be there
     #[value(name = "vm-6.12")]
     Vm6_12,
-    /// The namespace tests on Linux 6.1, without netkit and tcx
+    /// The namespace tests on Linux 6.1, without netkit and tcx: those of what it does otherwise than newer kernels, or
+    /// all if this tier is asked for
     #[value(name = "vm-6.1")]
     Vm6_1,
     /// The namespace tests on Debian's newest kernel: a selection of them, or all if this tier is asked for
     #[value(name = "vm-newest")]
     VmNewest,
 }
+
+/// Modules of a node's tests about what 6.1 does as the newer kernels do: it differs in how programs are attached and
+/// sockets are found.
+const ALIKE_ON_6_1: [&str; 11] = [
+    "changes::",
+    "devices::",
+    "lost::",
+    "modes::",
+    "monitor::",
+    "outside::",
+    "ownership::",
+    "races::",
+    "services::",
+    "storage::",
+    "trace::",
+];
 
 /// Tests that count every packet that a device sends, which 6.1 disturbs.
 const COUNTS_EXACTLY: [(&str, &str); 3] = [
@@ -92,11 +114,9 @@ impl Tier {
     }
 
     /// Why it leaves out a test of a program that is its own, if it does. A machine runs what depends on its kernel:
-    /// all programs but those of [`ON_ONE_KERNEL`]. The oldest kernel has a smaller suite: what it does otherwise
-    /// than the newer ones is in how programs are attached and sockets found, not in these. The newest has a selection
-    /// unless it was asked for.
+    /// all programs but those of [`ON_ONE_KERNEL`]. Unless they are asked for, the newest kernel has a selection, and
+    /// the oldest goes without [`ALIKE_ON_6_1`].
     pub(crate) fn leaves_out(self, program: &Program, test: &str, asked_for: bool) -> Option<&'static str> {
-        let alike = ["monitor::", "outside::", "services::", "storage::", "trace::"];
         let of_node = program.name == "tests/netns/tests/node";
         if self.kernel().is_none() {
             None
@@ -104,8 +124,12 @@ impl Tier {
             Some("it depends on no kernel, and runs on this machine's own")
         } else if self == Self::VmNewest && !asked_for && !newest::selects(&program.name, test) {
             Some("on the newest kernel a selection runs, and all of them with `--tier vm-newest`")
-        } else if self == Self::Vm6_1 && of_node && alike.iter().any(|module| test.starts_with(module)) {
-            Some("it is on 6.1 as on the other kernels")
+        } else if self == Self::Vm6_1
+            && !asked_for
+            && of_node
+            && ALIKE_ON_6_1.iter().any(|module| test.starts_with(module))
+        {
+            Some("it is on 6.1 as on the other kernels; all run with `--tier vm-6.1`")
         } else if self == Self::Vm6_1 && COUNTS_EXACTLY.contains(&(program.name.as_str(), test)) {
             Some("it counts every packet, and 6.1 reports the groups of a new device at times of its own")
         } else {
@@ -144,6 +168,7 @@ mod tests {
         let (node, other) = (named("tests/netns/tests/node"), named("x"));
         assert_eq!(Tier::Vm6_12.leaves_out(&node, "services::x", false), None);
         assert!(Tier::Vm6_1.leaves_out(&node, "services::x", false).is_some_and(|why| why.contains("6.1")));
+        assert_eq!(Tier::Vm6_1.leaves_out(&node, "services::x", true), None);
         assert_eq!(Tier::Vm6_1.leaves_out(&node, "reaping::services", false), None);
         assert_eq!(Tier::Vm6_1.leaves_out(&other, "services::x", false), None);
         assert!(Tier::VmNewest.leaves_out(&node, "services::x", false).is_some());
