@@ -5,6 +5,8 @@
 mod attach;
 mod bars;
 mod datapath;
+mod emulated;
+mod figures;
 mod measure;
 mod plot;
 mod plugin;
@@ -37,6 +39,9 @@ enum Bench {
     Plugin,
     /// What it costs to find and destroy the sockets of a dead backend
     Reap,
+    /// What placing a program takes, for another bench, on a machine that counts instructions
+    #[command(hide = true)]
+    AttachPhases,
     /// Holds sockets for another bench
     #[command(hide = true)]
     Hold,
@@ -58,6 +63,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Bench::Datapath => Report::new("datapath"),
         Bench::Plugin => Report::new("plugin"),
         Bench::Reap => Report::new("reap"),
+        Bench::AttachPhases => return attach::instructions::main(),
         Bench::Hold => return reap::holder::main(),
     };
     match arguments.bench {
@@ -65,7 +71,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Bench::Datapath => datapath::run(&mut report, &arguments.out)?,
         Bench::Plugin => plugin::run(&mut report, &arguments.out)?,
         Bench::Reap => reap::run(&mut report, &arguments.out)?,
-        Bench::Hold => {}
+        Bench::AttachPhases | Bench::Hold => {}
     }
     report.finish(&arguments.out)
 }
