@@ -1,6 +1,10 @@
 //! A node with many sockets: a daemon, a hundred namespaces, services with their backends on the loopback device.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
 use netloom_api::types::{ReapReport, Service};
@@ -19,6 +23,9 @@ pub(crate) const NAMESPACES: usize = 100;
 pub(crate) const STALE: usize = 50;
 /// Backends that live, and that all sockets but the stale ones are bound to.
 const LIVING: usize = 100;
+
+/// How long the end of a reap is waited for on a machine under load.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     pub(crate) protocol: Protocol,
@@ -173,6 +180,22 @@ impl World {
         Ok(self.daemon.delete(&format!("/v1/services/dead/backends/{}", dead()))?)
     }
 
+    /// How often the daemon looked for sockets so far.
+    pub(crate) fn passes(&self) -> anyhow::Result<u64> {
+        passes(&self.daemon.text("/metrics")?)
+    }
+
+    /// Waits until a reap is through that began when there had been so many passes. It looks once more after its answer,
+    /// and would take sockets for late ones that are made stale for the next measurement.
+    pub(crate) fn wait_for_second_pass(&self, before: u64) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while self.passes()? < before + 2 {
+            ensure!(began.elapsed() < PATIENCE, "a reap does not look once more");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// The backend is there again.
     pub(crate) fn revive_backend(&self) -> anyhow::Result<()> {
         self.daemon.post::<Service>("/v1/services/dead/backends", &json!({ "address": dead() }))?;
@@ -208,6 +231,15 @@ fn low(number: usize) -> u8 {
     u8::try_from(number % 250 + 1).unwrap_or(1)
 }
 
+/// The times that sockets were looked for, of the text of `/metrics`: none if there is no such line yet.
+fn passes(metrics: &str) -> anyhow::Result<u64> {
+    const NAME: &str = "netloom_reap_phase_seconds_count{phase=\"find\"} ";
+    match metrics.lines().find_map(|line| line.strip_prefix(NAME)) {
+        Some(count) => count.parse().with_context(|| format!("not a count: {count}")),
+        None => Ok(0),
+    }
+}
+
 /// Connections to living backends, where there are to be so many sockets in all, the stale ones included. A backend
 /// of TCP is in the client's namespace: it has a socket too for each connection, and one in each namespace that listens.
 const fn connections(protocol: Protocol, sockets: usize) -> usize {
@@ -236,6 +268,12 @@ mod tests {
         assert_eq!(connections(Protocol::Udp, 10_000) + STALE, 10_000);
         let clients = connections(Protocol::Tcp, 10_000) + STALE;
         assert_eq!(2 * clients + NAMESPACES, 10_000);
+    }
+
+    #[test]
+    fn passes_are_counted_from_none_on() {
+        let shown = "netloom_reap_phase_seconds_sum{phase=\"find\"} 0.1\nnetloom_reap_phase_seconds_count{phase=\"find\"} 4\n";
+        assert_eq!((passes("").unwrap(), passes(shown).unwrap()), (0, 4));
     }
 
     #[test]
