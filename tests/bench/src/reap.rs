@@ -80,6 +80,7 @@ fn plot(report: &Report, sizes: &[(usize, &str)], out: &Path) -> anyhow::Result<
 /// The figures of each of these numbers of sockets.
 fn among(report: &mut Report, protocol: Protocol, sizes: &[(usize, &str)]) -> anyhow::Result<()> {
     let mut world = World::new(protocol)?;
+    eprintln!("  sockets of {protocol} are found by {}", world.sockets.finder());
     let iterators = Iterators::new(dead(), protocol)?;
     if protocol == Protocol::Udp {
         destroy(report, &mut world)?;
