@@ -25,7 +25,7 @@ pub(crate) struct Args {
 
 /// `cargo xtask bench`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    setup::ensure(&[Need::Bpf, Need::Guest, Need::Netns])?;
+    setup::ensure(&needs(&args.names))?;
     step("building everything, optimised");
     let programs = build::programs(Profile::Release)?;
     for name in &args.names {
@@ -37,6 +37,18 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What these benches take: a figure is not left out as a tool is missing.
+fn needs(names: &[String]) -> Vec<Need> {
+    let mut needs = vec![Need::Bpf, Need::Guest, Need::Netns];
+    if names.iter().any(|name| name == "plugin") {
+        needs.extend([Need::C, Need::Python, Need::JavaScript, Need::Go]);
+    }
+    if names.iter().any(|name| name == "attach" || name == "datapath") {
+        needs.push(Need::Vm);
+    }
+    needs
 }
 
 /// The program that measures, and in its environment those that it measures.
@@ -52,4 +64,19 @@ fn bench(programs: &[Program]) -> Result<Command> {
     command.env("PATH", workspace::path());
     command.env("NETLOOM_XTASK", env::current_exe().context("finding this program")?);
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bench_asks_for_the_tools_of_each_of_its_figures() {
+        let needs = |name: &str| needs(&[name.to_owned()]);
+        for language in [Need::C, Need::Python, Need::JavaScript, Need::Go] {
+            assert!(needs("plugin").contains(&language), "{language:?}");
+        }
+        assert!(needs("attach").contains(&Need::Vm) && needs("datapath").contains(&Need::Vm));
+        assert!(!needs("reap").contains(&Need::Vm) && !needs("reap").contains(&Need::Go));
+    }
 }

@@ -163,8 +163,8 @@ impl Metrics {
         );
         registry.register_with_unit(
             "attach_phase",
-            "What it takes to load a program, to place it (reading the chain, deciding, attaching), to pin it, or to \
-             update it",
+            "What it takes to load a program, to read its chain, to decide on its place, to attach it (the kernel's, \
+             which waits until it is through with the chain as it was), to pin it, or to update it",
             Unit::Seconds,
             attach_phase_seconds.clone(),
         );

@@ -3,17 +3,16 @@
 //! Instructions are counted on an emulated machine with one CPU that runs one each nanosecond: the same each time,
 //! whatever else happens here. They say nothing of queues and caches; times on this machine do, and vary.
 
-use std::{
-    collections::HashMap,
-    env,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::HashMap, path::Path, process::Command};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::{measure::Samples, report::Report};
+use crate::{
+    emulated::{self, program},
+    measure::Samples,
+    report::Report,
+};
 
 /// The traffic whose figures are instructions an exchange or connection, with what the names end in.
 const TRAFFIC: [(&str, &str); 5] = [
@@ -24,34 +23,46 @@ const TRAFFIC: [(&str, &str); 5] = [
     ("tcp_bulk", "instructions/byte"),
 ];
 const KINDS: [&str; 5] = ["netkit", "netkit_l2", "veth", "bridge", "route"];
+/// Where the traffic goes, and what it is measured beside.
+const PLACES: [(&str, &str); 2] = [("same_node", "loopback"), ("wire", "host_to_host")];
+const SERVICE: [(&str, &str); 3] =
+    [("service_rr", "tcp_rr"), ("service_connect", "connect"), ("service_crr", "tcp_crr")];
+/// The traffic whose figures are times.
+const TIMED: [(&str, &str); 4] =
+    [("tcp_rr", "ns"), ("udp_rr", "ns"), ("tcp_crr", "ns"), ("tcp_bulk", "ns/byte")];
+/// What the times of veth are beside.
+const STOCK: [&str; 2] = ["bridge", "route"];
 
 /// The bench `datapath`.
 pub(crate) fn run(report: &mut Report, out: &Path) -> anyhow::Result<()> {
     let instructions = instructions()?;
     for (traffic, unit) in TRAFFIC {
-        for (place, baseline) in [("same_node", "loopback"), ("wire", "host_to_host")] {
+        for (place, baseline) in PLACES {
             let base = instructions.get(baseline, traffic)?;
             report.state(&format!("{baseline}_{traffic}"), unit, base);
             for kind in KINDS {
                 let path = format!("{place}_{kind}");
-                report.compare(&format!("{path}_{traffic}"), unit, instructions.get(&path, traffic)?, base);
+                report.compare(
+                    &format!("{path}_{traffic}"),
+                    unit,
+                    instructions.get(&path, traffic)?,
+                    base,
+                )?;
             }
         }
     }
-    for (name, traffic) in
-        [("service_rr", "tcp_rr"), ("service_connect", "connect"), ("service_crr", "tcp_crr")]
-    {
+    for (name, traffic) in SERVICE {
         let direct = instructions.get("same_node_netkit", traffic)?;
-        report.compare(name, "instructions", instructions.get("service", traffic)?, direct);
+        report.compare(name, "instructions", instructions.get("service", traffic)?, direct)?;
     }
 
     let times = times()?;
-    for (traffic, unit) in [("tcp_rr", "ns"), ("udp_rr", "ns"), ("tcp_crr", "ns"), ("tcp_bulk", "ns/byte")] {
+    for (traffic, unit) in TIMED {
         for place in ["same_node", "wire"] {
             let ours = times.get(&format!("{place}_veth"), traffic)?;
-            for other in ["bridge", "route"] {
+            for other in STOCK {
                 let theirs = times.get(&format!("{place}_{other}"), traffic)?;
-                report.compare(&format!("native_{place}_veth_{traffic}_to_{other}"), unit, ours, theirs);
+                report.compare(&format!("native_{place}_veth_{traffic}_to_{other}"), unit, ours, theirs)?;
             }
         }
     }
@@ -66,13 +77,29 @@ pub(crate) fn run(report: &mut Report, out: &Path) -> anyhow::Result<()> {
     report.plot(out, "datapath-time", "Time of veth with tcx, beside bridge and routed veth", time)
 }
 
+/// The names of the figures.
+pub(crate) fn figures() -> Vec<String> {
+    let mut names: Vec<String> = SERVICE.iter().map(|(name, _)| (*name).to_owned()).collect();
+    for (traffic, _) in TRAFFIC {
+        for (place, baseline) in PLACES {
+            names.push(format!("{baseline}_{traffic}"));
+            names.extend(KINDS.iter().map(|kind| format!("{place}_{kind}_{traffic}")));
+        }
+    }
+    for (traffic, _) in TIMED {
+        for (place, _) in PLACES {
+            names.extend(STOCK.iter().map(|other| format!("native_{place}_veth_{traffic}_to_{other}")));
+        }
+    }
+    names
+}
+
 /// On the emulated machine, where a nanosecond is an instruction.
 fn instructions() -> anyhow::Result<Measured> {
-    let program = program("NETLOOM_ROUNDTRIPS")?;
-    let mut command = Command::new(self::program("NETLOOM_XTASK")?);
-    command.args(["vm", "--kernel", "6.12", "--icount", "--timeout", "1800", "--"]).arg(program);
+    let mut command = emulated::counting()?;
+    command.arg("--").arg(program("NETLOOM_ROUNDTRIPS")?);
     command.args(["measure", "--settle", "60", "--repetitions", "4", "--count", "400"]);
-    measured(command)
+    parse(&emulated::output(command)?)
 }
 
 /// Here, path by path and again, so that whatever else the machine does falls on all alike.
@@ -81,13 +108,7 @@ fn times() -> anyhow::Result<Measured> {
     command.args(["measure", "--rounds", "7", "--repetitions", "3", "--count", "2000"]);
     command.args(["--traffic", "tcp_rr,udp_rr,tcp_crr,tcp_bulk", "--path"]);
     command.arg("same_node_veth,same_node_bridge,same_node_route,wire_veth,wire_bridge,wire_route");
-    measured(command)
-}
-
-fn program(variable: &str) -> anyhow::Result<PathBuf> {
-    let path =
-        env::var_os(variable).with_context(|| format!("{variable} is not set: run `cargo xtask bench`"))?;
-    Ok(path.into())
+    parse(&emulated::output(command)?)
 }
 
 /// A line of netloom-roundtrips.
@@ -106,15 +127,6 @@ impl Measured {
         let key = (path.to_owned(), traffic.to_owned());
         self.0.get(&key).with_context(|| format!("{traffic} was not measured over {path}"))
     }
-}
-
-fn measured(mut command: Command) -> anyhow::Result<Measured> {
-    let output = command.stderr(std::process::Stdio::inherit()).output();
-    let output = output.with_context(|| format!("{command:?} cannot be started"))?;
-    if !output.status.success() {
-        bail!("{command:?} failed ({})", output.status);
-    }
-    parse(&String::from_utf8_lossy(&output.stdout))
 }
 
 fn parse(text: &str) -> anyhow::Result<Measured> {

@@ -5,6 +5,8 @@
 mod attach;
 mod bars;
 mod datapath;
+mod emulated;
+mod figures;
 mod measure;
 mod plot;
 mod plugin;
@@ -36,7 +38,14 @@ enum Bench {
     /// What a plugin costs: to load, to start, to ask
     Plugin,
     /// What it costs to find and destroy the sockets of a dead backend
-    Reap,
+    Reap {
+        /// Leaves larger numbers of sockets out, for a quick look
+        #[arg(long, default_value_t = 1_000_000, value_name = "SOCKETS")]
+        at_most: usize,
+    },
+    /// What placing a program takes, for another bench, on a machine that counts instructions
+    #[command(hide = true)]
+    AttachPhases,
     /// Holds sockets for another bench
     #[command(hide = true)]
     Hold,
@@ -57,15 +66,16 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Bench::Attach => Report::new("attach"),
         Bench::Datapath => Report::new("datapath"),
         Bench::Plugin => Report::new("plugin"),
-        Bench::Reap => Report::new("reap"),
+        Bench::Reap { .. } => Report::new("reap"),
+        Bench::AttachPhases => return attach::instructions::main(),
         Bench::Hold => return reap::holder::main(),
     };
     match arguments.bench {
         Bench::Attach => attach::run(&mut report)?,
         Bench::Datapath => datapath::run(&mut report, &arguments.out)?,
         Bench::Plugin => plugin::run(&mut report, &arguments.out)?,
-        Bench::Reap => reap::run(&mut report, &arguments.out)?,
-        Bench::Hold => {}
+        Bench::Reap { at_most } => reap::run(&mut report, at_most, &arguments.out)?,
+        Bench::AttachPhases | Bench::Hold => {}
     }
     report.finish(&arguments.out)
 }

@@ -2,6 +2,7 @@
 
 mod languages;
 mod native;
+mod neighbour;
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -45,7 +46,7 @@ pub(crate) fn run(report: &mut Report, out: &Path) -> anyhow::Result<()> {
     })?;
     loading(report, &runtime, &cached)?;
     decisions(report, &runtime, &cached)?;
-    neighbours(report, &runtime, &cached)?;
+    neighbour::run(report, &runtime, &cached)?;
     many(report, &runtime)?;
     languages::run(report, &runtime, &cached, &std::path::absolute(out)?.join("plugins"))
 }
@@ -67,7 +68,7 @@ fn loading(
         milliseconds(|| runtime.block_on(host.load(request)).context("loading a bundled plugin"))
     };
     let (ours, compiled) = in_turn(20, || load(cached), || load(&uncached))?;
-    report.compare("load_cached", "ms", &ours, &compiled);
+    report.compare("load_cached", "ms", &ours, &compiled)?;
     report.state("load_compiling", "ms", &compiled);
     Ok(())
 }
@@ -182,7 +183,7 @@ fn decisions(
             per_batch(started)
         },
     )?;
-    report.compare("decision_native", "µs", &wasm, &native);
+    report.compare("decision_native", "µs", &wasm, &native)?;
 
     let mut starts = Samples::default();
     for _ in 0..ROUNDS {
@@ -222,56 +223,6 @@ fn per_batch(started: Instant) -> anyhow::Result<f64> {
     Ok(started.elapsed().as_secs_f64() * MICRO / BATCH as f64)
 }
 
-/// A plugin that always runs into its deadline, asked in turn by a task of its own.
-fn neighbours(
-    report: &mut Report,
-    runtime: &tokio::runtime::Runtime,
-    host: &PluginHost,
-) -> anyhow::Result<()> {
-    let (registry, _) = runtime.block_on(registry_of(host))?;
-    let mut noisy = LoadRequest::new(Name::new("noisy")?, netloom_test_components::MISBEHAVING);
-    noisy.config = serde_json::from_value(serde_json::json!({ "in": "place", "do": "loop" }))?;
-    let noisy = Arc::new(runtime.block_on(host.load(noisy))?);
-    let fixtures = Arc::new((registry, capabilities(), chain()?, candidate()?));
-    let p99 = |fixtures: &Arc<(Registry, Capabilities, Chain, Candidate)>| -> anyhow::Result<f64> {
-        let fixtures = Arc::clone(fixtures);
-        let task = runtime.spawn(async move {
-            let (registry, capabilities, chain, candidate) = &*fixtures;
-            let mut each = Samples::default();
-            for _ in 0..BATCH * 5 {
-                let started = Instant::now();
-                decide(registry, capabilities, chain, candidate).await?;
-                each.push(started.elapsed().as_secs_f64() * MICRO);
-            }
-            Ok::<_, anyhow::Error>(each.quantile(0.99))
-        });
-        runtime.block_on(task)?
-    };
-    let (beside, alone) = in_turn(
-        ROUNDS / 2,
-        || {
-            let (noisy, fixtures) = (Arc::clone(&noisy), Arc::clone(&fixtures));
-            let spin = runtime.spawn({
-                let fixtures = Arc::clone(&fixtures);
-                async move {
-                    let (_, capabilities, chain, candidate) = &*fixtures;
-                    loop {
-                        let node = NodeFacts { name: "node-1", capabilities };
-                        drop(noisy.place(node, chain, candidate).await);
-                    }
-                }
-            });
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            let measured = p99(&fixtures);
-            spin.abort();
-            measured
-        },
-        || p99(&fixtures),
-    )?;
-    report.compare("noisy_neighbour", "µs", &beside, &alone);
-    Ok(())
-}
-
 /// A hundred plugins of which each is another component.
 fn many(report: &mut Report, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
     let before = resident_mb()?;
@@ -287,7 +238,7 @@ fn many(report: &mut Report, runtime: &tokio::runtime::Runtime) -> anyhow::Resul
     all.push(resident_mb()?);
     let mut base = Samples::default();
     base.push(before);
-    report.compare("plugins_100_rss", "MB", &all, &base);
+    report.compare("plugins_100_rss", "MB", &all, &base)?;
     drop(plugins);
     Ok(())
 }

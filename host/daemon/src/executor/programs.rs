@@ -51,7 +51,6 @@ impl Node {
             // A filter has no pin; its program's pin is how a later daemon tells it from others.
             program.pin(&pin)?;
         }
-        let began = Instant::now();
         let attached = match progress.fixed.take() {
             None => self.place_and_attach(&hook, &netns, &program, &candidate).await,
             Some(fixed) => self.attach_at(&hook, &netns, &program, &candidate, &fixed).await,
@@ -63,7 +62,6 @@ impl Node {
                 return Err(failure);
             }
         };
-        self.metrics.attach_phase("place", began);
         let began = Instant::now();
         let link = match &placed.attached {
             Attached::Link(link) => {
@@ -107,9 +105,16 @@ impl Node {
     ) -> Result<Placed, Failure> {
         let mut attempts = self.config.attachments.attempts;
         loop {
+            let began = Instant::now();
             let chain = self.annotated(links::query(hook, netns)?)?;
+            self.metrics.attach_phase("read", began);
+            let began = Instant::now();
             let decided = self.policy.place(self, &chain, candidate).await?;
-            match links::attach(&chain, netns, program, decided.answer) {
+            self.metrics.attach_phase("decide", began);
+            let began = Instant::now();
+            let attached = links::attach(&chain, netns, program, decided.answer);
+            self.metrics.attach_phase("attach", began);
+            match attached {
                 Ok(attached) => {
                     let replaced = replaced(&chain, decided.answer);
                     return Ok(Placed { attached, decided_by: decided.decided_by, replaced });
@@ -142,12 +147,15 @@ impl Node {
         candidate: &Candidate,
         fixed: &FixedPlace,
     ) -> Result<Placed, Failure> {
+        let began = Instant::now();
         let chain = self.annotated(links::query(hook, netns)?)?;
+        self.metrics.attach_phase("read", began);
         if chain.revision != fixed.revision {
             return Err(Failure::refused(LinkError::Stale { hook: hook.clone() }));
         }
         let placement =
             validate::placement(&chain, candidate, fixed.placement.into()).map_err(Failure::invalid)?;
+        let began = Instant::now();
         let attached = match links::attach(&chain, netns, program, placement) {
             Err(LinkError::NoPriority { .. }) => {
                 self.spread(&chain, netns, placement, None).await?;
@@ -161,6 +169,7 @@ impl Node {
             }
             attached => attached,
         };
+        self.metrics.attach_phase("attach", began);
         let attached = attached.map_err(Failure::refused)?;
         Ok(Placed { attached, decided_by: fixed.by.to_string(), replaced: replaced(&chain, placement) })
     }

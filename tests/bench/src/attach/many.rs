@@ -28,8 +28,8 @@ pub(crate) fn endpoints(report: &mut Report) -> anyhow::Result<()> {
             endpoints.push(netns);
         }
         let memory = resident(&daemon)?;
-        report.compare(&format!("endpoints_{label}_rss"), "MB", &one(memory), &one(empty.0));
-        report.compare(&format!("adopt_{label}"), "ms", &starts(&mut daemon, count)?, &empty.1);
+        report.compare(&format!("endpoints_{label}_rss"), "MB", &one(memory), &one(empty.0))?;
+        report.compare(&format!("adopt_{label}"), "ms", &starts(&mut daemon, count)?, &empty.1)?;
         if count == 1_000 {
             report.state("endpoints_1000_idle_cpu", "%", &one(idle(&daemon)?));
         }

@@ -37,9 +37,9 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
         let listener = TcpListener::bind(backend)?;
         let tcp = |to| tcp(&listener, to);
         let (ours, plain) = cgroup.in_turn(|| tcp(vip), || tcp(backend))?;
-        report.compare("connect_overhead_tcp", "µs", &ours, &plain);
+        report.compare("connect_overhead_tcp", "µs", &ours, &plain)?;
         let (ours, plain) = cgroup.in_turn(|| udp(vip), || udp(backend))?;
-        report.compare("connect_overhead_udp", "µs", &ours, &plain);
+        report.compare("connect_overhead_udp", "µs", &ours, &plain)?;
         let (bound, unbound) = cgroup.in_turn(|| memory(vip), || memory(backend))?;
         let difference = bound.median() - unbound.median();
         report.state("bound_socket_bytes", "B", &[difference].into_iter().collect());

@@ -2,7 +2,8 @@
 //!
 //! A holder reads commands, a line each, and answers each with a line: `udp PATH VIP COUNT` and `tcp PATH VIP COUNT`
 //! connect so many sockets in the namespace at a path; `listen PATH` listens there for the latter; `drop` closes the
-//! sockets of the last command.
+//! sockets of the last command; `read` has a thread for each socket wait for something to read, and `returned` says
+//! when the last of these reads returned.
 
 use std::{
     fs::File,
@@ -10,13 +11,17 @@ use std::{
     net::{SocketAddr, TcpStream, UdpSocket},
     os::fd::OwnedFd,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustix::{
+    io::Errno,
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{LinkNameSpaceType, move_into_link_name_space},
+    time::{ClockId, clock_gettime},
 };
 
 /// Sockets of one holder.
@@ -32,35 +37,76 @@ const BACKLOG: i32 = 4_096;
 pub(crate) fn main() -> anyhow::Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
-    let mut held: Vec<Vec<OwnedFd>> = Vec::new();
+    let mut held: Vec<Vec<Arc<OwnedFd>>> = Vec::new();
+    let mut readers = Vec::new();
     for line in stdin().lines() {
         let line = line?;
         let answer = match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["drop"] => {
                 held.pop();
-                Ok(())
+                Ok(None)
             }
             ["udp", path, vip, count] => {
                 enter(path)?;
-                udp(vip.parse()?, count.parse()?).map(|opened| held.push(opened))
+                udp(vip.parse()?, count.parse()?).map(|opened| held.push(opened)).map(|()| None)
             }
             ["tcp", path, vip, count] => {
                 enter(path)?;
-                tcp(vip.parse()?, count.parse()?).map(|opened| held.push(opened))
+                tcp(vip.parse()?, count.parse()?).map(|opened| held.push(opened)).map(|()| None)
             }
             ["listen", path] => {
                 enter(path)?;
-                listen().map(|listener| held.push(vec![listener]))
+                listen().map(|listener| held.push(vec![Arc::new(listener)])).map(|()| None)
             }
+            ["read"] => {
+                readers = read(held.iter().flatten());
+                Ok(None)
+            }
+            ["returned"] => returned(std::mem::take(&mut readers)).map(Some),
             _ => bail!("not a command: {line:?}"),
         };
         match answer {
-            Ok(()) => println!("done"),
+            Ok(None) => println!("done"),
+            Ok(Some(time)) => println!("done {}", time.as_nanos()),
             Err(error) => println!("{error:#}"),
         }
         stdout().flush()?;
     }
     Ok(())
+}
+
+/// The time of a clock that all processes share.
+pub(crate) fn monotonic() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
+}
+
+/// A thread that waits in a read: when it returned, and with what.
+type Reader = thread::JoinHandle<(Duration, rustix::io::Result<usize>)>;
+
+/// Waits in a read of each of these sockets.
+fn read<'a>(sockets: impl Iterator<Item = &'a Arc<OwnedFd>>) -> Vec<Reader> {
+    let reader = |socket: &Arc<OwnedFd>| {
+        let socket = Arc::clone(socket);
+        thread::spawn(move || {
+            let read = rustix::io::read(&*socket, &mut [0_u8; 1]);
+            (monotonic(), read)
+        })
+    };
+    let readers = sockets.map(reader).collect();
+    // So that threads are waiting and not starting; one that comes too late has a read that returns later.
+    thread::sleep(Duration::from_millis(20));
+    readers
+}
+
+/// When the last of them returned; each has to have been told that its connection was ended.
+fn returned(readers: Vec<Reader>) -> anyhow::Result<Duration> {
+    let mut last = Duration::ZERO;
+    for reader in readers {
+        let (time, read) = reader.join().ok().context("a reader panicked")?;
+        ensure!(read == Err(Errno::CONNABORTED), "a read returned {read:?} instead of being aborted");
+        last = last.max(time);
+    }
+    Ok(last)
 }
 
 fn enter(path: &str) -> anyhow::Result<()> {
@@ -69,21 +115,21 @@ fn enter(path: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn udp(vip: SocketAddr, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
+fn udp(vip: SocketAddr, count: usize) -> anyhow::Result<Vec<Arc<OwnedFd>>> {
     let connect = |_| {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.connect(vip)?;
-        Ok(socket.into())
+        Ok(Arc::new(socket.into()))
     };
     (0..count).map(connect).collect()
 }
 
-fn tcp(vip: SocketAddr, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
+fn tcp(vip: SocketAddr, count: usize) -> anyhow::Result<Vec<Arc<OwnedFd>>> {
     let connect = |_| {
         let socket = TcpStream::connect(vip)?;
         // A reset at the end, instead of a connection that waits out its time and its port.
         socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
-        Ok(socket.into())
+        Ok(Arc::new(socket.into()))
     };
     (0..count).map(connect).collect()
 }
@@ -117,15 +163,25 @@ impl Holder {
         Ok(Self { child, commands, answers })
     }
 
+    /// Has a command carried out.
     pub(crate) fn command(&mut self, line: &str) -> anyhow::Result<()> {
+        self.ask(line).map(drop)
+    }
+
+    /// When the last read that waited returned, of [`monotonic`].
+    pub(crate) fn returned(&mut self) -> anyhow::Result<Duration> {
+        let answer = self.ask("returned")?;
+        Ok(Duration::from_nanos(answer.parse().with_context(|| format!("not a time: {answer}"))?))
+    }
+
+    /// What a command's answer has beyond that it is done.
+    fn ask(&mut self, line: &str) -> anyhow::Result<String> {
         let commands = self.commands.as_mut().context("its commands are piped")?;
         writeln!(commands, "{line}")?;
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
-        if answer.trim_end() != "done" {
-            bail!("{line}: {answer}");
-        }
-        Ok(())
+        let done = answer.trim_end().strip_prefix("done").with_context(|| format!("{line}: {answer}"))?;
+        Ok(done.trim_start().to_owned())
     }
 }
 
@@ -133,5 +189,22 @@ impl Drop for Holder {
     fn drop(&mut self) {
         drop(self.commands.take());
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_read_that_returns_otherwise_than_aborted_is_no_measurement() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client: Arc<OwnedFd> =
+            Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap().into());
+        let readers = read(std::iter::once(&client));
+        drop(listener.accept().unwrap());
+        assert!(returned(readers).unwrap_err().to_string().contains("instead of being aborted"));
     }
 }

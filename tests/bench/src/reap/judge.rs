@@ -43,7 +43,7 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
         Ok(milliseconds * 1e6 / SOCKETS as f64)
     };
     let (packed, records) = in_turn(ROUNDS, || judged(true), || judged(false))?;
-    report.compare("judge_packed", "ns", &packed, &records);
+    report.compare("judge_packed", "ns", &packed, &records)?;
     report.state("judge_record", "ns", &records);
     Ok(())
 }

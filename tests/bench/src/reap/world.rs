@@ -1,6 +1,10 @@
 //! A node with many sockets: a daemon, a hundred namespaces, services with their backends on the loopback device.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
 use netloom_api::types::{ReapReport, Service};
@@ -20,6 +24,9 @@ pub(crate) const STALE: usize = 50;
 /// Backends that live, and that all sockets but the stale ones are bound to.
 const LIVING: usize = 100;
 
+/// How long the end of a reap is waited for on a machine under load.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 pub(crate) struct World {
     pub(crate) protocol: Protocol,
     pub(crate) namespaces: Vec<Netns>,
@@ -32,7 +39,10 @@ pub(crate) struct World {
     stale: Option<Holder>,
     /// Holds the backends' sockets, for TCP: UDP does not ask whether anybody is there.
     listeners: Option<Holder>,
+    /// Connections to living backends.
     held: usize,
+    /// What the tables of all namespaces have, once there are stale sockets.
+    count: usize,
 }
 
 impl World {
@@ -57,6 +67,7 @@ impl World {
             stale,
             listeners: None,
             held: 0,
+            count: 0,
         };
         for number in 0..LIVING {
             world.serve(&format!("live{number}"), living_vip(number), &[living(number)])?;
@@ -83,12 +94,15 @@ impl World {
         Ok(Sockets::open_with(&self.daemon.paths().bpffs.join("maps"), ways)?)
     }
 
-    /// Opens sockets until there are so many, spread evenly over namespaces and living backends.
+    /// Opens connections until the namespaces have so many sockets with the stale ones, spread evenly over namespaces
+    /// and living backends.
     pub(crate) fn fill(&mut self, count: usize) -> anyhow::Result<()> {
-        let step = 100.min(count / NAMESPACES).max(1);
+        let connections = connections(self.protocol, count);
+        let step = 100.min(connections / NAMESPACES).max(1);
         let mut room = 0;
         let mut turn = 0;
-        while self.held < count {
+        while self.held < connections {
+            let step = step.min(connections - self.held);
             if room < step {
                 self.holders.push(Holder::start(&self.cgroup)?);
                 room = MAX;
@@ -102,6 +116,18 @@ impl World {
             self.held += step;
             turn += 1;
         }
+        self.count = count;
+        Ok(())
+    }
+
+    /// Whether the tables that others walk have exactly the sockets that they are said to have.
+    pub(crate) fn check_tables(&self) -> anyhow::Result<()> {
+        let mut sockets = 0;
+        for netns in &self.namespaces {
+            let shown = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/sockstat"))?;
+            sockets += in_use(&shown, self.protocol).with_context(|| format!("not a sockstat: {shown}"))?;
+        }
+        ensure!(sockets == self.count, "{sockets} sockets in the tables instead of {}", self.count);
         Ok(())
     }
 
@@ -125,6 +151,21 @@ impl World {
         Ok(())
     }
 
+    /// Has a client wait in a read of each stale socket.
+    pub(crate) fn read_stale(&mut self) -> anyhow::Result<()> {
+        self.stale.as_mut().context("there is a holder")?.command("read")
+    }
+
+    /// When the last of these reads returned.
+    pub(crate) fn stale_returned(&mut self) -> anyhow::Result<Duration> {
+        self.stale.as_mut().context("there is a holder")?.returned()
+    }
+
+    /// The namespaces' names.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.namespaces.iter().map(Netns::name).collect()
+    }
+
     /// What is looked for when the dead backend dies.
     pub(crate) fn stale(&self) -> SocketFilter {
         SocketFilter {
@@ -137,6 +178,22 @@ impl World {
     /// Lets the backend die, and waits for what became of its sockets.
     pub(crate) fn kill_backend(&self) -> anyhow::Result<ReapReport> {
         Ok(self.daemon.delete(&format!("/v1/services/dead/backends/{}", dead()))?)
+    }
+
+    /// How often the daemon looked for sockets so far.
+    pub(crate) fn passes(&self) -> anyhow::Result<u64> {
+        passes(&self.daemon.text("/metrics")?)
+    }
+
+    /// Waits until a reap is through that began when there had been so many passes. It looks once more after its answer,
+    /// and would take sockets for late ones that are made stale for the next measurement.
+    pub(crate) fn wait_for_second_pass(&self, before: u64) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while self.passes()? < before + 2 {
+            ensure!(began.elapsed() < PATIENCE, "a reap does not look once more");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// The backend is there again.
@@ -172,4 +229,58 @@ fn living_vip(number: usize) -> SocketAddr {
 
 fn low(number: usize) -> u8 {
     u8::try_from(number % 250 + 1).unwrap_or(1)
+}
+
+/// The times that sockets were looked for, of the text of `/metrics`: none if there is no such line yet.
+fn passes(metrics: &str) -> anyhow::Result<u64> {
+    const NAME: &str = "netloom_reap_phase_seconds_count{phase=\"find\"} ";
+    match metrics.lines().find_map(|line| line.strip_prefix(NAME)) {
+        Some(count) => count.parse().with_context(|| format!("not a count: {count}")),
+        None => Ok(0),
+    }
+}
+
+/// Connections to living backends, where there are to be so many sockets in all, the stale ones included. A backend
+/// of TCP is in the client's namespace: it has a socket too for each connection, and one in each namespace that listens.
+const fn connections(protocol: Protocol, sockets: usize) -> usize {
+    match protocol {
+        Protocol::Udp => sockets - STALE,
+        Protocol::Tcp => (sockets - NAMESPACES) / 2 - STALE,
+    }
+}
+
+/// The sockets of a protocol in a namespace, of its `/proc/net/sockstat`.
+fn in_use(sockstat: &str, protocol: Protocol) -> Option<usize> {
+    let name = match protocol {
+        Protocol::Udp => "UDP: inuse ",
+        Protocol::Tcp => "TCP: inuse ",
+    };
+    let rest = sockstat.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_of_a_connection_and_its_listener_are_among_the_sockets() {
+        assert_eq!(connections(Protocol::Udp, 10_000) + STALE, 10_000);
+        let clients = connections(Protocol::Tcp, 10_000) + STALE;
+        assert_eq!(2 * clients + NAMESPACES, 10_000);
+    }
+
+    #[test]
+    fn passes_are_counted_from_none_on() {
+        let shown = "netloom_reap_phase_seconds_sum{phase=\"find\"} 0.1\nnetloom_reap_phase_seconds_count{phase=\"find\"} 4\n";
+        assert_eq!((passes("").unwrap(), passes(shown).unwrap()), (0, 4));
+    }
+
+    #[test]
+    fn sockets_in_use_are_those_of_the_protocol() {
+        let shown = "sockets: used 9\nTCP: inuse 12 orphan 0 tw 3 alloc 14 mem 1\nUDP: inuse 5 mem 0\nUDPLITE: inuse 1\n";
+        assert_eq!(in_use(shown, Protocol::Tcp), Some(12));
+        assert_eq!(in_use(shown, Protocol::Udp), Some(5));
+        assert_eq!(in_use("", Protocol::Udp), None);
+    }
 }
