@@ -1,0 +1,183 @@
+//! `cargo xtask mutants`: small faults are put into a module, one after the other is switched on, and its tests are to
+//! notice each.
+//!
+//! - `modules`: which files a module has, and which tests guard it
+//! - `mutant`: the faults, as cargo-mutants lists them
+//! - `scratch`: a copy of the sources
+//! - `switch`: all faults of a file at once, each with its switch
+//! - `build`: compiling them, without those that do not compile
+//! - `guard`: running tests until the first notices
+//! - `excused`: survivors that are listed with a reason
+//! - `report`: what is told
+
+mod build;
+mod excused;
+mod guard;
+mod modules;
+mod mutant;
+mod report;
+mod scratch;
+mod switch;
+
+use std::{
+    collections::VecDeque,
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow, bail};
+
+use self::{
+    guard::{End, Tests},
+    modules::{Guard, Module},
+    mutant::Mutant,
+    report::{Fate, Pass},
+    scratch::Scratch,
+};
+use crate::{
+    progress::step,
+    setup::{self, Need},
+    workspace,
+};
+
+/// Puts small faults into a module, one at a time, and says which of them its tests do not notice
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A module of the table in xtask/src/mutants/modules.rs
+    module: String,
+    /// Begin no fault after so long
+    #[arg(long, value_name = "MINUTES", default_value_t = 30)]
+    minutes: u64,
+    /// Try so many faults
+    #[arg(long, value_name = "COUNT", default_value_t = 30)]
+    sample: usize,
+    /// Which ones: another seed, others
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Try all faults, however long that takes
+    #[arg(long, conflicts_with_all = ["minutes", "sample"])]
+    all: bool,
+    /// Only those whose `file:line:column: what` has this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    matching: String,
+    /// Try so many at once; none is twice the CPUs: tests wait more than they compute
+    #[arg(long, value_name = "COUNT")]
+    jobs: Option<usize>,
+}
+
+/// The least time that tests have, and how many times longer than without a fault.
+const LEAST_PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: u32 = 4;
+
+/// `cargo xtask mutants`.
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    let module = modules::named(&args.module)?;
+    let excuses = excused::read()?;
+    prepare(module)?;
+    let listed: Vec<_> = mutant::list(module)?;
+    let mutants = args.choose(listed.clone());
+    let scratch = Scratch::open()?;
+    step(&format!("compiling the tests of {} with {} faults", module.name, mutants.len()));
+    let began = Instant::now();
+    let built = build::build(module, &scratch, &mutants)?;
+    let mut pass = Pass::new(module.name, &listed, excuses, began.elapsed());
+    let tests = Tests { built: &built, root: scratch.root() };
+    step("running them without a fault");
+    let limits = baseline(module, &tests)?;
+    let run = Run { module, tests, limits, until: args.until() };
+    run.all(mutants, args.jobs(), &mut pass)?;
+    Ok(pass.tell())
+}
+
+impl Args {
+    /// The faults to be tried, numbered from 1.
+    fn choose(&self, mut listed: Vec<Mutant>) -> Vec<(u32, Mutant)> {
+        listed.retain(|mutant| mutant.to_string().contains(&self.matching));
+        let count = if self.all { listed.len() } else { self.sample };
+        (1..).zip(mutant::sample(listed, count, self.seed)).collect()
+    }
+
+    fn until(&self) -> Option<Instant> {
+        (!self.all).then(|| Instant::now() + Duration::from_secs(60 * self.minutes))
+    }
+
+    fn jobs(&self) -> usize {
+        self.jobs.unwrap_or_else(|| 2 * thread::available_parallelism().map_or(1, usize::from))
+    }
+}
+
+/// Gets what a module's tests need.
+fn prepare(module: &Module) -> Result<()> {
+    if !module.guards.iter().any(|guard| guard.touches_kernel) {
+        return Ok(());
+    }
+    if !workspace::is_root() {
+        bail!("the tests of {} make namespaces, which needs root: try with sudo", module.name);
+    }
+    setup::ensure(&[Need::Bpf, Need::Guest, Need::Netns])
+}
+
+/// Runs the tests without a fault: how long each program may take with one.
+fn baseline(module: &Module, tests: &Tests<'_>) -> Result<Vec<Duration>> {
+    let limit = |guard: &Guard| {
+        let began = Instant::now();
+        match tests.run(guard, 0, Duration::from_secs(900))? {
+            End::Passed => Ok(LEAST_PATIENCE.max(PATIENCE * began.elapsed())),
+            End::Failed(test) => bail!("{} fails without any fault: {test}", guard.program),
+            End::TimedOut => bail!("{} does not end without any fault", guard.program),
+        }
+    };
+    module.guards.iter().map(limit).collect()
+}
+
+/// A pass under way.
+struct Run<'a> {
+    module: &'a Module,
+    tests: Tests<'a>,
+    /// For each guard, how long it may take.
+    limits: Vec<Duration>,
+    /// When no further fault is begun.
+    until: Option<Instant>,
+}
+
+impl Run<'_> {
+    /// Tries these faults, several at once.
+    fn all(&self, mutants: Vec<(u32, Mutant)>, jobs: usize, pass: &mut Pass) -> Result<()> {
+        let (left, pass) = (Mutex::new(VecDeque::from(mutants)), Mutex::new(pass));
+        let work = || -> Result<()> {
+            loop {
+                let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some((number, mutant)) = next else { return Ok(()) };
+                let began = Instant::now();
+                let fate = self.fate(number)?;
+                pass.lock().unwrap_or_else(PoisonError::into_inner).note(mutant, fate, began.elapsed());
+            }
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().try_for_each(|worker| {
+                worker.join().map_err(|_| anyhow!("a thread that ran tests panicked"))?
+            })
+        })
+    }
+
+    /// What becomes of a fault.
+    fn fate(&self, number: u32) -> Result<Fate> {
+        if self.tests.built.unbuildable.contains(&number) {
+            return Ok(Fate::Unbuildable);
+        }
+        if self.until.is_some_and(|until| Instant::now() > until) {
+            return Ok(Fate::NotTried);
+        }
+        for (guard, limit) in self.module.guards.iter().zip(&self.limits) {
+            match self.tests.run(guard, number, *limit)? {
+                End::Passed => {}
+                End::Failed(test) => return Ok(Fate::Caught(format!("{} {test}", guard.program))),
+                End::TimedOut => return Ok(Fate::TimedOut(guard.program)),
+            }
+        }
+        Ok(Fate::Survived)
+    }
+}
