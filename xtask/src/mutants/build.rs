@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{process::line, progress::step, workspace};
 
-/// A module's tests, compiled with all faults in.
+/// The modules' tests, compiled with all faults in.
 #[derive(Debug, Default)]
 pub(super) struct Built {
     /// The programs of tests, by their targets' names.
@@ -29,17 +29,18 @@ pub(super) struct Built {
 /// How often faults that do not compile are taken out: each time the compiler gets further, and finds more.
 const ROUNDS: usize = 12;
 
-/// Compiles a module's tests with these faults, and without those that do not compile.
+/// Compiles the modules' tests with these faults, and without those that do not compile.
 ///
 /// # Errors
 /// If it does not compile for another reason.
-pub(super) fn build(module: &Module, scratch: &Scratch, mutants: &[(u32, Mutant)]) -> Result<Built> {
+pub(super) fn build(modules: &[&Module], scratch: &Scratch, mutants: &[(u32, Mutant)]) -> Result<Built> {
     let mut built = Built::default();
     for _ in 0..ROUNDS {
         let files = put_in(scratch, mutants, &built.unbuildable)?;
         built.unbuildable.extend(files.values().flat_map(|file| &file.left_out));
         let mut blamed = BTreeSet::new();
-        let commands: BTreeSet<_> = module.guards.iter().map(|guard| guard.build).collect();
+        let guards = modules.iter().flat_map(|module| module.guards);
+        let commands: BTreeSet<_> = guards.map(|guard| guard.build).collect();
         for args in commands {
             blamed.extend(compile(args, scratch, &files, &mut built)?);
             if !blamed.is_empty() {
@@ -52,7 +53,7 @@ pub(super) fn build(module: &Module, scratch: &Scratch, mutants: &[(u32, Mutant)
         step(&format!("{} faults do not compile; going on without them", blamed.len()));
         built.unbuildable.extend(blamed);
     }
-    bail!("{}: after {ROUNDS} rounds there are still faults that do not compile", module.name)
+    bail!("after {ROUNDS} rounds there are still faults that do not compile")
 }
 
 /// Writes the files with their faults.

@@ -21,6 +21,7 @@ mod switch;
 
 use std::{
     collections::VecDeque,
+    ops::RangeFrom,
     process::ExitCode,
     sync::{Mutex, PoisonError},
     thread,
@@ -42,15 +43,16 @@ use crate::{
     workspace,
 };
 
-/// Puts small faults into a module, one at a time, and says which of them its tests do not notice
+/// Puts small faults into modules, one at a time, and says which of them their tests do not notice
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A module of the table in xtask/src/mutants/modules.rs
-    module: String,
-    /// Begin no fault after so long
+    /// Modules of the table in xtask/src/mutants/modules.rs, which are compiled in one go
+    #[arg(required = true, value_name = "MODULE")]
+    modules: Vec<String>,
+    /// Of a module, begin no fault after so long
     #[arg(long, value_name = "MINUTES", default_value_t = 30)]
     minutes: u64,
-    /// Try so many faults
+    /// Try so many faults of a module
     #[arg(long, value_name = "COUNT", default_value_t = 30)]
     sample: usize,
     /// Which ones: another seed, others
@@ -73,30 +75,38 @@ const PATIENCE: u32 = 4;
 
 /// `cargo xtask mutants`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let module = modules::named(&args.module)?;
+    let modules: Vec<_> = args.modules.iter().map(|name| modules::named(name)).collect::<Result<_>>()?;
     let excuses = excused::read()?;
-    prepare(module)?;
-    let listed: Vec<_> = mutant::list(module)?;
-    let mutants = args.choose(listed.clone());
+    prepare(&modules)?;
+    let mut numbers = 1..;
+    let (mut passes, mut chosen) = (Vec::new(), Vec::new());
+    for module in &modules {
+        let listed = mutant::list(module)?;
+        passes.push(Pass::new(module.name, &listed, excuses.clone()));
+        chosen.push(args.choose(listed, &mut numbers));
+    }
     let scratch = Scratch::open()?;
-    step(&format!("compiling the tests of {} with {} faults", module.name, mutants.len()));
-    let began = Instant::now();
-    let built = build::build(module, &scratch, &mutants)?;
-    let mut pass = Pass::new(module.name, &listed, excuses, began.elapsed());
-    let tests = Tests { built: &built, root: scratch.root() };
-    step("running them without a fault");
-    let limits = baseline(module, &tests)?;
-    let run = Run { module, tests, limits, until: args.until() };
-    run.all(mutants, args.jobs(), &mut pass)?;
-    Ok(pass.tell())
+    let faults = chosen.concat();
+    step(&format!("compiling the tests of {} with {} faults", args.modules.join(", "), faults.len()));
+    let built = build::build(&modules, &scratch, &faults)?;
+    for ((module, pass), mutants) in modules.iter().zip(&mut passes).zip(chosen) {
+        let tests = Tests { built: &built, root: scratch.root() };
+        step(&format!("running the tests of {} without a fault", module.name));
+        let limits = baseline(module, &tests)?;
+        step(&format!("and with each of {} faults", mutants.len()));
+        Run { module, tests, limits, until: args.until() }.all(mutants, args.jobs(), pass)?;
+    }
+    Ok(report::tell(&passes))
 }
 
 impl Args {
-    /// The faults to be tried, numbered from 1.
-    fn choose(&self, mut listed: Vec<Mutant>) -> Vec<(u32, Mutant)> {
+    /// The faults to be tried, each with a number.
+    fn choose(&self, mut listed: Vec<Mutant>, numbers: &mut RangeFrom<u32>) -> Vec<(u32, Mutant)> {
         listed.retain(|mutant| mutant.to_string().contains(&self.matching));
         let count = if self.all { listed.len() } else { self.sample };
-        (1..).zip(mutant::sample(listed, count, self.seed)).collect()
+        let sample = mutant::sample(listed, count, self.seed).into_iter();
+        // The faults come first, so that no number is taken out that none gets.
+        sample.zip(numbers).map(|(mutant, number)| (number, mutant)).collect()
     }
 
     fn until(&self) -> Option<Instant> {
@@ -108,11 +118,10 @@ impl Args {
     }
 }
 
-/// Gets what a module's tests need.
-fn prepare(module: &Module) -> Result<()> {
-    if !module.guards.iter().any(|guard| guard.touches_kernel) {
-        return Ok(());
-    }
+/// Gets what the modules' tests need.
+fn prepare(modules: &[&Module]) -> Result<()> {
+    let touches_kernel = |module: &&&Module| module.guards.iter().any(|guard| guard.touches_kernel);
+    let Some(module) = modules.iter().find(touches_kernel) else { return Ok(()) };
     if !workspace::is_root() {
         bail!("the tests of {} make namespaces, which needs root: try with sudo", module.name);
     }

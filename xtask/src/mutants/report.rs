@@ -30,22 +30,17 @@ pub(super) struct Pass {
     /// Those of the module's files that are about no mutant.
     stale: Vec<Excuse>,
     ended: Vec<(Mutant, Fate)>,
-    compiling: Duration,
+    /// The tests of all mutants one after the other; several run at once.
     testing: Duration,
 }
 
 impl Pass {
     /// Nothing was tried yet.
-    pub(super) fn new(
-        module: &'static str,
-        listed: &[Mutant],
-        excuses: Vec<Excuse>,
-        compiling: Duration,
-    ) -> Self {
+    pub(super) fn new(module: &'static str, listed: &[Mutant], excuses: Vec<Excuse>) -> Self {
         let ours = |excuse: &&Excuse| listed.iter().any(|mutant| mutant.file == excuse.file);
         let known = |excuse: &&Excuse| listed.iter().any(|mutant| excuse.is_of(mutant));
         let stale = excuses.iter().filter(ours).filter(|excuse| !known(excuse)).cloned().collect();
-        Self { module, excuses, stale, ended: Vec::new(), compiling, testing: Duration::ZERO }
+        Self { module, excuses, stale, ended: Vec::new(), testing: Duration::ZERO }
     }
 
     /// A mutant has come to its end.
@@ -63,37 +58,33 @@ impl Pass {
         self.ended.push((mutant, fate));
     }
 
-    /// Says what came of it: a success if few enough survive.
-    pub(super) fn tell(&self) -> ExitCode {
+    /// Names what no test noticed, and what is listed for nothing.
+    fn details(&self) {
+        for survivor in self.survivors().1 {
+            println!("\nno test notices {survivor}");
+        }
+        for excuse in self.stale.iter().chain(self.caught_though_excused()) {
+            println!("\nin {FILE}, no mutant survives any more that is {excuse:?}");
+        }
+    }
+
+    /// A row of the table, and whether few enough survive.
+    fn row(&self) -> bool {
         let count = |is: fn(&Fate) -> bool| self.ended.iter().filter(|(_, fate)| is(fate)).count();
         let caught = count(|fate| matches!(fate, Fate::Caught(_)));
         let timed_out = count(|fate| matches!(fate, Fate::TimedOut(_)));
         let unbuildable = count(|fate| *fate == Fate::Unbuildable);
         let not_tried = count(|fate| *fate == Fate::NotTried);
         let (listed, unlisted) = self.survivors();
-        for survivor in &unlisted {
-            println!("\nno test notices {survivor}");
-        }
-        for excuse in self.stale.iter().chain(self.caught_though_excused()) {
-            println!("\nin {FILE}, no mutant survives any more that is {excuse:?}");
-        }
-        let tried = caught + timed_out + listed.len() + unlisted.len();
-        let (compiling, each) = (self.compiling.as_secs(), self.testing.as_secs() / tried.max(1) as u64);
+        let (listed, unlisted) = (listed.len(), unlisted.len());
+        let tried = caught + timed_out + listed + unlisted;
+        let each = self.testing.as_secs_f64() / tried.max(1) as f64;
         println!(
-            "\n{:<10} {:>6} {:>9} {:>8} {:>16} {:>12} {:>9}",
-            "module", "caught", "timed out", "survived", "survived, listed", "not compiled", "not tried"
-        );
-        println!(
-            "{:<10} {caught:>6} {timed_out:>9} {:>8} {:>16} {unbuildable:>12} {not_tried:>9}",
+            "{:<10} {caught:>6} {timed_out:>9} {listed:>16} {unlisted:>10} {:>7} {unbuildable:>12} {not_tried:>9} {each:>6.1} s",
             self.module,
-            unlisted.len(),
-            listed.len()
+            format!("{}%", percent(unlisted, tried)),
         );
-        println!(
-            "\nof {tried} mutants {}% survive without a reason ({compiling} s to compile, {each} s to test each)",
-            percent(unlisted.len(), tried)
-        );
-        if is_tolerated(unlisted.len(), tried) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        is_tolerated(unlisted, tried)
     }
 
     /// Those that survived: with a reason, and without.
@@ -114,6 +105,25 @@ impl Pass {
                 && of_it.all(|(_, fate)| matches!(fate, Fate::Caught(_) | Fate::TimedOut(_)))
         })
     }
+}
+
+/// Says what came of the passes: a success if few enough survive of each module.
+pub(super) fn tell(passes: &[Pass]) -> ExitCode {
+    passes.iter().for_each(Pass::details);
+    println!(
+        "\n{:<10} {:>6} {:>9} {:>16} {:>10} {:>7} {:>12} {:>9} {:>8}",
+        "module",
+        "caught",
+        "timed out",
+        "survived, listed",
+        "not listed",
+        "share",
+        "not compiled",
+        "not tried",
+        "each"
+    );
+    let few = passes.iter().filter(|pass| pass.row()).count();
+    if few == passes.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn percent(part: usize, whole: usize) -> usize {

@@ -73,14 +73,17 @@ fn the_best_attachment_follows_the_kernel_and_the_operator() {
 
 #[test]
 fn without_a_plugin_netkit_is_taken_where_the_kernel_has_all_of_it_and_l2_for_who_needs_ethernet() {
-    let device = |endpoint: &EndpointSpec, capabilities| built_in_mode(endpoint, capabilities).device;
+    let device = |endpoint: &EndpointSpec, features: &[Feature]| {
+        built_in_mode(endpoint, &capabilities(features)).device
+    };
+    let both = [Feature::Netkit, Feature::NetkitLinks];
     let with_mac = EndpointSpec { mac: Some("02:00:00:00:00:01".parse().unwrap()), ..endpoint() };
     let machine = EndpointSpec { virtual_machine: true, ..endpoint() };
-    assert_eq!(device(&endpoint(), &modern()), DeviceMode::Netkit);
-    assert_eq!(device(&with_mac, &modern()), DeviceMode::NetkitL2);
-    assert_eq!(device(&machine, &modern()), DeviceMode::NetkitL2);
-    for half in [Feature::Netkit, Feature::NetkitLinks] {
-        assert_eq!(device(&machine, &capabilities(&[half])), DeviceMode::Veth);
+    assert_eq!(device(&endpoint(), &both), DeviceMode::Netkit);
+    assert_eq!(device(&with_mac, &both), DeviceMode::NetkitL2);
+    assert_eq!(device(&machine, &both), DeviceMode::NetkitL2);
+    for half in both {
+        assert_eq!(device(&machine, &[half]), DeviceMode::Veth);
     }
 }
 
