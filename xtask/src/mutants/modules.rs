@@ -157,3 +157,26 @@ pub(super) fn named(name: &str) -> Result<&'static Module> {
 fn names() -> Vec<&'static str> {
     MODULES.iter().map(|module| module.name).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace;
+
+    #[test]
+    fn the_table_names_what_there_is() {
+        for module in &MODULES {
+            for file in module.files {
+                // Of all files of a folder it is the folder.
+                let place = workspace::root().join(file.strip_suffix("/*.rs").unwrap_or(file));
+                assert!(place.exists(), "{}: {file}", module.name);
+            }
+            for guard in module.guards {
+                let folder = workspace::root().join(guard.folder);
+                assert!(folder.join("Cargo.toml").is_file(), "{}: {}", module.name, guard.folder);
+            }
+        }
+        assert!(named("locks").is_ok());
+        assert!(named("lock").unwrap_err().to_string().contains("executor, adopt"));
+    }
+}
