@@ -34,7 +34,11 @@ const ROUNDS: usize = 12;
 /// # Errors
 /// If it does not compile for another reason.
 pub(super) fn build(modules: &[&Module], scratch: &Scratch, mutants: &[(u32, Mutant)]) -> Result<Built> {
-    let mut built = Built::default();
+    let known = scratch.unbuildable();
+    let keys: BTreeMap<u32, String> =
+        mutants.iter().map(|(number, mutant)| Ok((*number, mutant.key()?))).collect::<Result<_>>()?;
+    let unbuildable = keys.iter().filter(|(_, key)| known.contains(*key)).map(|(number, _)| *number);
+    let mut built = Built { unbuildable: unbuildable.collect(), ..Built::default() };
     for _ in 0..ROUNDS {
         let files = put_in(scratch, mutants, &built.unbuildable)?;
         built.unbuildable.extend(files.values().flat_map(|file| &file.left_out));
@@ -51,6 +55,7 @@ pub(super) fn build(modules: &[&Module], scratch: &Scratch, mutants: &[(u32, Mut
             return Ok(built);
         }
         step(&format!("{} faults do not compile; going on without them", blamed.len()));
+        scratch.note_unbuildable(blamed.iter().filter_map(|number| keys.get(number)))?;
         built.unbuildable.extend(blamed);
     }
     bail!("after {ROUNDS} rounds there are still faults that do not compile")

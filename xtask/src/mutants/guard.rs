@@ -31,6 +31,7 @@ pub(super) enum End {
 const SANDBOX: &str = "set -e
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib
+umount --lazy /sys
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /sys/fs/cgroup
 mkdir /sys/fs/cgroup/unified

@@ -1,4 +1,4 @@
-use std::{fmt, process::Command};
+use std::{fmt, fs, process::Command};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -30,6 +30,22 @@ impl fmt::Display for Mutant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, at, function, mutation, .. } = self;
         write!(f, "{file}:{at}: {mutation} in {function}")
+    }
+}
+
+impl Mutant {
+    /// What it is known by as long as its function stays as it is.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub(super) fn key(&self) -> Result<String> {
+        let path = workspace::root().join(&self.file);
+        let source = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let (first, last) = (self.around.start.line, self.around.end.line);
+        let function: Vec<_> = source.lines().skip(first - 1).take(last - first + 1).collect();
+        let (line, column) = (self.place.start.line - first, self.place.start.column);
+        let text = format!("{line}:{column}: {} {}", self.mutation, function.join("\n"));
+        Ok(format!("{}: {:016x}", self.file, hash(0, &text)))
     }
 }
 

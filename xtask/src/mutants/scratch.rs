@@ -1,5 +1,5 @@
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fs,
     io::ErrorKind,
     os::unix::fs::symlink,
@@ -11,10 +11,14 @@ use anyhow::{Context, Result};
 
 use crate::{process::capture, workspace};
 
+/// Where faults are noted that do not compile.
+const UNBUILDABLE: &str = "unbuildable";
+
 /// A copy of the sources for faults to be put into. What is compiled lies where it always does, in folders of its own
 /// name, since it is compiled with other options.
 #[derive(Debug)]
 pub(super) struct Scratch {
+    folder: PathBuf,
     root: PathBuf,
     /// Whoever has it locked is the only one who puts faults in.
     _lock: fs::File,
@@ -30,7 +34,7 @@ impl Scratch {
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let lock = fs::File::create(folder.join("lock")).context("creating a lock")?;
         lock.try_lock().context("another pass is under way")?;
-        let scratch = Self { root: folder.join("sources"), _lock: lock };
+        let scratch = Self { root: folder.join("sources"), folder, _lock: lock };
         let mut list = Command::new("git");
         list.current_dir(workspace::root());
         let listed = capture(list.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]))?;
@@ -45,6 +49,20 @@ impl Scratch {
     /// Where it lies.
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Faults that were found not to compile, by their keys: to find that out takes a while.
+    pub(super) fn unbuildable(&self) -> BTreeSet<String> {
+        let text = fs::read_to_string(self.folder.join(UNBUILDABLE)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Adds to these.
+    pub(super) fn note_unbuildable<'a>(&self, keys: impl Iterator<Item = &'a String>) -> Result<()> {
+        let mut all = self.unbuildable();
+        all.extend(keys.cloned());
+        let text: String = all.iter().map(|key| format!("{key}\n")).collect();
+        fs::write(self.folder.join(UNBUILDABLE), text).context("noting which faults do not compile")
     }
 
     /// Has a file be as in the sources, or not be if it is gone from there.
