@@ -209,7 +209,8 @@ mod tests {
 
     #[test]
     fn each_is_told_of_the_sockets_of_its_own_backends() {
-        let one = waiting("web", &["10.0.0.1:80"]);
+        let mut one = waiting("web", &["10.0.0.1:80"]);
+        one.since = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
         let two = waiting("shop", &["10.0.0.1:80", "10.0.0.2:80"]);
         let sockets = vec![
             socket(1, "10.0.0.1:80", Some("shop")),
@@ -226,5 +227,6 @@ mod tests {
         };
         assert_eq!(told(&one), [2, 3], "its own, and what nobody knows the service of, to the first");
         assert_eq!(told(&two), [1, 4]);
+        assert!(one.answer.get().unwrap().as_ref().unwrap().total_us >= 1_000_000, "since it became due");
     }
 }
