@@ -69,9 +69,9 @@ pub(crate) struct Args {
     jobs: Option<usize>,
 }
 
-/// The least time that tests have, and how many times longer than without a fault.
-const LEAST_PATIENCE: Duration = Duration::from_secs(60);
-const PATIENCE: u32 = 4;
+/// The least time that tests have, and how many times longer than without a fault and alone.
+const LEAST_PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: u32 = 10;
 
 /// `cargo xtask mutants`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
