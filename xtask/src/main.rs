@@ -6,6 +6,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod kernels;
+mod mutants;
 mod process;
 mod progress;
 mod setup;
@@ -31,6 +32,7 @@ enum Task {
     Fuzz(fuzz::Args),
     HookReference(wit::Args),
     Kernels(kernels::Args),
+    Mutants(mutants::Args),
     Test(test::Args),
     Vm(vm::Args),
 }
@@ -55,6 +57,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fuzz(args) => fuzz::main(&args),
         Task::HookReference(args) => wit::main(&args),
         Task::Kernels(args) => kernels::main(&args).map(|()| ExitCode::SUCCESS),
+        Task::Mutants(args) => mutants::main(&args),
         Task::Test(args) => test::main(&args),
         Task::Vm(args) => vm::main(args),
     }

@@ -3,11 +3,12 @@
 //! - `needs`: what is needed for which purpose, and how it is found
 //! - `apt`: the distribution's packages
 //! - `rust`: what rustup adds to its compiler
-//! - `cargo_deny`, `bpftool`, `registry`: programs that are kept in `target/tools`
+//! - `cargo_deny`, `cargo_mutants`, `bpftool`, `registry`: programs that are kept in `target/tools`
 
 mod apt;
 mod bpftool;
 mod cargo_deny;
+mod cargo_mutants;
 mod needs;
 mod registry;
 mod rust;
@@ -16,7 +17,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) use self::{apt::update_package_lists, needs::Need, rust::clippy};
+pub(crate) use self::{apt::update_package_lists, cargo_mutants::cargo_mutants, needs::Need, rust::clippy};
 
 use self::needs::Requirement;
 use crate::{

@@ -147,6 +147,12 @@ mod tests {
     }
 
     #[test]
+    fn ours_are_in_order_if_each_is_behind_the_one_before() {
+        assert!(in_order(&[]) && in_order(&ids(&[0, 2, 5])));
+        assert!(!in_order(&ids(&[0, 5, 2])));
+    }
+
+    #[test]
     fn one_that_is_out_of_place_is_moved_alone() {
         let last_to_front = moves(&ids(&[4, 0, 1, 3]), |_| false);
         assert_eq!(last_to_front, [Move { entry: EntryId(4), to: Neighbour::Before(EntryId(0)) }]);

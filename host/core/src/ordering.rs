@@ -106,9 +106,26 @@ mod tests {
 
     #[test]
     fn without_a_plugin_the_datapath_goes_last() {
-        let chain = chain(&[None, Some("acme/firewall")]);
-        let placement = DefaultPlacement::BeforeDatapath.place(&chain, &candidate(Owner::DATAPATH));
-        assert_eq!(placement, Placement::Tail);
+        for owners in [[None, Some("acme/firewall")], [Some(Owner::DATAPATH), None]] {
+            let placement =
+                DefaultPlacement::BeforeDatapath.place(&chain(&owners), &candidate(Owner::DATAPATH));
+            assert_eq!(placement, Placement::Tail);
+        }
+    }
+
+    #[test]
+    fn a_position_is_counted_from_the_head_and_beside_an_entry_that_is_there() {
+        let at = |placement| position(3, placement);
+        assert_eq!((at(Placement::Head), at(Placement::Tail)), (Some(0), Some(3)));
+        for id in 0..3 {
+            let (entry, index) = (EntryId(id), id as usize);
+            assert_eq!(at(Placement::Before(entry)), Some(index));
+            assert_eq!(at(Placement::Replace(entry)), Some(index));
+            assert_eq!(at(Placement::After(entry)), Some(index + 1));
+        }
+        for gone in [Placement::Before, Placement::Replace, Placement::After] {
+            assert_eq!(at(gone(EntryId(3))), None);
+        }
     }
 
     #[test]

@@ -142,6 +142,8 @@ pub(crate) async fn soon<G>(lock: impl Future<Output = G>) -> Option<G> {
 
 #[cfg(test)]
 mod tests {
+    use netloom_core::model::{HookPoint, IfIndex};
+
     use super::*;
 
     const BLUE: NetnsId = NetnsId { device: 4, inode: 1 };
@@ -165,5 +167,22 @@ mod tests {
             drop(locks.netns(NetnsId { device: 4, inode }).await);
         }
         assert!(locks.netns.0.lock().unwrap().len() <= 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_free_is_had_at_once() {
+        let locks = Locks::default();
+        let _blue = locks.netns(BLUE).await;
+        assert!(soon(locks.netns(RED)).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_lock_of_one_namespace_is_none_of_a_hook_in_another() {
+        let locks = Locks::default();
+        let guard = HookGuard::of(None, locks.netns(BLUE).await);
+        let hook =
+            |netns| Hook { netns, device: "eth0".into(), ifindex: IfIndex(2), point: HookPoint::TcxIngress };
+        assert!(guard.check(&hook(BLUE)).is_ok());
+        assert!(guard.check(&hook(RED)).unwrap_err().to_string().contains("another namespace"));
     }
 }

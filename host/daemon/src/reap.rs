@@ -39,15 +39,6 @@ struct Pass {
 }
 
 impl Pass {
-    /// What is looked for from now on.
-    fn filter(&self) -> SocketFilter {
-        let mut filter = self.plan.filter.clone();
-        if let Some(moment) = self.bound_before {
-            filter.min_age = filter.min_age.max(moment.elapsed());
-        }
-        filter
-    }
-
     /// Whether a plan differs from this one in its backends alone.
     fn agrees(&self, plan: &ReapPlan, reaper: &Reaper) -> bool {
         let like = |plan: &ReapPlan| {
@@ -191,6 +182,34 @@ impl Node {
     }
 }
 
+/// What a plan looks for from now on; sockets that were bound after a moment, if one is given, are left alone.
+fn looked_for(plan: &ReapPlan, bound_before: Option<Instant>) -> SocketFilter {
+    let mut filter = plan.filter.clone();
+    if let Some(moment) = bound_before {
+        filter.min_age = filter.min_age.max(moment.elapsed());
+    }
+    filter
+}
+
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use netloom_core::model::ReapAction;
+
+    use super::*;
+
+    #[test]
+    fn what_policy_looks_for_is_looked_for_and_nothing_that_was_bound_too_late() {
+        let (age, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let filter = SocketFilter { connected_only: true, min_age: age, ..SocketFilter::default() };
+        let plan = ReapPlan { filter: filter.clone(), grace: Duration::ZERO, action: ReapAction::Destroy };
+        assert_eq!(looked_for(&plan, None), filter);
+        assert_eq!(looked_for(&plan, Some(Instant::now() + minute)), filter, "policy asks for older ones");
+        let late = looked_for(&plan, Instant::now().checked_sub(minute));
+        assert!(late.min_age >= minute);
+        assert_eq!(SocketFilter { min_age: age, ..late }, filter);
+    }
 }

@@ -1,7 +1,7 @@
 //! Whether a namespace's netfilter has a say in what its stack forwards: whoever sends packets past the stack has
 //! to know.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
@@ -18,12 +18,14 @@ pub struct Forwarding(pub String);
 /// # Errors
 /// If the namespace cannot be entered, or the kernel gives no answer.
 pub fn forwarding(netns: &Netns) -> io::Result<Option<Forwarding>> {
-    netns.run(|| Ok(legacy_table().or(nftables()?))).map_err(io::Error::other)?
+    let of_thread = Path::new("/proc/thread-self/net");
+    netns.run(|| Ok(legacy_table(of_thread).or(nftables()?))).map_err(io::Error::other)?
 }
 
-fn legacy_table() -> Option<Forwarding> {
+/// The first table that a folder of `/proc` names; a kernel without the older iptables has no such files.
+fn legacy_table(folder: &Path) -> Option<Forwarding> {
     for file in ["ip_tables_names", "ip6_tables_names"] {
-        let names = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+        let names = fs::read_to_string(folder.join(file)).unwrap_or_default();
         if let Some(name) = names.lines().next() {
             return Some(Forwarding(format!("the iptables table {name}")));
         }
@@ -117,6 +119,19 @@ mod tests {
         let hook = with(NFTA_HOOK_HOOKNUM, &hook.to_be_bytes());
         bytes.extend(with(NFTA_CHAIN_HOOK | 0x8000, &hook));
         bytes
+    }
+
+    #[test]
+    fn a_table_of_the_older_iptables_is_found_in_either_family() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = |file: &str, names: &str| {
+            fs::write(folder.path().join(file), names).unwrap();
+            legacy_table(folder.path()).map(|Forwarding(what)| what)
+        };
+        assert_eq!(legacy_table(folder.path()), None);
+        assert_eq!(named("ip_tables_names", ""), None, "a module that has no table");
+        assert_eq!(named("ip6_tables_names", "mangle\nnat\n").as_deref(), Some("the iptables table mangle"));
+        assert_eq!(named("ip_tables_names", "filter\n").as_deref(), Some("the iptables table filter"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
+pub(crate) use libtest::ended;
 use outcome::{Outcome, Progress, Rules};
 use skips::Expected;
 pub(crate) use tier::Tier;

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Backend, ChainEntry, Hook, HookPoint, IfIndex, Labels, Name, NetnsId, Owner, ProgramId, ReapAction,
-    ReapReason, Revision, Support,
+    Backend, ChainEntry, Hook, HookPoint, IfIndex, Labels, Name, NetkitScrub, NetnsId, Owner, ProgramId,
+    ReapAction, ReapReason, Revision, Support,
 };
 
 fn capabilities(features: &[Feature]) -> Capabilities {
@@ -63,18 +63,75 @@ fn the_best_attachment_follows_the_kernel_and_the_operator() {
         (DeviceMode::Veth, &tc_only, AttachmentMode::Auto, AttachmentKind::Tc),
         (DeviceMode::Veth, &modern(), AttachmentMode::Tc, AttachmentKind::Tc),
         (DeviceMode::Veth, &tc_only, AttachmentMode::Tcx, AttachmentKind::Tcx),
-        (DeviceMode::NetkitL2, &modern(), AttachmentMode::Auto, AttachmentKind::Netkit),
+        (DeviceMode::Netkit, &modern(), AttachmentMode::Auto, AttachmentKind::Netkit),
+        (DeviceMode::NetkitL2, &modern(), AttachmentMode::Tcx, AttachmentKind::Netkit),
+        (DeviceMode::NetkitL2, &modern(), AttachmentMode::Tc, AttachmentKind::Netkit),
     ] {
         assert_eq!(best_attachment(device, capabilities, wish), expected, "{device} {wish:?}");
     }
 }
 
 #[test]
-fn veth_with_netkit_settings_is_a_contradiction() {
-    let answer = RawMode { peer_policy: Some(NetkitPolicy::Forward), ..raw(DeviceMode::Veth) };
+fn without_a_plugin_netkit_is_taken_where_the_kernel_has_all_of_it_and_l2_for_who_needs_ethernet() {
+    let device = |endpoint: &EndpointSpec, features: &[Feature]| {
+        built_in_mode(endpoint, &capabilities(features)).device
+    };
+    let both = [Feature::Netkit, Feature::NetkitLinks];
+    let with_mac = EndpointSpec { mac: Some("02:00:00:00:00:01".parse().unwrap()), ..endpoint() };
+    let machine = EndpointSpec { virtual_machine: true, ..endpoint() };
+    assert_eq!(device(&endpoint(), &both), DeviceMode::Netkit);
+    assert_eq!(device(&with_mac, &both), DeviceMode::NetkitL2);
+    assert_eq!(device(&machine, &both), DeviceMode::NetkitL2);
+    for half in both {
+        assert_eq!(device(&machine, &[half]), DeviceMode::Veth);
+    }
+}
+
+/// Every netkit setting alone, and the feature that it takes beyond netkit itself.
+fn netkit_settings(device: DeviceMode) -> [(RawMode, Option<Feature>); 6] {
+    let raw = || raw(device);
+    [
+        (RawMode { primary_policy: Some(NetkitPolicy::Forward), ..raw() }, None),
+        (RawMode { peer_policy: Some(NetkitPolicy::Forward), ..raw() }, None),
+        (RawMode { scrub: Some(NetkitScrub::None), ..raw() }, Some(Feature::NetkitScrub)),
+        (RawMode { peer_scrub: Some(NetkitScrub::None), ..raw() }, Some(Feature::NetkitScrub)),
+        (RawMode { headroom: Some(16), ..raw() }, Some(Feature::NetkitHeadroom)),
+        (RawMode { tailroom: Some(16), ..raw() }, Some(Feature::NetkitHeadroom)),
+    ]
+}
+
+#[test]
+fn veth_with_any_netkit_setting_is_a_contradiction() {
+    for (answer, _) in netkit_settings(DeviceMode::Veth) {
+        let checked = check(&answer, &modern());
+        assert!(matches!(checked, Err(InvalidAnswer::Contradiction { .. })), "{answer:?}: {checked:?}");
+    }
+    let answer = RawMode { attachment: Some(AttachmentKind::Netkit), ..raw(DeviceMode::Veth) };
     assert!(matches!(check(&answer, &modern()), Err(InvalidAnswer::Contradiction { .. })));
-    let answer = RawMode { headroom: Some(16), ..raw(DeviceMode::Veth) };
-    assert!(matches!(check(&answer, &modern()), Err(InvalidAnswer::Contradiction { .. })));
+}
+
+#[test]
+fn a_netkit_setting_is_refused_where_the_kernel_lacks_it_and_taken_where_it_does_not() {
+    for (answer, feature) in netkit_settings(DeviceMode::Netkit) {
+        assert_eq!(check(&answer, &modern()).is_ok(), feature.is_none(), "{answer:?}");
+        let mut capabilities = modern();
+        capabilities.features.extend(self::capabilities(feature.as_slice()).features);
+        assert!(check(&answer, &capabilities).is_ok(), "{answer:?}");
+    }
+}
+
+#[test]
+fn segmentation_sizes_are_kept_within_what_any_device_takes() {
+    let checked = |gso, gro| {
+        let sizes = RawMode { gso_max_size: gso, gro_max_size: gro, ..raw(DeviceMode::Veth) };
+        check(&sizes, &modern()).map(|mode| mode.segmentation)
+    };
+    let sizes =
+        Segmentation { gso_max_size: Some(4_096), gro_max_size: Some(524_280), ..Segmentation::default() };
+    assert_eq!(checked(Some(4_096), Some(524_280)), Ok(sizes));
+    for (gso, gro) in [(Some(4_095), None), (None, Some(524_281))] {
+        assert!(matches!(checked(gso, gro), Err(InvalidAnswer::OutOfBounds { .. })));
+    }
 }
 
 #[test]
@@ -163,8 +220,8 @@ fn a_grace_period_over_an_hour_is_refused() {
 #[test]
 fn too_few_and_too_many_judgements_are_refused() {
     assert!(judgements(2, vec![true]).is_err());
-    assert!(packed_judgements(65, &[0]).is_err());
-    assert!(packed_judgements(64, &[0, 0]).is_err());
+    assert_eq!(packed_judgements(65, &[0]), Err(InvalidAnswer::Count { asked: 65, given: 64 }));
+    assert_eq!(packed_judgements(64, &[0, 0]), Err(InvalidAnswer::Count { asked: 64, given: 128 }));
     assert_eq!(packed_judgements(2, &[0b10]), Ok(vec![false, true]));
     assert_eq!(packed_judgements(0, &[]), Ok(vec![]));
 }

@@ -150,7 +150,10 @@ fn hand_out(mut report: ReapReport, alike: &[&Waiting]) {
 
 #[cfg(test)]
 mod tests {
-    use netloom_core::model::Backend;
+    use std::time::Duration;
+
+    use netloom_api::types::{Fate, SocketView};
+    use netloom_core::model::{Backend, BoundSocket, NetnsCookie, ServiceId, SocketCookie, SocketState};
 
     use super::*;
 
@@ -183,5 +186,47 @@ mod tests {
         let (one, two) = (waiting("web", &["10.0.0.1:80"]), waiting("shop", &["10.0.0.2:80"]));
         hand_out(ReapReport::default(), &[&one, &two]);
         assert!([one, two].iter().all(|waiting| matches!(waiting.answer.get(), Some(Ok(_)))));
+    }
+
+    fn socket(cookie: u64, backend: &str, service: Option<&str>) -> ReapedSocket {
+        let backend = backend.parse().unwrap();
+        let socket = BoundSocket {
+            cookie: SocketCookie(cookie),
+            netns_cookie: NetnsCookie(1),
+            protocol: Protocol::Tcp,
+            state: SocketState::Established,
+            local: "10.0.0.9:4000".parse().unwrap(),
+            remote: backend,
+            backend,
+            service: ServiceId(1),
+            age: Duration::ZERO,
+            bytes_sent: 0,
+            bytes_received: 0,
+        };
+        let service_name = service.map(|name| Name::new(name).unwrap());
+        ReapedSocket { view: SocketView { socket, endpoint: None, service_name }, fate: Fate::Destroyed }
+    }
+
+    #[test]
+    fn each_is_told_of_the_sockets_of_its_own_backends() {
+        let mut one = waiting("web", &["10.0.0.1:80"]);
+        one.since = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let two = waiting("shop", &["10.0.0.1:80", "10.0.0.2:80"]);
+        let sockets = vec![
+            socket(1, "10.0.0.1:80", Some("shop")),
+            socket(2, "10.0.0.1:80", Some("web")),
+            socket(3, "10.0.0.1:80", None),
+            socket(4, "10.0.0.2:80", None),
+            socket(5, "10.0.0.3:80", None),
+        ];
+        hand_out(ReapReport { sockets, find_us: 7, ..ReapReport::default() }, &[&one, &two]);
+        let told = |waiting: &Waiting| {
+            let report = waiting.answer.get().unwrap().as_ref().unwrap();
+            assert_eq!(report.find_us, 7);
+            report.sockets.iter().map(|socket| socket.view.socket.cookie.0).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&one), [2, 3], "its own, and what nobody knows the service of, to the first");
+        assert_eq!(told(&two), [1, 4]);
+        assert!(one.answer.get().unwrap().as_ref().unwrap().total_us >= 1_000_000, "since it became due");
     }
 }

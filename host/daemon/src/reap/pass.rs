@@ -12,7 +12,7 @@ use netloom_core::model::{
 };
 use netloom_kernel::sockets::Destroyer;
 
-use super::{Pass, micros};
+use super::{Pass, looked_for, micros};
 use crate::{
     failure::Failure,
     metrics::{OfFate, OfPhase, OfReason},
@@ -30,7 +30,7 @@ impl Node {
         let labels = self.labels()?;
         let scope = self.scope(pass)?;
         let finding = Instant::now();
-        let found = self.find(pass.filter()).await?;
+        let found = self.find(looked_for(&pass.plan, pass.bound_before)).await?;
         let find = finding.elapsed();
         let mut covered: Vec<(usize, BoundSocket)> =
             found.into_iter().filter_map(|socket| Some((scope.event_of(&socket)?, socket))).collect();

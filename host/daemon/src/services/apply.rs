@@ -261,4 +261,13 @@ mod tests {
         let wanted = vec![service("a", "10.96.0.2:80", &[]), service("b", "10.96.0.1:80", &[])];
         Difference::between(present, wanted, false).unwrap().check(&services, &[]).unwrap();
     }
+
+    #[test]
+    fn a_service_of_another_protocol_loses_all_its_backends() {
+        let old = service("a", "10.96.0.1:80", &["10.0.0.1:80"]);
+        let new = Service { protocol: Protocol::Udp, ..old.clone() };
+        let difference = Difference::between(vec![record(1, old)], vec![new], false).unwrap();
+        assert_eq!(difference.lost().len(), 1);
+        assert!(difference.told(true).dry_run && !difference.told(false).dry_run);
+    }
 }

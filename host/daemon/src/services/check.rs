@@ -158,4 +158,15 @@ mod tests {
             assert!(vip(&Service { vip: bad.parse().unwrap(), ..service() }).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn a_maglev_table_has_a_slot_for_each_backend() {
+        let with = |count: u16, choice| {
+            let backends = (1..=count).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
+            size(&Service { backends, choice, ..service() })
+        };
+        assert!(with(509, Choice::Maglev).is_ok());
+        assert!(with(510, Choice::Maglev).unwrap_err().to_string().contains("510 backends"));
+        assert!(with(510, Choice::Random).is_ok());
+    }
 }

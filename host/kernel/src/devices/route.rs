@@ -240,3 +240,63 @@ pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_route_is_read_as_it_was_written() {
+        let device = IfIndex(7);
+        for (network, gateway) in [("10.1.0.0/16", "10.2.0.1"), ("fd01::/64", "fe80::1")] {
+            let everywhere = if network.contains(':') { "::/0" } else { "0.0.0.0/0" };
+            for destination in [network, everywhere].map(net) {
+                let on_link = Route::on_link(destination, device);
+                let routed = Route { onlink: false, ..Route::via(destination, address(gateway), device) };
+                let known = Route { source: Some(address(gateway)), ..on_link.clone() };
+                for route in [Route::via(destination, address(gateway), device), routed, on_link, known] {
+                    assert_eq!(describe(&route.message().unwrap()), Some(route));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_on_the_link_has_that_scope_in_ipv4_and_no_gateway_flag() {
+        let message = |network| {
+            let route = Route { onlink: true, ..Route::on_link(net(network), IfIndex(7)) };
+            route.message().unwrap().header
+        };
+        assert_eq!(message("10.1.0.0/16").scope, RouteScope::Link);
+        assert_eq!(message("fd01::/64").scope, RouteScope::Universe);
+        assert!(message("10.1.0.0/16").flags.is_empty());
+        let via = Route::via(net("10.1.0.0/16"), address("10.2.0.1"), IfIndex(7));
+        assert_eq!(via.message().unwrap().header.scope, RouteScope::Universe);
+    }
+
+    #[test]
+    fn a_route_has_addresses_of_one_family() {
+        for (network, gateway) in [("10.1.0.0/16", "fe80::1"), ("fd01::/64", "10.2.0.1")] {
+            let via = Route::via(net(network), address(gateway), IfIndex(7));
+            let from = Route { source: Some(address(gateway)), ..Route::on_link(net(network), IfIndex(7)) };
+            for route in [via, from] {
+                assert!(matches!(route.message(), Err(DeviceError::MixedFamilies { .. })), "{route:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn routes_of_other_protocols_are_none() {
+        let mut message = Route::on_link(net("10.1.0.0/16"), IfIndex(7)).message().unwrap();
+        message.header.address_family = AddressFamily::Mpls;
+        assert_eq!(describe(&message), None);
+    }
+}

@@ -256,3 +256,47 @@ fn way_out(point: HookPoint) -> &'static str {
         HookPoint::TcIngress | HookPoint::TcEgress => "Use tcx-ingress or tcx-egress",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use netloom_core::model::IfIndex;
+
+    use super::*;
+
+    fn hook(point: HookPoint) -> Hook {
+        Hook { netns: NetnsId { device: 4, inode: 1 }, device: "eth0".into(), ifindex: IfIndex(2), point }
+    }
+
+    fn of(point: HookPoint, errno: i32) -> LinkError {
+        LinkError::kernel(&hook(point), "a call", io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_a_hook_is_named() {
+        let (tcx, netkit) = (HookPoint::TcxIngress, HookPoint::NetkitPeer);
+        assert!(matches!(of(tcx, libc::ESTALE), LinkError::Stale { .. }));
+        assert!(matches!(of(tcx, libc::ERANGE), LinkError::Full { .. }));
+        for errno in [libc::ENODEV, libc::ENOLINK] {
+            assert!(matches!(of(tcx, errno), LinkError::DeviceGone { .. }));
+        }
+        assert!(matches!(of(tcx, libc::EPERM), LinkError::Denied { .. }));
+        assert!(matches!(of(netkit, libc::ENXIO), LinkError::NotNetkit { .. }));
+        assert!(matches!(of(netkit, libc::EACCES), LinkError::ViaPeer { .. }));
+        for errno in [libc::ENXIO, libc::EACCES, libc::ENOMEM] {
+            assert!(matches!(of(tcx, errno), LinkError::Sys { .. }));
+        }
+    }
+
+    #[test]
+    fn a_hook_that_the_kernel_has_not_is_named_with_another_way() {
+        let text = |point| LinkError::Unsupported { hook: hook(point), detail: "none".into() }.to_string();
+        for (point, kind, way_out) in [
+            (HookPoint::TcxEgress, "no tcx (Linux 6.6)", "Use tc-ingress or tc-egress"),
+            (HookPoint::NetkitPeer, "no netkit (Linux 6.7", "Use a veth device"),
+            (HookPoint::TcIngress, "no clsact", "Use tcx-ingress or tcx-egress"),
+        ] {
+            let text = text(point);
+            assert!(text.contains(kind) && text.ends_with(way_out), "{text}");
+        }
+    }
+}

@@ -262,4 +262,77 @@ mod tests {
         let round = [answer(0), instruction(0x07, 1, 0, 0, 1), instruction(0x15, 1, 0, -2, 0), EXIT];
         assert_eq!(of(&round), Verdict::Known(vec![0]));
     }
+
+    /// What a program answers that does this and exits.
+    fn after(instructions: &[u64]) -> Verdict {
+        of(&[instructions, &[EXIT]].concat())
+    }
+
+    #[test]
+    fn constants_are_followed_through_registers() {
+        let copy = |offset| instruction(0xbf, 0, 6, offset, 0);
+        let six = instruction(0xb7, 6, 0, 0, 2);
+        assert_eq!(after(&[six, copy(0)]), Verdict::Known(vec![2]));
+        assert_eq!(after(&[six, copy(8)]), Verdict::Unknown, "with its sign extended");
+        assert_eq!(after(&[instruction(0xaf, 0, 0, 0, 0)]), Verdict::Known(vec![0]));
+        assert_eq!(after(&[six, answer(0), instruction(0xaf, 0, 6, 0, 0)]), Verdict::Unknown);
+        assert_eq!(after(&[answer(0), instruction(0x04, 0, 0, 0, 1)]), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_constant_of_64_bits_is_two_instructions_long_and_not_followed() {
+        let halves = |register| [instruction(0x18, register, 0, 0, 0), instruction(0, 0, 0, 0, 7)];
+        assert_eq!(after(&[&halves(1)[..], &[answer(2)]].concat()), Verdict::Known(vec![2]));
+        assert_eq!(after(&[&[answer(2)], &halves(1)[..]].concat()), Verdict::Known(vec![2]));
+        assert_eq!(after(&[&[answer(2)], &halves(0)[..]].concat()), Verdict::Unknown);
+    }
+
+    #[test]
+    fn jumps_of_both_lengths_go_where_they_say() {
+        for jump in [instruction(0x05, 0, 0, 1, 7), instruction(0x06, 0, 0, 7, 1)] {
+            assert_eq!(after(&[answer(2), jump, answer(0)]), Verdict::Known(vec![2]));
+        }
+    }
+
+    #[test]
+    fn stores_change_no_register_and_atomic_operations_may() {
+        for store in [0x62, 0x63] {
+            assert_eq!(after(&[answer(2), instruction(store, 1, 2, 0, 0)]), Verdict::Known(vec![2]));
+        }
+        let atomic = instruction(0xdb, 1, 6, 0, 0);
+        assert_eq!(after(&[answer(2), atomic]), Verdict::Unknown);
+        let six = instruction(0xb7, 6, 0, 0, 2);
+        assert_eq!(after(&[six, atomic, instruction(0xbf, 0, 6, 0, 0)]), Verdict::Unknown);
+    }
+
+    #[test]
+    fn calls_leave_the_registers_from_the_sixth_on() {
+        // Of a function of the program's own, whose number is as that of tail calls, and by a register.
+        for call in [instruction(0x85, 0, 1, 0, TAIL_CALL), instruction(0x8d, 3, 0, 0, 0)] {
+            let kept = |register: u8| {
+                let value = instruction(0xb7, register, 0, 0, 2);
+                after(&[value, call, instruction(0xbf, 0, register, 0, 0)])
+            };
+            assert_eq!(kept(6), Verdict::Known(vec![2]));
+            assert_eq!(kept(5), Verdict::Unknown);
+            assert_eq!(after(&[call, answer(0)]), Verdict::Known(vec![0]));
+        }
+    }
+
+    #[test]
+    fn as_many_values_are_followed_as_there_are_verdicts() {
+        // r0 = 0; if r1 == 0 { exit }; r0 = 1; if r1 == 0 { exit }; …
+        let values = |count: i32| {
+            let step = |value| [answer(value), instruction(0x15, 1, 0, (2 * (count - value) - 2) as i16, 0)];
+            after(&(0..count).flat_map(step).collect::<Vec<_>>())
+        };
+        assert_eq!(values(12), Verdict::Known((0..12).collect()));
+        assert_eq!(values(13), Verdict::Unknown);
+    }
+
+    #[test]
+    fn what_is_known_on_one_path_only_is_unknown() {
+        let load = instruction(0x61, 0, 1, 0, 0);
+        assert_eq!(after(&[answer(0), instruction(0x15, 1, 0, 1, 0), load]), Verdict::Unknown);
+    }
 }

@@ -24,6 +24,7 @@ fn sockets_of_a_dead_backend_are_cut_in_every_endpoint_and_others_live() {
 
     let dry: ReapReport =
         node.daemon.post("/v1/reap", &json!({ "backend": backend, "dry_run": true })).unwrap();
+    assert!(dry.dry_run);
     assert_eq!(dry.sockets.len(), 3);
     assert!(dry.sockets.iter().all(|socket| socket.fate == Fate::WouldDestroy), "{dry:?}");
 
