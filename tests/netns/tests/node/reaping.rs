@@ -92,19 +92,22 @@ fn without_a_deciding_plugin_nothing_is_reaped_and_the_report_says_so() {
 }
 
 each_way!(where_the_kernel_lacks_the_best_way_the_next_one_reaps_and_is_shown; {
-    netns_iterator: [Feature::SocketDestroy] => ("netns-iterator", "sock-diag"),
-    sock_diag_dump: [Feature::SocketDestroy] => ("sock-diag-dump", "sock-diag"),
-    destroyed_by_the_iterator: [Feature::SocketDestroyKfunc] => ("netns-iterator", "netns-iterator"),
+    netns_iterator: [Feature::SocketDestroy] => ("netns-iterator", "sock-diag", "10.96.7.1:80"),
+    sock_diag_dump: [Feature::SocketDestroy] => ("sock-diag-dump", "sock-diag", "10.96.7.2:80"),
+    destroyed_by_the_iterator: [Feature::SocketDestroyKfunc] => ("netns-iterator", "netns-iterator", "10.96.7.3:80"),
 });
 
-fn where_the_kernel_lacks_the_best_way_the_next_one_reaps_and_is_shown((finder, destroyer): (&str, &str)) {
+/// Each way has a virtual address of its own: they run at once, and each daemon translates for the whole machine.
+fn where_the_kernel_lacks_the_best_way_the_next_one_reaps_and_is_shown(
+    (finder, destroyer, vip): (&str, &str, &str),
+) {
     let node = Node::configured(&format!("[sockets]\nfinder = \"{finder}\"\ndestroyer = \"{destroyer}\"\n"));
     let status = node.status();
     assert_eq!((status.socket_finder.as_str(), status.socket_destroyer.as_str()), (finder, destroyer));
     let (client, server) = (node.endpoint("client"), node.endpoint("server"));
     let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
-    node.service("web", "10.96.7.1:80", "tcp", &[echo.address().to_string()]);
-    let stale = client.netns.blocked_reader("10.96.7.1:80".parse().unwrap());
+    node.service("web", vip, "tcp", &[echo.address().to_string()]);
+    let stale = client.netns.blocked_reader(vip.parse().unwrap());
     let mut direct = client.netns.connect_tcp(echo.address());
     let report: ReapReport = node.daemon.delete("/v1/services/web").unwrap();
     assert_eq!(report.finder, finder);

@@ -101,9 +101,9 @@ fn services_survive_and_a_stopped_daemon_leaves_them_working() {
     let mut node = Node::start();
     let (client, server) = (node.endpoint("client"), node.endpoint("server"));
     let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
-    node.service("web", "10.96.7.1:80", "tcp", &[echo.address().to_string()]);
+    node.service("web", "10.96.7.9:80", "tcp", &[echo.address().to_string()]);
     node.daemon.stop();
-    let vip = "10.96.7.1:80".parse().unwrap();
+    let vip = "10.96.7.9:80".parse().unwrap();
     assert_eq!(client.netns.connect_tcp(vip).exchange("while down"), "while down");
     node.daemon.restart();
     assert_eq!(client.netns.connect_tcp(vip).exchange("after"), "after");
