@@ -1,5 +1,5 @@
-use netloom_core::model::{DeviceMode, Feature};
-use netloom_kernel::devices::{DeviceError, IpFamily};
+use netloom_core::model::{DeviceMode, Feature, IfIndex};
+use netloom_kernel::devices::{DeviceError, ForwardingWay, IpFamily, Route};
 use netloom_test_support::require;
 
 use crate::{
@@ -61,6 +61,27 @@ async fn reach_each_other(mode: DeviceMode) {
     leave(&node, &red).await;
     assert!(is_silent(&blue.netns, ip("10.1.0.2")), "a deleted endpoint answers");
     assert_eq!(node.devices.routes("10.1.0.2/32".parse().unwrap()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_way_of_a_packet_is_told_as_the_nodes_stack_would_take_it() {
+    let node = Node::new();
+    let blue = node.endpoint(DeviceMode::Veth, "lxc-blue", &["10.1.0.1"]).await;
+    let red = node.endpoint(DeviceMode::Veth, "lxc-red", &["10.1.0.2"]).await;
+    let (loopback, to_red) = (IfIndex(1), red.pair.host.ifindex);
+    node.devices.add_address(loopback, "10.1.0.254/32".parse().unwrap()).await.unwrap();
+    node.devices.set_up(loopback, true).await.unwrap();
+    let behind_red = Route::via("10.9.0.0/16".parse().unwrap(), ip("10.1.0.2"), to_red);
+    node.devices.add_route(&behind_red).await.unwrap();
+
+    let way = async |to: &str, by| node.devices.forwarding_way(ip("10.1.0.1"), ip(to), by).await;
+    let from_blue = async |to: &str| way(to, blue.pair.host.ifindex).await.unwrap();
+    assert_eq!(from_blue("10.1.0.2").await, Some(ForwardingWay::Device { index: to_red, via: None }));
+    let gateway = Some(ip("10.1.0.2"));
+    assert_eq!(from_blue("10.9.0.1").await, Some(ForwardingWay::Device { index: to_red, via: gateway }));
+    assert_eq!(from_blue("10.1.0.254").await, Some(ForwardingWay::Local));
+    assert_eq!(from_blue("10.8.0.1").await, None, "no route");
+    assert!(way("10.1.0.2", IfIndex(9_999)).await.is_err(), "a device that is not there");
 }
 
 async fn leave(node: &Node, endpoint: &Endpoint) {
