@@ -47,13 +47,12 @@ async fn reach_each_other(mode: DeviceMode) {
         node.devices.set_sysctls(&[all]).unwrap();
     }
     assert!(ping(&blue.netns, ip("fd00::2")), "v6, endpoint to endpoint");
-    assert!(blue.connected.warnings.iter().any(|warning| warning.contains("net.ipv6.conf.all.forwarding")));
+    let warned = |text: &str| blue.connected.warnings.iter().any(|warning| warning.contains(text));
+    assert!(warned("net.ipv6.conf.all.forwarding"));
+    assert_eq!(warned("Linux 6.17"), !for_one_device);
 
-    node.devices
-        .add_address(netloom_core::model::IfIndex(1), "10.1.0.254/32".parse().unwrap())
-        .await
-        .unwrap();
-    node.devices.set_up(netloom_core::model::IfIndex(1), true).await.unwrap();
+    node.devices.add_address(IfIndex(1), "10.1.0.254/32".parse().unwrap()).await.unwrap();
+    node.devices.set_up(IfIndex(1), true).await.unwrap();
     assert!(ping(&node.netns, ip("10.1.0.1")), "v4, node to endpoint");
     assert!(ping(&blue.netns, ip("10.1.0.254")), "v4, endpoint to node");
     assert!(is_silent(&blue.netns, ip("10.1.0.99")), "an address of nobody answers");
@@ -106,6 +105,10 @@ async fn wiring_twice_is_fine_and_an_address_in_use_is_not() {
 async fn ipv6_works_in_a_namespace_that_had_it_off() {
     let node = Node::new();
     let blue = node.endpoint(DeviceMode::Veth, "lxc-blue", &["fd00::1"]).await;
+    assert!(
+        !blue.connected.warnings.iter().any(|warning| warning.contains("IPv4")),
+        "it has no such address"
+    );
     let netns = netloom_kernel::netns::Netns::create().unwrap();
     netns.run(|| std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")).unwrap().unwrap();
     let mut spec = spec(DeviceMode::Veth, "lxc-red");
