@@ -83,6 +83,8 @@ impl Tests<'_> {
         };
         let mut command = Command::new("nice");
         if guard.touches_kernel {
+            // It takes no notice of what interrupts us, and would go on without us.
+            command.args(["setpriv", "--pdeathsig", "KILL"]);
             command.args(["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
             command.args(["sh", "-c", SANDBOX, "sandbox"]);
         }

@@ -109,9 +109,10 @@ pub(super) const MODULES: [Module; 11] = [
             Guard::daemon(&["executor::"]),
             Guard::node(
                 "node",
-                &["attachments::", "ownership::", "crashes::", "moves::", "full_hooks::", "devices::"],
+                &["attachments::", "ownership::", "crashes::", "full_hooks::", "devices::", "endpoints::"],
             ),
-            Guard::node("node", &["changes::", "restarts::", "returning::", "endpoints::"]),
+            Guard::node("node", &["changes::", "restarts::", "returning::"]),
+            Guard::node("node", &["moves::"]),
         ],
     },
     Module {
@@ -119,7 +120,7 @@ pub(super) const MODULES: [Module; 11] = [
         files: &["host/daemon/src/adopt.rs"],
         guards: &[
             Guard::node("node", &["restarts::", "ownership::", "returning::"]),
-            Guard::node("node", &["lost::", "crashes::", "moves::"]),
+            Guard::node("node", &["lost::", "crashes::"]),
             Guard::node("policy", &["removal::", "due_reaps::"]),
         ],
     },

@@ -197,3 +197,21 @@ pub fn repin(from: &Path, to: &Path) -> Result<(), LinkError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_takes_the_place_of_another_and_one_that_is_gone_takes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let [new, old] = ["new", "old"].map(|name| folder.path().join(name));
+        fs::write(&new, "new").unwrap();
+        fs::write(&old, "old").unwrap();
+        repin(&new, &old).unwrap();
+        assert_eq!(fs::read_to_string(&old).unwrap(), "new");
+        repin(&new, &old).unwrap();
+        assert_eq!(fs::read_to_string(&old).unwrap(), "new");
+        assert!(matches!(repin(&old, folder.path()), Err(LinkError::Sys { .. })), "it is a folder");
+    }
+}

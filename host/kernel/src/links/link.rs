@@ -193,3 +193,15 @@ fn raw_info(fd: BorrowedFd<'_>, on: &str) -> Result<bpf::LinkInfo, LinkError> {
 fn point(attach_type: AttachType) -> Option<HookPoint> {
     HookPoint::ALL.into_iter().find(|point| super::attach_type(*point) == Some(attach_type))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_that_cannot_be_removed_is_told_and_one_that_is_gone_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        unpin(&folder.path().join("gone")).unwrap();
+        assert!(matches!(unpin(folder.path()), Err(LinkError::Sys { .. })), "it is a folder");
+    }
+}

@@ -113,3 +113,17 @@ fn with_cause(error: &dyn std::error::Error) -> String {
         None => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_with_its_cause() {
+        let error = LinkError::sys("a call", "a hook".into(), io::Error::from_raw_os_error(libc::ENOMEM));
+        let text = with_cause(&error);
+        assert!(text.starts_with("a call on a hook failed: ") && text.contains("memory"), "{text}");
+        let error = LinkError::Denied { call: "a call", on: "a hook".into() };
+        assert_eq!(with_cause(&error), error.to_string());
+    }
+}

@@ -1,5 +1,5 @@
-use netloom_core::model::{DeviceMode, Feature};
-use netloom_kernel::devices::{DeviceError, IpFamily};
+use netloom_core::model::{DeviceMode, Feature, IfIndex};
+use netloom_kernel::devices::{DeviceError, ForwardingWay, IpFamily, Route};
 use netloom_test_support::require;
 
 use crate::{
@@ -47,13 +47,12 @@ async fn reach_each_other(mode: DeviceMode) {
         node.devices.set_sysctls(&[all]).unwrap();
     }
     assert!(ping(&blue.netns, ip("fd00::2")), "v6, endpoint to endpoint");
-    assert!(blue.connected.warnings.iter().any(|warning| warning.contains("net.ipv6.conf.all.forwarding")));
+    let warned = |text: &str| blue.connected.warnings.iter().any(|warning| warning.contains(text));
+    assert!(warned("net.ipv6.conf.all.forwarding"));
+    assert_eq!(warned("Linux 6.17"), !for_one_device);
 
-    node.devices
-        .add_address(netloom_core::model::IfIndex(1), "10.1.0.254/32".parse().unwrap())
-        .await
-        .unwrap();
-    node.devices.set_up(netloom_core::model::IfIndex(1), true).await.unwrap();
+    node.devices.add_address(IfIndex(1), "10.1.0.254/32".parse().unwrap()).await.unwrap();
+    node.devices.set_up(IfIndex(1), true).await.unwrap();
     assert!(ping(&node.netns, ip("10.1.0.1")), "v4, node to endpoint");
     assert!(ping(&blue.netns, ip("10.1.0.254")), "v4, endpoint to node");
     assert!(is_silent(&blue.netns, ip("10.1.0.99")), "an address of nobody answers");
@@ -61,6 +60,27 @@ async fn reach_each_other(mode: DeviceMode) {
     leave(&node, &red).await;
     assert!(is_silent(&blue.netns, ip("10.1.0.2")), "a deleted endpoint answers");
     assert_eq!(node.devices.routes("10.1.0.2/32".parse().unwrap()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_way_of_a_packet_is_told_as_the_nodes_stack_would_take_it() {
+    let node = Node::new();
+    let blue = node.endpoint(DeviceMode::Veth, "lxc-blue", &["10.1.0.1"]).await;
+    let red = node.endpoint(DeviceMode::Veth, "lxc-red", &["10.1.0.2"]).await;
+    let (loopback, to_red) = (IfIndex(1), red.pair.host.ifindex);
+    node.devices.add_address(loopback, "10.1.0.254/32".parse().unwrap()).await.unwrap();
+    node.devices.set_up(loopback, true).await.unwrap();
+    let behind_red = Route::via("10.9.0.0/16".parse().unwrap(), ip("10.1.0.2"), to_red);
+    node.devices.add_route(&behind_red).await.unwrap();
+
+    let way = async |to: &str, by| node.devices.forwarding_way(ip("10.1.0.1"), ip(to), by).await;
+    let from_blue = async |to: &str| way(to, blue.pair.host.ifindex).await.unwrap();
+    assert_eq!(from_blue("10.1.0.2").await, Some(ForwardingWay::Device { index: to_red, via: None }));
+    let gateway = Some(ip("10.1.0.2"));
+    assert_eq!(from_blue("10.9.0.1").await, Some(ForwardingWay::Device { index: to_red, via: gateway }));
+    assert_eq!(from_blue("10.1.0.254").await, Some(ForwardingWay::Local));
+    assert_eq!(from_blue("10.8.0.1").await, None, "no route");
+    assert!(way("10.1.0.2", IfIndex(9_999)).await.is_err(), "a device that is not there");
 }
 
 async fn leave(node: &Node, endpoint: &Endpoint) {
@@ -85,6 +105,10 @@ async fn wiring_twice_is_fine_and_an_address_in_use_is_not() {
 async fn ipv6_works_in_a_namespace_that_had_it_off() {
     let node = Node::new();
     let blue = node.endpoint(DeviceMode::Veth, "lxc-blue", &["fd00::1"]).await;
+    assert!(
+        !blue.connected.warnings.iter().any(|warning| warning.contains("IPv4")),
+        "it has no such address"
+    );
     let netns = netloom_kernel::netns::Netns::create().unwrap();
     netns.run(|| std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")).unwrap().unwrap();
     let mut spec = spec(DeviceMode::Veth, "lxc-red");

@@ -31,8 +31,11 @@ fn a_pinned_link_stays_attached_and_is_found_again(point: HookPoint) {
     assert_eq!((link.id(), info.id, info.program, info.point), (id, id, first.id(), point));
     let device = if point == HookPoint::NetkitPeer { scratch.hook_on("peer", point) } else { hook.clone() };
     assert_eq!(info.ifindex, Some(device.ifindex), "{point}");
-    link.update(&program("second"), first.id()).unwrap();
+    let second = program("second");
+    link.update(&second, first.id()).unwrap();
     assert_eq!(scratch.names(&hook), ["second"], "{point}");
+    Link::update_pinned(&path, &program("third"), &second).unwrap();
+    assert_eq!(scratch.names(&hook), ["third"], "{point}");
 
     assert!(matches!(link.pin(&path), Err(LinkError::Program(ProgramError::PinTaken { .. }))));
     links::unpin(&path).unwrap();

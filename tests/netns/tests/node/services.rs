@@ -186,6 +186,7 @@ fn ten_thousand_services_are_applied_at_once_and_go_at_once() {
     node.daemon.restart();
     let again: ServicesApplied = node.daemon.put("/v1/services", &request).unwrap();
     assert_eq!((again.added.len(), again.changed.len(), again.unchanged), (0, 0, services));
+    assert_eq!(again.reap.finder, node.daemon.status().socket_finder);
 
     // One of them moves to the address of one that goes.
     let mut fewer = wanted[1..].to_vec();
