@@ -256,7 +256,7 @@ impl Node {
             Op::CreatePair { netns, netns_id, pair } => {
                 let netns = progress.namespace(netns, *netns_id)?;
                 let made = self.devices.create_pair(pair, &netns).await;
-                progress.pair = Some(made.map_err(Failure::device)?);
+                progress.pair = Some(made?);
             }
             Op::Wire { netns, addresses } => {
                 let pair =

@@ -6,7 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use netloom_api::types::ErrorBody;
-use netloom_kernel::devices::DeviceError;
+use netloom_kernel::{devices::DeviceError, links::LinkError};
+use rustix::io::Errno;
 
 use crate::store::StoreError;
 
@@ -38,9 +39,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, cause)
     }
 
-    /// The request is right, but the kernel or a plugin refuses.
+    /// The request is right, but the kernel or a plugin refuses; unless what it is about has gone meanwhile.
     pub(crate) fn refused(cause: impl Into<anyhow::Error>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, cause)
+        let cause = cause.into();
+        let gone = of_kernel(&cause).filter(|status| *status == StatusCode::NOT_FOUND);
+        Self::new(gone.unwrap_or(StatusCode::UNPROCESSABLE_ENTITY), cause)
     }
 
     /// Whether what was asked for is not there.
@@ -61,24 +64,6 @@ impl Failure {
     /// The error of a type among its causes.
     pub(crate) fn cause<E: std::error::Error + Send + Sync + 'static>(&self) -> Option<&E> {
         self.cause.chain().find_map(|cause| cause.downcast_ref())
-    }
-
-    /// What went wrong with a device: the request, the node's state, or the kernel.
-    pub(crate) fn device(error: DeviceError) -> Self {
-        use DeviceError::{
-            Ignored, InvalidMac, InvalidName, MacOnL3, Mtu, NotForMode, NotFound, NotPrimary, RouteTaken,
-            TakenInEndpoint, TakenOnNode, Unsupported,
-        };
-        let status = match &error {
-            InvalidName { .. } | MacOnL3 { .. } | InvalidMac { .. } | NotForMode { .. } | Mtu { .. } => {
-                StatusCode::BAD_REQUEST
-            }
-            TakenOnNode { .. } | TakenInEndpoint { .. } | RouteTaken { .. } => StatusCode::CONFLICT,
-            NotFound { .. } => StatusCode::NOT_FOUND,
-            Unsupported { .. } | Ignored { .. } | NotPrimary { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self::new(status, error)
     }
 
     /// The same for another one who waited for it.
@@ -115,7 +100,46 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
             let hint = broken.way_out();
             return Self::new(status, cause).hint(hint);
         }
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, cause)
+        Self::new(of_kernel(&cause).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), cause)
+    }
+}
+
+/// What a kernel operation's error says of whose trouble it is: the request's, or the node's state. None if it is the
+/// kernel's.
+fn of_kernel(cause: &anyhow::Error) -> Option<StatusCode> {
+    cause.chain().find_map(|cause| match cause.downcast_ref::<DeviceError>() {
+        Some(error) => of_device(error),
+        None => cause.downcast_ref::<LinkError>().and_then(of_link),
+    })
+}
+
+fn of_device(error: &DeviceError) -> Option<StatusCode> {
+    use DeviceError::{
+        Ignored, InvalidMac, InvalidName, MacOnL3, Mtu, Netlink, NotForMode, NotFound, NotPrimary,
+        RouteTaken, TakenInEndpoint, TakenOnNode, Unsupported,
+    };
+    Some(match error {
+        InvalidName { .. } | MacOnL3 { .. } | InvalidMac { .. } | NotForMode { .. } | Mtu { .. } => {
+            StatusCode::BAD_REQUEST
+        }
+        TakenOnNode { .. } | TakenInEndpoint { .. } | RouteTaken { .. } => StatusCode::CONFLICT,
+        NotFound { .. } => StatusCode::NOT_FOUND,
+        Unsupported { .. } | Ignored { .. } | NotPrimary { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        // Somebody else was quicker, and has let go of it again by the time it was looked for.
+        Netlink { source, .. } => match source.errno.map(Errno::from_raw_os_error)? {
+            Errno::EXIST => StatusCode::CONFLICT,
+            Errno::NODEV => StatusCode::NOT_FOUND,
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+const fn of_link(error: &LinkError) -> Option<StatusCode> {
+    match error {
+        LinkError::DeviceGone { .. } | LinkError::LinkWithoutDevice { .. } => Some(StatusCode::NOT_FOUND),
+        LinkError::Stale { .. } | LinkError::AnchorGone { .. } => Some(StatusCode::CONFLICT),
+        _ => None,
     }
 }
 

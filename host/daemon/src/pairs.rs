@@ -32,7 +32,7 @@ pub(crate) fn check(change: &PairChange, netkit: bool, ipv6: bool, subject: &str
             .hint("only netkit pairs have them: the mode is chosen when the pair is made"));
     }
     if let Some(mtu) = change.mtu {
-        devices::check_mtu(subject, mtu, ipv6).map_err(Failure::device)?;
+        devices::check_mtu(subject, mtu, ipv6)?;
     }
     validate::segmentation_sizes(&change.end().segmentation)
         .map_err(|error| Failure::invalid(anyhow::anyhow!("{subject}: {error}")))
@@ -147,7 +147,7 @@ impl Node {
         };
         match (devices, found) {
             (Some(devices), Some(device)) => {
-                devices.set(device.ifindex, to).await.map_err(Failure::device)?;
+                devices.set(device.ifindex, to).await?;
                 Ok(())
             }
             _ if undoing => Ok(()),
@@ -158,8 +158,8 @@ impl Node {
     async fn set_policies(&self, pair: &PairEnds, to: Policies, undoing: bool) -> Result<(), Failure> {
         match self.host_end(pair).await? {
             Some(host) => {
-                let set = self.devices.set_policies(host.ifindex, to.primary, to.peer).await;
-                set.map_err(Failure::device)
+                self.devices.set_policies(host.ifindex, to.primary, to.peer).await?;
+                Ok(())
             }
             None if undoing => Ok(()),
             None => Err(gone_meanwhile(pair)),
@@ -168,7 +168,7 @@ impl Node {
 
     async fn set_up(&self, pair: &PairEnds, up: bool, undoing: bool) -> Result<(), Failure> {
         match self.host_end(pair).await? {
-            Some(host) => Ok(self.devices.set_up(host.ifindex, up).await.map_err(Failure::device)?),
+            Some(host) => Ok(self.devices.set_up(host.ifindex, up).await?),
             None if undoing => Ok(()),
             None => Err(gone_meanwhile(pair)),
         }
