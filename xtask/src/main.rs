@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod histories;
 mod kernels;
 mod mutants;
 mod process;
@@ -30,6 +31,7 @@ enum Task {
     BuildPlugins(artifacts::PluginsArgs),
     Demo(demo::Args),
     Fuzz(fuzz::Args),
+    Histories(histories::Args),
     HookReference(wit::Args),
     Kernels(kernels::Args),
     Mutants(mutants::Args),
@@ -55,6 +57,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BuildPlugins(args) => artifacts::plugins_main(&args).map(|()| ExitCode::SUCCESS),
         Task::Demo(args) => demo::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
+        Task::Histories(args) => histories::main(&args),
         Task::HookReference(args) => wit::main(&args),
         Task::Kernels(args) => kernels::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Mutants(args) => mutants::main(&args),

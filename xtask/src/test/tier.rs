@@ -126,8 +126,8 @@ impl Tier {
             Some("on the newest kernel a selection runs, and all of them with `--tier vm-newest`")
         } else if self == Self::Vm6_1
             && !asked_for
-            && of_node
-            && ALIKE_ON_6_1.iter().any(|module| test.starts_with(module))
+            && (program.name == "tests/netns/tests/histories"
+                || of_node && ALIKE_ON_6_1.iter().any(|module| test.starts_with(module)))
         {
             Some("it is on 6.1 as on the other kernels; all run with `--tier vm-6.1`")
         } else if self == Self::Vm6_1 && COUNTS_EXACTLY.contains(&(program.name.as_str(), test)) {
