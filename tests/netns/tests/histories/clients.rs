@@ -80,7 +80,8 @@ impl World {
             }
             9 => {
                 let mode = self.modes[random.usize(..self.modes.len())];
-                let migration = if mode == "netkit" {
+                // Where there is one mode, another hardware address asks for another pair; L3 has none.
+                let migration = if self.modes.len() > 1 {
                     json!({ "mode": mode })
                 } else {
                     json!({ "mode": mode, "mac": format!("02:00:00:00:00:{:02x}", random.u8(..)) })

@@ -29,18 +29,22 @@ use history::{Answer, Event, History, Verb};
 
 const CLIENTS: u64 = 8;
 const OPERATIONS: u64 = 10_000;
-/// Where a start takes seconds.
-const OPERATIONS_EMULATED: u64 = 400;
+/// Where a request takes a second.
+const OPERATIONS_EMULATED: u64 = 150;
 const SEED: u64 = 20_261_130;
-/// Between two kills, in operations.
+/// How many are asked between two kills, on a real machine and on one that is emulated.
 const KILL_EVERY: u64 = 300;
+const KILL_EVERY_EMULATED: u64 = 60;
 
 #[test]
 fn every_answer_fits_an_order_and_nothing_is_lost_leaked_or_taken_from_others() {
     let number = |variable| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seed = number("NETLOOM_SEED").unwrap_or(SEED);
     let until = number("NETLOOM_MINUTES").map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
-    let operations = if emulated() { OPERATIONS_EMULATED } else { OPERATIONS };
+    let (operations, kill_every) = match emulated() {
+        true => (OPERATIONS_EMULATED, KILL_EVERY_EMULATED),
+        false => (OPERATIONS, KILL_EVERY),
+    };
     println!("NETLOOM_SEED={seed}");
 
     let world = World::new();
@@ -60,7 +64,7 @@ fn every_answer_fits_an_order_and_nothing_is_lost_leaked_or_taken_from_others() 
         scope.spawn(|| foreign.come_and_go(seed, goes_on));
         let mut kills = 0;
         while goes_on() {
-            if history.asked() >= (kills + 1) * KILL_EVERY {
+            if history.asked() >= (kills + 1) * kill_every {
                 kill(&world.node, &history);
                 kills += 1;
             }
