@@ -58,6 +58,7 @@ fn an_endpoints_deletion_names_what_it_left_and_is_finished_when_it_can_be() {
         let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
         let finding = doctor.findings.iter().find(|finding| finding.subject == "delete endpoint web");
         assert!(finding.is_some_and(|it| it.message.contains(pin.to_str().unwrap())), "{doctor:?}");
+        assert!(node.daemon.text("/metrics").unwrap().contains("netloom_unfinished_plans 1"));
         // Its pin would be taken for the next one's.
         let netns = Netns::new("web");
         let (status, error, hint) = refusal(node.add(json!({ "name": "web", "netns": netns.path() })));
