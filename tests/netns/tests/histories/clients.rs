@@ -63,20 +63,17 @@ impl World {
         let number = random.usize(..ENDPOINTS);
         let name = format!("e{number}");
         let route = format!("/v1/endpoints/{name}");
-        let object = format!("endpoint {name}");
-        let request = |verb, what: &str, ask: &dyn Fn(&Node) -> Result<(), ClientError>| {
-            self.request(history, &object, verb, what, ask);
-        };
+        let object = Object { world: self, history, name: format!("endpoint {name}") };
         match random.u8(..12) {
             0..4 => {
                 let spec = json!({ "name": name, "netns": self.insides[number].path() });
-                request(Verb::Add, "add", &|node| node.add(spec.clone()).map(drop));
+                object.asks(Verb::Add, "add", &|node| node.add(spec.clone()).map(drop));
             }
-            4..7 => request(Verb::Delete, "delete", &|node| node.delete(&name).map(drop)),
-            7 => request(Verb::Use, "show", &|node| node.daemon.get::<Value>(&route).map(drop)),
+            4..7 => object.asks(Verb::Delete, "delete", &|node| node.delete(&name).map(drop)),
+            7 => object.asks(Verb::Use, "show", &|node| node.daemon.get::<Value>(&route).map(drop)),
             8 => {
                 let mtu = json!({ "mtu": random.u32(1_300..9_000) });
-                request(Verb::Use, "change", &|node| node.daemon.patch::<Value>(&route, &mtu).map(drop));
+                object.asks(Verb::Use, "change", &|node| node.daemon.patch::<Value>(&route, &mtu).map(drop));
             }
             9 => {
                 let mode = self.modes[random.usize(..self.modes.len())];
@@ -87,13 +84,13 @@ impl World {
                     json!({ "mode": mode, "mac": format!("02:00:00:00:00:{:02x}", random.u8(..)) })
                 };
                 let route = format!("{route}/migrate");
-                request(Verb::Use, "migrate", &|node| {
+                object.asks(Verb::Use, "migrate", &|node| {
                     node.daemon.post::<Value>(&route, &migration).map(drop)
                 });
             }
             _ => {
                 let attach = json!({ "device": "", "endpoint": name, "object": self.objects[0].path(), "owner": "flows" });
-                request(Verb::Use, "attach", &|node| node.attach(attach.clone()).map(drop));
+                object.asks(Verb::Use, "attach", &|node| node.attach(attach.clone()).map(drop));
             }
         }
     }
@@ -101,23 +98,22 @@ impl World {
     fn ask_of_device(&self, random: &mut fastrand::Rng, history: &History) {
         let name = format!("d{}", random.usize(..DEVICES));
         let route = format!("/v1/devices/{name}");
-        let object = format!("device {name}");
-        let request = |verb, what: &str, ask: &dyn Fn(&Node) -> Result<(), ClientError>| {
-            self.request(history, &object, verb, what, ask);
-        };
+        let object = Object { world: self, history, name: format!("device {name}") };
         match random.u8(..5) {
             0..2 => {
                 let pair = json!({
                     "name": name, "mode": "veth", "peer": format!("i{name}"), "peer_netns": self.peers.path(),
                 });
-                request(Verb::Add, "create", &|node| {
+                object.asks(Verb::Add, "create", &|node| {
                     node.daemon.post::<Value>("/v1/devices", &pair).map(drop)
                 });
             }
-            2..4 => request(Verb::Delete, "delete", &|node| node.daemon.delete::<Value>(&route).map(drop)),
+            2..4 => {
+                object.asks(Verb::Delete, "delete", &|node| node.daemon.delete::<Value>(&route).map(drop));
+            }
             _ => {
                 let mtu = json!({ "mtu": random.u32(1_300..9_000) });
-                request(Verb::Use, "change", &|node| node.daemon.patch::<Value>(&route, &mtu).map(drop));
+                object.asks(Verb::Use, "change", &|node| node.daemon.patch::<Value>(&route, &mtu).map(drop));
             }
         }
     }
@@ -128,10 +124,10 @@ impl World {
         let Some(id) = id.filter(|_| random.bool() || known.len() > ATTACHMENTS) else {
             return self.attach(random, history);
         };
-        let object = format!("attachment {id}");
+        let object = Object { world: self, history, name: format!("attachment {id}") };
         let route = format!("/v1/attachments/{id}");
         let post = |path: &str, body: Value| {
-            self.request(history, &object, Verb::Use, path, &|node| {
+            object.asks(Verb::Use, path, &|node| {
                 node.daemon.post::<Value>(&format!("{route}/{path}"), &body).map(drop)
             });
         };
@@ -139,9 +135,7 @@ impl World {
             0 => post("migrate", json!({ "to": if random.bool() { "tc" } else { "auto" } })),
             1 => post("update", json!({ "object": self.objects[random.usize(..2)].path() })),
             _ => {
-                self.request(history, &object, Verb::Delete, "detach", &|node| {
-                    node.daemon.delete::<Value>(&route).map(drop)
-                });
+                object.asks(Verb::Delete, "detach", &|node| node.daemon.delete::<Value>(&route).map(drop));
                 self.attachments.lock().unwrap().retain(|known| *known != id);
             }
         }
@@ -174,20 +168,19 @@ impl World {
         let number = random.usize(..SERVICES);
         let name = format!("s{number}");
         let route = format!("/v1/services/{name}");
-        let object = format!("service {name}");
-        let request = |verb, what: &str, ask: &dyn Fn(&Node) -> Result<(), ClientError>| {
-            self.request(history, &object, verb, what, ask);
-        };
+        let object = Object { world: self, history, name: format!("service {name}") };
         match random.u8(..4) {
             0 => {
                 let body = json!({
                     "name": name, "vip": format!("198.18.77.{number}:80"), "protocol": "tcp",
                     "backends": ["192.0.2.9:80"],
                 });
-                request(Verb::Add, "add", &|node| node.daemon.post::<Value>("/v1/services", &body).map(drop));
+                object.asks(Verb::Add, "add", &|node| {
+                    node.daemon.post::<Value>("/v1/services", &body).map(drop)
+                });
             }
-            1 => request(Verb::Delete, "delete", &|node| node.daemon.delete::<Value>(&route).map(drop)),
-            _ => request(Verb::Use, "show", &|node| node.daemon.get::<Value>(&route).map(drop)),
+            1 => object.asks(Verb::Delete, "delete", &|node| node.daemon.delete::<Value>(&route).map(drop)),
+            _ => object.asks(Verb::Use, "show", &|node| node.daemon.get::<Value>(&route).map(drop)),
         }
     }
 
@@ -200,26 +193,29 @@ impl World {
         };
         let _ = answer_of(&node.daemon.post::<Value>("/v1/chains/rebalance", &body));
     }
+}
 
-    fn request(
-        &self,
-        history: &History,
-        object: &str,
-        verb: Verb,
-        what: &str,
-        ask: &dyn Fn(&Node) -> Result<(), ClientError>,
-    ) {
-        // The daemon is neither killed nor started between the asking and the answer, but by itself.
-        let node = self.node.read().unwrap();
-        let began = history.now();
+/// What a request is about.
+struct Object<'a> {
+    world: &'a World,
+    history: &'a History,
+    name: String,
+}
+
+impl Object<'_> {
+    /// Asks for something, and has the history hear of the answer.
+    fn asks(&self, verb: Verb, what: &str, ask: &dyn Fn(&Node) -> Result<(), ClientError>) {
+        // The daemon is not started between the asking and the answer.
+        let node = self.world.node.read().unwrap();
+        let began = self.history.now();
         let outcome = ask(&node);
         let answer = answer_of(&outcome);
-        let ended = (answer != Answer::None).then(|| history.now());
+        let ended = (answer != Answer::None).then(|| self.history.now());
         drop(node);
-        // The name is wanted by somebody else, too.
-        if object != "device d0" {
+        // This name is wanted by somebody else, too.
+        if self.name != "device d0" {
             let text = outcome.err().map_or_else(|| what.to_owned(), |error| format!("{what}: {error}"));
-            history.add(object, Event::new(verb, answer, began, ended, &text));
+            self.history.add(self.name.as_str(), Event::new(verb, answer, began, ended, &text));
         }
     }
 }

@@ -98,15 +98,14 @@ fn kill(node: &RwLock<Node>, history: &History) {
 
 /// What is there when all is quiet counts as answers too.
 fn look_at_the_end(node: &Node, history: &History) {
+    let status = node.status();
+    let endpoints = status.endpoints.iter().map(|view| format!("endpoint {}", view.endpoint.spec.name));
+    let attachments = status.attachments.iter().map(|own| format!("attachment {}", own.id));
+    let services = status.services.iter().map(|service| format!("service {}", service.name));
+    let devices = records(node).into_iter().map(|name| format!("device {name}"));
+    let there: BTreeSet<String> = endpoints.chain(attachments).chain(services).chain(devices).collect();
     for object in history.objects() {
-        let (kind, name) = object.split_once(' ').expect("a kind and a name");
-        let there = match kind {
-            "endpoint" => node.endpoints().iter().any(|view| view.endpoint.spec.name.as_str() == name),
-            "device" => records(node).contains(name),
-            "attachment" => node.status().attachments.iter().any(|own| own.id == name),
-            _ => node.status().services.iter().any(|service| service.name.as_str() == name),
-        };
-        let answer = if there { Answer::Done } else { Answer::Missing };
+        let answer = if there.contains(&object) { Answer::Done } else { Answer::Missing };
         let began = history.now();
         history.add(object, Event::new(Verb::Use, answer, began, Some(history.now()), "the end"));
     }
