@@ -231,6 +231,16 @@ impl Node {
         Ok(endpoints)
     }
 
+    /// Numbers and addresses of endpoints that are deleted, and that the datapath may still know.
+    fn withdrawn_in_part(&self) -> Result<Vec<(u32, Vec<IpAddr>)>, StoreError> {
+        let plans = self.store.all::<Plan>()?;
+        let withdrawn = plans.iter().flat_map(|(_, plan)| plan.steps()).filter_map(|op| match op {
+            Op::Withdraw { id, addresses } => Some((*id, addresses.clone())),
+            _ => None,
+        });
+        Ok(withdrawn.collect())
+    }
+
     /// A number that no endpoint has, nor anything that the datapath still knows.
     fn free_id(&self, existing: &[Endpoint]) -> Result<u32, StoreError> {
         let known = self.orphaned_addresses().into_iter().map(|entry| entry.id);

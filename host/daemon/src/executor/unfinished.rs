@@ -8,7 +8,7 @@ use std::{
 };
 
 use netloom_api::types::Finding;
-use netloom_core::plan::{Op, Plan};
+use netloom_core::plan::Plan;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::Left;
@@ -152,29 +152,20 @@ impl Node {
             }
         }
     }
-
-    /// Numbers and addresses of endpoints that the datapath may still know.
-    pub(crate) fn withdrawn_in_part(&self) -> Result<Vec<(u32, Vec<std::net::IpAddr>)>, StoreError> {
-        let plans = self.store.all::<Plan>()?;
-        let withdrawn = plans.iter().flat_map(|(_, plan)| plan.steps()).filter_map(|op| match op {
-            Op::Withdraw { id, addresses } => Some((*id, addresses.clone())),
-            _ => None,
-        });
-        Ok(withdrawn.collect())
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use netloom_core::{
+        model::HookPoint,
+        plan::{Op, Target},
+    };
+
     use super::*;
 
     fn detach(id: &str) -> Plan {
-        let target = netloom_core::plan::Target {
-            netns: None,
-            device: "d0".into(),
-            point: netloom_core::model::HookPoint::TcxIngress,
-            endpoint: None,
-        };
+        let target =
+            Target { netns: None, device: "d0".into(), point: HookPoint::TcxIngress, endpoint: None };
         Plan::rest(format!("detach {id}"), vec![Op::Detach { id: id.into(), target }])
     }
 
