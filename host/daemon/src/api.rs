@@ -1,4 +1,4 @@
-//! The HTTP API: each route calls one operation of the node.
+//! The HTTP API: each route calls one operation of the api.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -25,9 +25,53 @@ use netloom_api::{
 use netloom_runtime::Recording;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{failure::Failure, node::Node};
+use crate::{
+    chains::Chains, endpoints::Endpoints, failure::Failure, inventory::Inventory, monitor::Monitor,
+    node::Node, opened::Opened, operator::Actions, orphans::Orphans, pairs::Pairs, plugins::Plugins,
+    policy::Policy, reaping::Reaping, report::Report, services::Services, store::Store,
+    telemetry::events::Events,
+};
 
-type Shared = State<Arc<Node>>;
+/// What routes lead to.
+pub(crate) struct Api {
+    store: Arc<Store>,
+    events: Arc<Events>,
+    inventory: Arc<Inventory>,
+    policy: Arc<Policy>,
+    chains: Arc<Chains>,
+    endpoints: Arc<Endpoints>,
+    pairs: Arc<Pairs>,
+    orphans: Arc<Orphans>,
+    services: Arc<Services>,
+    reaping: Arc<Reaping>,
+    plugins: Arc<Plugins>,
+    monitor: Arc<Monitor>,
+    actions: Arc<Actions>,
+    report: Report,
+}
+
+impl Api {
+    pub(crate) fn new(opened: &Opened, node: &Node, actions: &Arc<Actions>, report: Report) -> Self {
+        Self {
+            store: Arc::clone(&opened.store),
+            events: Arc::clone(&opened.events),
+            inventory: Arc::clone(&node.inventory),
+            policy: Arc::clone(&node.policy),
+            chains: Arc::clone(&node.chains),
+            endpoints: Arc::clone(&node.endpoints),
+            pairs: Arc::clone(&node.pairs),
+            orphans: Arc::clone(&node.orphans),
+            services: Arc::clone(&node.services),
+            reaping: Arc::clone(&node.reaping),
+            plugins: Arc::clone(&node.plugins),
+            monitor: Arc::clone(&node.monitor),
+            actions: Arc::clone(actions),
+            report,
+        }
+    }
+}
+
+type Shared = State<Arc<Api>>;
 type Answer<T> = Result<Json<T>, Failure>;
 
 /// A request is at most so large.
@@ -38,7 +82,7 @@ const SERVICES_BYTES: usize = 64 << 20;
 /// Items of a long list that are written together.
 const LIST_PART: usize = 256;
 
-pub(crate) fn router(node: Arc<Node>) -> Router {
+pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/doctor", get(doctor))
@@ -83,7 +127,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/metrics", get(metrics))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(node)
+        .with_state(Arc::new(api))
 }
 
 /// A body as JSON, whatever the request's headers say of it; what is wrong with it is said in an [`ErrorBody`].
@@ -107,61 +151,61 @@ async fn unknown(uri: axum::http::Uri) -> Failure {
     Failure::not_found(format!("there is no route {uri}")).hint("is the client of another version?")
 }
 
-async fn status(State(node): Shared) -> Answer<Status> {
-    Ok(Json(node.status().await?))
+async fn status(State(api): Shared) -> Answer<Status> {
+    Ok(Json(api.report.status().await?))
 }
 
-async fn doctor(State(node): Shared) -> Answer<Doctor> {
-    Ok(Json(node.doctor().await?))
+async fn doctor(State(api): Shared) -> Answer<Doctor> {
+    Ok(Json(api.report.doctor().await?))
 }
 
-async fn endpoints(State(node): Shared) -> Answer<Vec<EndpointView>> {
-    Ok(Json(node.endpoints().await?))
+async fn endpoints(State(api): Shared) -> Answer<Vec<EndpointView>> {
+    Ok(Json(api.endpoints.list().await?))
 }
 
-async fn add_endpoint(State(node): Shared, headers: HeaderMap, body: Bytes) -> Answer<EndpointView> {
+async fn add_endpoint(State(api): Shared, headers: HeaderMap, body: Bytes) -> Answer<EndpointView> {
     let asked = asked(&headers);
     let spec = parse::<EndpointSpec>(&body)?;
-    to_the_end(async move { node.add_endpoint(spec, asked).await }).await
+    to_the_end(async move { api.endpoints.add(spec, asked).await }).await
 }
 
-async fn endpoint(State(node): Shared, Path(text): Path<String>) -> Answer<EndpointView> {
-    Ok(Json(node.endpoint(&name(&text)?).await?))
+async fn endpoint(State(api): Shared, Path(text): Path<String>) -> Answer<EndpointView> {
+    Ok(Json(api.endpoints.show(&name(&text)?).await?))
 }
 
-async fn change_endpoint(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<EndpointView> {
+async fn change_endpoint(State(api): Shared, Path(text): Path<String>, body: Bytes) -> Answer<EndpointView> {
     let (name, change) = (name(&text)?, parse::<PairChange>(&body)?);
-    to_the_end(async move { node.change_endpoint(&name, change).await }).await
+    to_the_end(async move { api.endpoints.change(&name, change).await }).await
 }
 
 async fn migrate_endpoint(
-    State(node): Shared,
+    State(api): Shared,
     Path(text): Path<String>,
     body: Bytes,
 ) -> Answer<EndpointMigrated> {
     let (name, request) = (name(&text)?, parse::<EndpointMigration>(&body)?);
-    to_the_end(async move { node.migrate_endpoint(&name, request).await }).await
+    to_the_end(async move { api.endpoints.migrate(&name, request).await }).await
 }
 
-async fn trace(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<Trace> {
-    Ok(Json(node.trace(&name(&text)?, parse(&body)?).await?))
+async fn trace(State(api): Shared, Path(text): Path<String>, body: Bytes) -> Answer<Trace> {
+    Ok(Json(api.report.trace(&name(&text)?, parse(&body)?).await?))
 }
 
-async fn delete_endpoint(State(node): Shared, Path(text): Path<String>, headers: HeaderMap) -> Answer<Done> {
+async fn delete_endpoint(State(api): Shared, Path(text): Path<String>, headers: HeaderMap) -> Answer<Done> {
     let (name, asked) = (name(&text)?, asked(&headers));
-    to_the_end(async move { node.delete_endpoint(&name, asked).await }).await
+    to_the_end(async move { api.endpoints.delete(&name, asked).await }).await
 }
 
-async fn node_view(State(node): Shared) -> Json<NodeView> {
-    Json(node.view_of_node())
+async fn node_view(State(api): Shared) -> Json<NodeView> {
+    Json(api.report.view_of_node())
 }
 
-async fn orphans(State(node): Shared) -> Answer<Vec<OrphanView>> {
-    Ok(Json(node.orphan_views().await?))
+async fn orphans(State(api): Shared) -> Answer<Vec<OrphanView>> {
+    Ok(Json(api.orphans.views().await?))
 }
 
-async fn remove_orphans(State(node): Shared) -> Answer<Done> {
-    to_the_end(async move { node.remove_orphans().await }).await
+async fn remove_orphans(State(api): Shared) -> Answer<Done> {
+    to_the_end(async move { api.orphans.remove_all().await }).await
 }
 
 #[derive(Deserialize)]
@@ -169,30 +213,30 @@ struct DeviceQuery {
     netns: Option<PathBuf>,
 }
 
-async fn devices(State(node): Shared, Query(query): Query<DeviceQuery>) -> Answer<Vec<DeviceView>> {
-    Ok(Json(node.list_devices(query.netns.as_deref()).await?))
+async fn devices(State(api): Shared, Query(query): Query<DeviceQuery>) -> Answer<Vec<DeviceView>> {
+    Ok(Json(api.pairs.list(query.netns.as_deref()).await?))
 }
 
 async fn device(
-    State(node): Shared,
+    State(api): Shared,
     Path(name): Path<String>,
     Query(query): Query<DeviceQuery>,
 ) -> Answer<DeviceView> {
-    Ok(Json(node.show_device(&name, query.netns.as_deref()).await?))
+    Ok(Json(api.pairs.show(&name, query.netns.as_deref()).await?))
 }
 
-async fn create_device(State(node): Shared, body: Bytes) -> Answer<DeviceView> {
+async fn create_device(State(api): Shared, body: Bytes) -> Answer<DeviceView> {
     let request = parse::<DeviceRequest>(&body)?;
-    to_the_end(async move { node.create_device(request).await }).await
+    to_the_end(async move { api.pairs.create(request).await }).await
 }
 
-async fn change_device(State(node): Shared, Path(name): Path<String>, body: Bytes) -> Answer<DeviceView> {
+async fn change_device(State(api): Shared, Path(name): Path<String>, body: Bytes) -> Answer<DeviceView> {
     let change = parse::<PairChange>(&body)?;
-    to_the_end(async move { node.change_pair(&name, change).await }).await
+    to_the_end(async move { api.pairs.change(&name, change).await }).await
 }
 
-async fn delete_device(State(node): Shared, Path(name): Path<String>) -> Answer<Done> {
-    to_the_end(async move { node.delete_device_pair(&name).await }).await
+async fn delete_device(State(api): Shared, Path(name): Path<String>) -> Answer<Done> {
+    to_the_end(async move { api.pairs.delete(&name).await }).await
 }
 
 #[derive(Deserialize)]
@@ -202,91 +246,91 @@ struct ChainQuery {
     endpoint: Option<Name>,
 }
 
-async fn chains(State(node): Shared, Query(query): Query<ChainQuery>) -> Answer<Vec<Chain>> {
+async fn chains(State(api): Shared, Query(query): Query<ChainQuery>) -> Answer<Vec<Chain>> {
     let ChainQuery { device, netns, endpoint } = query;
-    Ok(Json(node.chains(device.as_deref(), netns.as_deref(), endpoint.as_ref()).await?))
+    Ok(Json(api.inventory.chains(device.as_deref(), netns.as_deref(), endpoint.as_ref()).await?))
 }
 
-async fn attachments(State(node): Shared) -> Answer<Vec<Attachment>> {
-    Ok(Json(node.attachments()?))
+async fn attachments(State(api): Shared) -> Answer<Vec<Attachment>> {
+    Ok(Json(api.inventory.attachments()?))
 }
 
-async fn attach(State(node): Shared, body: Bytes) -> Answer<AttachAnswer> {
+async fn attach(State(api): Shared, body: Bytes) -> Answer<AttachAnswer> {
     let request = parse::<AttachRequest>(&body)?;
-    to_the_end(async move { node.attach(request).await }).await
+    to_the_end(async move { api.chains.attach(request).await }).await
 }
 
-async fn detach(State(node): Shared, Path(id): Path<String>) -> Answer<Done> {
-    to_the_end(async move { node.detach(&id).await }).await
+async fn detach(State(api): Shared, Path(id): Path<String>) -> Answer<Done> {
+    to_the_end(async move { api.chains.detach(&id).await }).await
 }
 
-async fn rebalance(State(node): Shared, body: Bytes) -> Answer<Vec<Rebalanced>> {
+async fn rebalance(State(api): Shared, body: Bytes) -> Answer<Vec<Rebalanced>> {
     let request = parse::<RebalanceRequest>(&body)?;
-    to_the_end(async move { node.rebalance(request).await }).await
+    to_the_end(async move { api.chains.rebalance(request).await }).await
 }
 
-async fn migrate(State(node): Shared, Path(id): Path<String>, body: Bytes) -> Answer<Vec<Attachment>> {
+async fn migrate(State(api): Shared, Path(id): Path<String>, body: Bytes) -> Answer<Vec<Attachment>> {
     let request = parse::<MigrateRequest>(&body)?;
-    to_the_end(async move { node.migrate(&id, request).await }).await
+    to_the_end(async move { api.chains.migrate(&id, request).await }).await
 }
 
-async fn update(State(node): Shared, Path(id): Path<String>, body: Bytes) -> Answer<AttachAnswer> {
+async fn update(State(api): Shared, Path(id): Path<String>, body: Bytes) -> Answer<AttachAnswer> {
     let request = parse::<UpdateRequest>(&body)?;
-    to_the_end(async move { node.update(&id, request).await }).await
+    to_the_end(async move { api.chains.update(&id, request).await }).await
 }
 
-async fn services(State(node): Shared) -> Answer<Vec<Service>> {
-    Ok(Json(node.services()?))
+async fn services(State(api): Shared) -> Answer<Vec<Service>> {
+    Ok(Json(api.inventory.services()?))
 }
 
-async fn add_service(State(node): Shared, body: Bytes) -> Answer<Service> {
+async fn add_service(State(api): Shared, body: Bytes) -> Answer<Service> {
     let service = parse::<Service>(&body)?;
-    to_the_end(async move { node.add_service(service).await }).await
+    to_the_end(async move { api.services.add(service).await }).await
 }
 
-async fn apply_services(State(node): Shared, body: Bytes) -> Answer<ServicesApplied> {
+async fn apply_services(State(api): Shared, body: Bytes) -> Answer<ServicesApplied> {
     let request = parse::<ServicesApply>(&body)?;
-    to_the_end(async move { node.apply_services(request).await }).await
+    to_the_end(async move { api.services.apply(request).await }).await
 }
 
-async fn service(State(node): Shared, Path(text): Path<String>) -> Answer<ServiceView> {
-    Ok(Json(node.service(&name(&text)?)?))
+async fn service(State(api): Shared, Path(text): Path<String>) -> Answer<ServiceView> {
+    Ok(Json(api.services.show(&name(&text)?)?))
 }
 
-async fn remove_service(State(node): Shared, Path(text): Path<String>) -> Answer<ReapReport> {
+async fn remove_service(State(api): Shared, Path(text): Path<String>) -> Answer<ReapReport> {
     let name = name(&text)?;
-    to_the_end(async move { node.remove_service(&name).await }).await
+    to_the_end(async move { api.services.remove(&name).await }).await
 }
 
-async fn add_backend(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<Service> {
+async fn add_backend(State(api): Shared, Path(text): Path<String>, body: Bytes) -> Answer<Service> {
     let (name, request) = (name(&text)?, parse::<BackendRequest>(&body)?);
-    to_the_end(async move { node.add_backend(&name, request.address, request.weight).await }).await
+    to_the_end(async move { api.services.add_backend(&name, request.address, request.weight).await }).await
 }
 
 async fn weigh_backend(
-    State(node): Shared,
+    State(api): Shared,
     Path((text, address)): Path<(String, SocketAddr)>,
     body: Bytes,
 ) -> Answer<Service> {
     let (name, change) = (name(&text)?, parse::<BackendChange>(&body)?);
-    to_the_end(async move { node.weigh_backend(&name, address, change.weight).await }).await
+    to_the_end(async move { api.services.weigh_backend(&name, address, change.weight).await }).await
 }
 
 async fn remove_backend(
-    State(node): Shared,
+    State(api): Shared,
     Path((text, address)): Path<(String, SocketAddr)>,
 ) -> Answer<ReapReport> {
     let name = name(&text)?;
-    to_the_end(async move { node.remove_backend(&name, address).await }).await
+    to_the_end(async move { api.services.remove_backend(&name, address).await }).await
 }
 
-async fn reap(State(node): Shared, body: Bytes) -> Answer<ReapReport> {
+async fn reap(State(api): Shared, body: Bytes) -> Answer<ReapReport> {
     let request = parse::<ReapRequest>(&body)?;
-    to_the_end(async move { node.reap_request(request).await }).await
+    to_the_end(async move { api.reaping.request(request).await }).await
 }
 
-async fn sockets(State(node): Shared, query: Query<SocketQuery>) -> Result<impl IntoResponse, Failure> {
-    let found = node.bound_sockets(&query).await?;
+async fn sockets(State(api): Shared, query: Query<SocketQuery>) -> Result<impl IntoResponse, Failure> {
+    let found = api.reaping.bound_sockets(&query).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream::iter(as_json(found)))))
 }
 
@@ -321,99 +365,99 @@ fn as_json<T: Serialize>(
     })
 }
 
-async fn destroy_sockets(State(node): Shared, body: Bytes) -> Answer<ReapReport> {
+async fn destroy_sockets(State(api): Shared, body: Bytes) -> Answer<ReapReport> {
     let request = parse::<SocketDestroy>(&body)?;
-    to_the_end(async move { node.destroy_sockets(request).await }).await
+    to_the_end(async move { api.reaping.destroy_sockets(request).await }).await
 }
 
-async fn plugins(State(node): Shared) -> Answer<Vec<PluginView>> {
-    Ok(Json(node.plugins()))
+async fn plugins(State(api): Shared) -> Answer<Vec<PluginView>> {
+    Ok(Json(api.plugins.list()))
 }
 
-async fn load_plugin(State(node): Shared, body: Bytes) -> Answer<PluginView> {
+async fn load_plugin(State(api): Shared, body: Bytes) -> Answer<PluginView> {
     let load = parse::<PluginLoad>(&body)?;
-    to_the_end(async move { node.load_plugin(load).await }).await
+    to_the_end(async move { api.plugins.load(load).await }).await
 }
 
-async fn inspect_plugin(State(node): Shared, body: Bytes) -> Answer<PluginInspection> {
-    Ok(Json(node.inspect_plugin(&parse::<PluginLoad>(&body)?).await?))
+async fn inspect_plugin(State(api): Shared, body: Bytes) -> Answer<PluginInspection> {
+    Ok(Json(api.plugins.inspect(&parse::<PluginLoad>(&body)?).await?))
 }
 
-async fn plugin(State(node): Shared, Path(text): Path<String>) -> Answer<PluginView> {
-    Ok(Json(node.plugin(&name(&text)?)?))
+async fn plugin(State(api): Shared, Path(text): Path<String>) -> Answer<PluginView> {
+    Ok(Json(api.plugins.show(&name(&text)?)?))
 }
 
-async fn unload_plugin(State(node): Shared, Path(text): Path<String>) -> Answer<Done> {
+async fn unload_plugin(State(api): Shared, Path(text): Path<String>) -> Answer<Done> {
     let name = name(&text)?;
-    to_the_end(async move { node.unload_plugin(&name).await }).await
+    to_the_end(async move { api.plugins.unload(&name).await }).await
 }
 
-async fn reload_plugin(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<ReloadReport> {
+async fn reload_plugin(State(api): Shared, Path(text): Path<String>, body: Bytes) -> Answer<ReloadReport> {
     let (name, request) = (name(&text)?, parse::<ReloadRequest>(&body)?);
-    to_the_end(async move { node.reload_plugin(&name, request).await }).await
+    to_the_end(async move { api.plugins.reload(&name, request).await }).await
 }
 
-async fn rollback_plugin(State(node): Shared, Path(text): Path<String>, body: Bytes) -> Answer<ReloadReport> {
+async fn rollback_plugin(State(api): Shared, Path(text): Path<String>, body: Bytes) -> Answer<ReloadReport> {
     let (name, request) = (name(&text)?, parse::<RollbackRequest>(&body)?);
-    to_the_end(async move { node.rollback_plugin(&name, request).await }).await
+    to_the_end(async move { api.plugins.rollback(&name, request).await }).await
 }
 
-async fn plugin_versions(State(node): Shared, Path(text): Path<String>) -> Answer<Vec<PluginVersion>> {
-    Ok(Json(node.plugin_versions(&name(&text)?)?))
+async fn plugin_versions(State(api): Shared, Path(text): Path<String>) -> Answer<Vec<PluginVersion>> {
+    Ok(Json(api.plugins.versions(&name(&text)?)?))
 }
 
-async fn promote_plugin(State(node): Shared, Path(text): Path<String>) -> Answer<PluginView> {
+async fn promote_plugin(State(api): Shared, Path(text): Path<String>) -> Answer<PluginView> {
     let name = name(&text)?;
-    to_the_end(async move { node.promote_plugin(&name).await }).await
+    to_the_end(async move { api.plugins.promote(&name).await }).await
 }
 
-async fn abandon_trial(State(node): Shared, Path(text): Path<String>) -> Answer<PluginView> {
+async fn abandon_trial(State(api): Shared, Path(text): Path<String>) -> Answer<PluginView> {
     let name = name(&text)?;
-    to_the_end(async move { node.abandon_trial(&name).await }).await
+    to_the_end(async move { api.plugins.abandon_trial(&name).await }).await
 }
 
-async fn check_store(State(node): Shared) -> Answer<StoreCheck> {
+async fn check_store(State(api): Shared) -> Answer<StoreCheck> {
     // It reads the whole file.
     let check = tokio::task::spawn_blocking(move || -> Result<StoreCheck, Failure> {
-        let mut check = node.store.check();
-        check.problems.extend(node.component_findings()?.into_iter().map(|finding| finding.message));
+        let mut check = api.store.check();
+        check.problems.extend(api.plugins.component_findings()?.into_iter().map(|finding| finding.message));
         Ok(check)
     });
     Ok(Json(check.await??))
 }
 
-async fn back_up_store(State(node): Shared) -> Result<impl IntoResponse, Failure> {
-    let copy = tokio::task::spawn_blocking(move || node.store.backup()).await??;
+async fn back_up_store(State(api): Shared) -> Result<impl IntoResponse, Failure> {
+    let copy = tokio::task::spawn_blocking(move || api.store.backup()).await??;
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/octet-stream")], copy))
 }
 
-async fn recordings(State(node): Shared) -> Json<Vec<Recording>> {
-    Json(node.policy.recordings.all())
+async fn recordings(State(api): Shared) -> Json<Vec<Recording>> {
+    Json(api.policy.recordings.all())
 }
 
-async fn decisions(State(node): Shared) -> Json<Vec<Decision>> {
-    Json(node.policy.decisions.all())
+async fn decisions(State(api): Shared) -> Json<Vec<Decision>> {
+    Json(api.policy.decisions.all())
 }
 
-async fn audit(State(node): Shared) -> Json<Vec<AuditEntry>> {
-    Json(node.audit_trail.all())
+async fn audit(State(api): Shared) -> Json<Vec<AuditEntry>> {
+    Json(api.actions.audit_trail.all())
 }
 
-async fn events(State(node): Shared) -> Json<Vec<Event>> {
-    Json(node.events.all())
+async fn events(State(api): Shared) -> Json<Vec<Event>> {
+    Json(api.events.all())
 }
 
 /// Goes on until the client goes away, or the daemon.
 async fn monitor(
-    State(node): Shared,
+    State(api): Shared,
     Query(query): Query<MonitorQuery>,
 ) -> Result<impl IntoResponse, Failure> {
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((StatusCode::OK, kind, Body::from_stream(node.listen(query)?)))
+    Ok((StatusCode::OK, kind, Body::from_stream(api.monitor.listen(query)?)))
 }
 
-async fn metrics(State(node): Shared) -> Result<impl IntoResponse, Failure> {
-    let text = node.metrics_text()?;
+async fn metrics(State(api): Shared) -> Result<impl IntoResponse, Failure> {
+    let text = api.report.metrics_text()?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, kind)], text))
 }

@@ -1,34 +1,139 @@
 //! Endpoints: attaching them to the node, showing them, taking them away.
 
-use std::{collections::HashSet, net::IpAddr};
+mod migrate;
+mod order;
+
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use netloom_api::{
     Asked,
-    types::{Done, EndpointView},
+    types::{Adoption, Done, EndpointCounters, EndpointView},
 };
 use netloom_core::{
     model::{
-        Attachment, AttachmentKind, Candidate, DeviceMode, Endpoint, EndpointMode, EndpointSpec, HookPoint,
-        IfIndex, Name, PairChange, PairSpec, ProgramSource,
+        Attachment, AttachmentKind, Candidate, Capabilities, DeviceMode, Endpoint, EndpointMode,
+        EndpointSpec, HookPoint, IfIndex, Name, PairChange, PairSpec, ProgramSource,
     },
     plan::{Op, PairEnds, Plan, Target},
 };
-use netloom_kernel::netns::Netns;
-
-use crate::{
-    failure::Failure,
-    locks::{EndpointGuard, NameGuard},
-    naming,
-    node::Node,
-    pairs,
-    store::{Changes, StoreError},
+use netloom_kernel::{
+    datapath::{Datapath, EndpointConfig},
+    devices::Devices,
+    netns::Netns,
 };
 
-impl Node {
+use self::order::Order;
+use crate::{
+    config::Config,
+    executor::Executor,
+    failure::Failure,
+    inventory::Inventory,
+    locks::{EndpointGuard, Locks, NameGuard},
+    naming,
+    opened::Opened,
+    orphans::Orphans,
+    pairs,
+    policy::Policy,
+    store::{Changes, Store, StoreError},
+    telemetry::metrics::Metrics,
+};
+
+/// The endpoints of the node.
+pub(crate) struct Endpoints {
+    instance: String,
+    config: Arc<Config>,
+    capabilities: Capabilities,
+    netns: Netns,
+    devices: Devices,
+    store: Arc<Store>,
+    datapath: Arc<Datapath>,
+    locks: Arc<Locks>,
+    metrics: Arc<Metrics>,
+    policy: Arc<Policy>,
+    inventory: Arc<Inventory>,
+    executor: Arc<Executor>,
+    orphans: Arc<Orphans>,
+    /// In which order endpoints were asked for.
+    order: Order,
+}
+
+impl Endpoints {
+    pub(crate) fn new(
+        opened: &Opened,
+        policy: &Arc<Policy>,
+        inventory: &Arc<Inventory>,
+        executor: &Arc<Executor>,
+        orphans: &Arc<Orphans>,
+    ) -> Self {
+        Self {
+            instance: opened.instance.clone(),
+            config: Arc::clone(&opened.config),
+            capabilities: opened.capabilities.clone(),
+            netns: opened.netns.clone(),
+            devices: opened.devices.clone(),
+            store: Arc::clone(&opened.store),
+            datapath: Arc::clone(&opened.datapath),
+            locks: Arc::clone(&opened.locks),
+            metrics: Arc::clone(&opened.metrics),
+            policy: Arc::clone(policy),
+            inventory: Arc::clone(inventory),
+            executor: Arc::clone(executor),
+            orphans: Arc::clone(orphans),
+            order: Order::default(),
+        }
+    }
+
+    pub(crate) async fn adopt(&self, adoption: &mut Adoption) -> Result<(), Failure> {
+        for (key, mut endpoint) in self.store.all::<Endpoint>()? {
+            let alias = naming::alias(&self.instance, &endpoint.spec.name);
+            let device = self.devices.by_index(endpoint.host_ifindex).await?;
+            let Some(device) = device.filter(|device| device.alias.as_deref() == Some(&alias)) else {
+                let (guard, endpoint) = self.lock(&endpoint.spec.name).await?;
+                for warning in self.remove(&guard, &endpoint).await? {
+                    tracing::warn!(endpoint = key, "{warning}");
+                }
+                adoption
+                    .dropped
+                    .push(format!("endpoint {key}: its device {} is gone", endpoint.host_interface));
+                continue;
+            };
+            if device.name != endpoint.host_interface {
+                // Somebody renamed it.
+                endpoint.host_interface = device.name;
+                self.store.commit(|changes| changes.put(&key, &endpoint))?;
+            }
+            if let Err(error) =
+                self.metrics.refused(self.datapath.set_endpoint(&EndpointConfig::from(&endpoint)))
+            {
+                tracing::error!(endpoint = key, %error, "the datapath does not know it");
+                adoption.dropped.push(format!("endpoint {key} is not in the datapath: {error}"));
+                continue;
+            }
+            adoption.endpoints += 1;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_ipv6(&self) -> bool {
+        std::path::Path::new("/proc/sys/net/ipv6").exists()
+    }
+
+    pub(crate) fn counters(&self, endpoint: &Endpoint) -> Result<EndpointCounters, Failure> {
+        let counters = self.datapath.counters(endpoint.id)?;
+        Ok(EndpointCounters {
+            sent_packets: counters.sent_packets,
+            sent_bytes: counters.sent_bytes,
+            received_packets: counters.received_packets,
+            received_bytes: counters.received_bytes,
+            dropped_spoofed: counters.dropped_spoofed,
+            dropped_other: counters.dropped_malformed + counters.dropped_unsupported,
+        })
+    }
+
     /// Attaches an endpoint: policy decides its mode, then its devices, addresses, routes and programs are made,
     /// all of them or none.
-    pub(crate) async fn add_endpoint(
+    pub(crate) async fn add(
         &self,
         spec: EndpointSpec,
         asked: Option<Asked>,
@@ -59,7 +164,7 @@ impl Node {
                 .hint("delete it first, or choose another name"));
         }
         let addresses = self.addresses(&spec, &existing)?;
-        let mode = self.policy.choose_mode(self, &spec, netns.id(), &addresses).await?;
+        let mode = self.policy.choose_mode(&spec, netns.id(), &addresses).await?;
         let endpoint = Endpoint {
             id: self.free_id(&existing)?,
             netns: netns.id(),
@@ -81,11 +186,12 @@ impl Node {
             spec,
         };
         let plan = Plan::add_endpoint(&endpoint, self.pair(&endpoint), self.programs(&endpoint));
-        let journal = self.begin(plan).await?;
+        let journal = self.executor.begin(plan).await?;
         drop(admission);
 
         let name = endpoint.spec.name.clone();
         let (done, _) = self
+            .executor
             .run(journal, |progress, changes: &Changes| {
                 let endpoint = progress.on_pair(&endpoint);
                 for attachment in &progress.attachments {
@@ -100,7 +206,7 @@ impl Node {
     }
 
     /// Every endpoint.
-    pub(crate) async fn endpoints(&self) -> Result<Vec<EndpointView>, Failure> {
+    pub(crate) async fn list(&self) -> Result<Vec<EndpointView>, Failure> {
         let mut views = Vec::new();
         for (_, endpoint) in self.store.all::<Endpoint>()? {
             views.push(self.view(endpoint).await?);
@@ -109,18 +215,14 @@ impl Node {
     }
 
     /// One endpoint.
-    pub(crate) async fn endpoint(&self, name: &Name) -> Result<EndpointView, Failure> {
-        self.view(self.endpoint_record(name)?).await
+    pub(crate) async fn show(&self, name: &Name) -> Result<EndpointView, Failure> {
+        self.view(self.inventory.endpoint_record(name)?).await
     }
 
     /// Changes an endpoint while packets go through it: both ends of its pair or, if one of them cannot be, none.
-    pub(crate) async fn change_endpoint(
-        &self,
-        name: &Name,
-        change: PairChange,
-    ) -> Result<EndpointView, Failure> {
+    pub(crate) async fn change(&self, name: &Name, change: PairChange) -> Result<EndpointView, Failure> {
         let subject = format!("endpoint {name}");
-        let (_guard, endpoint) = self.lock_endpoint(name).await?;
+        let (_guard, endpoint) = self.lock(name).await?;
         let ipv6 = endpoint.addresses.iter().any(|address| address.addr().is_ipv6());
         pairs::check(&change, endpoint.mode.device.is_netkit(), ipv6, &subject)?;
         if change.up.is_some() {
@@ -140,10 +242,12 @@ impl Node {
         };
         let both = Some((Box::new(endpoint), Box::new(changed.clone())));
         let context = format!("{subject} was not changed");
-        let state = self.pair_state(ends, both).await.map_err(|failure| failure.context(context.clone()))?;
+        let state =
+            self.executor.pair_state(ends, both).await.map_err(|failure| failure.context(context.clone()))?;
         let plan = Plan::change_pair(format!("change {subject}"), &state, &change);
-        let journal = self.begin(plan).await?;
-        self.run(journal, |_, changes: &Changes| changes.put(name.as_str(), &changed))
+        let journal = self.executor.begin(plan).await?;
+        self.executor
+            .run(journal, |_, changes: &Changes| changes.put(name.as_str(), &changed))
             .await
             .map_err(|failure| failure.context(context))?;
         self.view(changed).await
@@ -151,66 +255,46 @@ impl Node {
 
     /// Takes an endpoint away, with its devices and programs. What is gone already is no error.
     /// One that is being added is waited for: whoever gave up waiting for it may take it away again.
-    pub(crate) async fn delete_endpoint(&self, name: &Name, asked: Option<Asked>) -> Result<Done, Failure> {
+    pub(crate) async fn delete(&self, name: &Name, asked: Option<Asked>) -> Result<Done, Failure> {
         let lock = self.locks.endpoint(name).await;
         if !self.order.delete(name, asked) {
             return Err(Failure::not_found(format!(
                 "the endpoint {name} that is there was asked for later than its deletion"
             )));
         }
-        let (guard, endpoint) = self.endpoint_under(lock, name).await?;
-        Ok(Done { warnings: self.remove_endpoint(&guard, &endpoint).await? })
+        let (guard, endpoint) = self.lock_under(lock, name).await?;
+        Ok(Done { warnings: self.remove(&guard, &endpoint).await? })
     }
 
     /// An endpoint's lock, and its record as it is from then on.
-    pub(crate) async fn lock_endpoint(&self, name: &Name) -> Result<(EndpointGuard, Endpoint), Failure> {
+    pub(crate) async fn lock(&self, name: &Name) -> Result<(EndpointGuard, Endpoint), Failure> {
         let lock = self.locks.endpoint(name).await;
-        self.endpoint_under(lock, name).await
+        self.lock_under(lock, name).await
     }
 
-    async fn endpoint_under(
-        &self,
-        lock: NameGuard,
-        name: &Name,
-    ) -> Result<(EndpointGuard, Endpoint), Failure> {
+    async fn lock_under(&self, lock: NameGuard, name: &Name) -> Result<(EndpointGuard, Endpoint), Failure> {
         // Its namespace stays the same as long as its name is locked.
-        let netns = self.locks.netns(self.endpoint_record(name)?.netns).await;
-        Ok((EndpointGuard::of(lock, netns), self.endpoint_record(name)?))
+        let netns = self.locks.netns(self.inventory.endpoint_record(name)?.netns).await;
+        Ok((EndpointGuard::of(lock, netns), self.inventory.endpoint_record(name)?))
     }
 
     /// Removes an endpoint and its record: what could not be cleaned up.
-    pub(crate) async fn remove_endpoint(
+    pub(crate) async fn remove(
         &self,
         _held: &EndpointGuard,
         endpoint: &Endpoint,
     ) -> Result<Vec<String>, Failure> {
         let name = &endpoint.spec.name;
-        let attachments = self.attachments_of(endpoint)?;
+        let attachments = self.inventory.attachments_of(endpoint)?;
         let plan = Plan::delete_endpoint(endpoint, &attachments, naming::alias(&self.instance, name));
-        let journal = self.begin(plan).await?;
-        let removed = self.run(journal, |_, changes| {
+        let journal = self.executor.begin(plan).await?;
+        let removed = self.executor.run(journal, |_, changes| {
             for attachment in &attachments {
                 changes.remove::<Attachment>(&attachment.id)?;
             }
             changes.remove::<Endpoint>(name.as_str())
         });
         Ok(removed.await?.1)
-    }
-
-    /// The endpoint's datapath, and what others attached to its device: all of it goes with the device.
-    pub(crate) fn attachments_of(&self, endpoint: &Endpoint) -> Result<Vec<Attachment>, Failure> {
-        let mut attachments = self.attachments()?;
-        attachments.retain(|attachment| {
-            let on_device = attachment.netns.is_none() && attachment.hook.ifindex == endpoint.host_ifindex;
-            on_device || attachment.endpoint.as_ref() == Some(&endpoint.spec.name)
-        });
-        Ok(attachments)
-    }
-
-    pub(crate) fn endpoint_record(&self, name: &Name) -> Result<Endpoint, Failure> {
-        self.store.get::<Endpoint>(name.as_str())?.ok_or_else(|| {
-            Failure::not_found(format!("there is no endpoint {name}")).hint("see `netloom endpoint list`")
-        })
     }
 
     pub(crate) async fn view(&self, endpoint: Endpoint) -> Result<EndpointView, Failure> {
@@ -243,7 +327,7 @@ impl Node {
 
     /// A number that no endpoint has, nor anything that the datapath still knows.
     fn free_id(&self, existing: &[Endpoint]) -> Result<u32, StoreError> {
-        let known = self.orphaned_addresses().into_iter().map(|entry| entry.id);
+        let known = self.orphans.addresses().into_iter().map(|entry| entry.id);
         let withdrawn = self.withdrawn_in_part()?.into_iter().map(|(id, _)| id);
         Ok(lowest_free(existing.iter().map(|other| other.id).chain(known).chain(withdrawn)))
     }
@@ -251,8 +335,7 @@ impl Node {
     /// The addresses asked for, if nobody has them, or free ones of the pools.
     fn addresses(&self, spec: &EndpointSpec, existing: &[Endpoint]) -> Result<Vec<IpNet>, Failure> {
         // An address without a record is that of an orphan.
-        let mut taken: HashSet<IpAddr> =
-            self.orphaned_addresses().iter().map(|entry| entry.address).collect();
+        let mut taken: HashSet<IpAddr> = self.orphans.addresses().iter().map(|entry| entry.address).collect();
         for endpoint in existing {
             taken.extend(endpoint.addresses.iter().map(IpNet::addr));
         }

@@ -1,34 +1,52 @@
-//! The one place where plans are carried out: [`Node::run`] and [`Node::run_past_turn`] for those of requests,
-//! [`Node::recover`] for those that a crash interrupted, and under both a match over [`Op`], each arm a kernel operation.
+//! The one place where plans are carried out: [`Executor::run`] and [`Executor::run_past_turn`] for those of requests,
+//! [`Executor::recover`] for those that a crash interrupted, and under both a match over [`Op`], each arm a kernel operation.
 //!
 //! A plan is in the store from before its first step until its last. What could not be undone or finished stays there
 //! and is tried again: see [`unfinished`].
 
 mod ownership;
+mod pair;
 mod programs;
+mod relocation;
+mod spread;
+mod switch;
 mod unfinished;
+mod update;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
+use netloom_api::Paths;
 use netloom_core::{
     model::{Attachment, Endpoint, NetnsId},
     plan::{FixedPlace, Op, Pivot, Plan, RelocationStep},
 };
-use netloom_kernel::{datapath::EndpointConfig, devices::Pair, netns::Netns, programs::Program};
+use netloom_kernel::{
+    datapath::{Datapath, EndpointConfig},
+    devices::{Devices, Pair},
+    netns::Netns,
+    programs::Program,
+};
 
 pub(crate) use self::{
     programs::{kind, read_object},
+    switch::gone,
     unfinished::Unfinished,
 };
 
 use crate::{
+    config::Config,
+    failpoints::Failpoints,
     failure::Failure,
-    node::Node,
-    store::{Changes, StoreError, number_key},
+    inventory::{Inventory, seen::SeenChains},
+    opened::Opened,
+    policy::Policy,
+    store::{Changes, Store, StoreError, number_key},
+    telemetry::{events::Events, metrics::Metrics},
 };
 
 /// A plan that may be carried out: it is written down, or goes into the store with what it takes out.
@@ -99,7 +117,48 @@ impl Progress {
     }
 }
 
-impl Node {
+/// Carries plans out.
+pub(crate) struct Executor {
+    config: Arc<Config>,
+    paths: Paths,
+    netns: Netns,
+    devices: Devices,
+    store: Arc<Store>,
+    datapath: Arc<Datapath>,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    failpoints: Arc<Failpoints>,
+    policy: Arc<Policy>,
+    inventory: Arc<Inventory>,
+    seen: Arc<SeenChains>,
+    /// Plans of which a part is left.
+    pub(crate) unfinished: Unfinished,
+}
+
+impl Executor {
+    pub(crate) fn new(
+        opened: &Opened,
+        policy: &Arc<Policy>,
+        inventory: &Arc<Inventory>,
+        seen: &Arc<SeenChains>,
+    ) -> Self {
+        Self {
+            config: Arc::clone(&opened.config),
+            paths: opened.paths.clone(),
+            netns: opened.netns.clone(),
+            devices: opened.devices.clone(),
+            store: Arc::clone(&opened.store),
+            datapath: Arc::clone(&opened.datapath),
+            metrics: Arc::clone(&opened.metrics),
+            events: Arc::clone(&opened.events),
+            failpoints: Arc::clone(&opened.failpoints),
+            policy: Arc::clone(policy),
+            inventory: Arc::clone(inventory),
+            seen: Arc::clone(seen),
+            unfinished: Unfinished::default(),
+        }
+    }
+
     /// Writes a plan down. One that would make what somebody has made already is refused, and one about something of
     /// which an earlier plan has left a part undone.
     pub(crate) async fn begin(&self, plan: Plan) -> Result<Journal, Failure> {
@@ -250,7 +309,7 @@ impl Node {
     pub(crate) async fn apply(&self, op: &Op, progress: &mut Progress) -> Result<(), Failure> {
         tracing::debug!(?op, "step");
         if let Some(device) = op.device() {
-            self.watch.expect(device);
+            self.seen.expect(device);
         }
         match op {
             Op::CreatePair { netns, netns_id, pair } => {

@@ -1,52 +1,35 @@
 //! netloomd, the node's network agent.
 //!
-//! [`node`] holds everything that is open; each other module adds one concern's operations to it, and [`executor`]
-//! is the one place that changes the kernel.
+//! [`opened`] is what everything stands on, [`node`] has the parts, each with what it needs, and [`executor`] is the one
+//! that changes devices and programs. [`start`], [`report`], [`operator`] and [`api`] go over all of them.
 
-mod adopt;
 mod api;
-mod attachments;
-mod back_fill;
 mod background;
+mod chains;
 mod config;
-mod decisions;
-mod devices;
-mod doctor;
 mod endpoints;
-mod events;
 mod executor;
 mod failpoints;
 mod failure;
-mod kept;
-mod kv;
+mod inventory;
 mod locks;
-mod metrics;
-mod migration;
-mod modes;
 mod monitor;
 mod naming;
 mod node;
+mod opened;
 mod operator;
-mod order;
 mod orphans;
 mod pairs;
 mod plugins;
 mod policy;
-mod reap;
-mod rebalance;
-mod rebuild;
-mod reload;
-mod relocation;
+mod reaping;
+mod report;
 mod services;
-mod signers;
-mod sockets;
-mod spread;
+mod socket_lb;
+mod start;
 mod store;
-mod trace;
-mod traffic;
-mod update;
+mod telemetry;
 mod uplinks;
-mod watch;
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -55,13 +38,19 @@ use clap::{Parser, Subcommand};
 use netloom_api::Paths;
 use netloom_core::model::Name;
 use netloom_kernel::sockets::{Destroyer, Finder};
+use netloom_runtime::Operations;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    api::Api,
     config::{Config, LogFormat},
     node::Node,
+    opened::Opened,
+    operator::{Actions, Operator},
+    report::Report,
+    start::Start,
     store::InstanceLock,
 };
 
@@ -178,14 +167,19 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
     let socket = paths.socket.clone();
-    let node = Arc::new(Node::open(instance, paths, config).await?);
-    node.start().await?;
+    let opened = Opened::new(instance, paths, config).await?;
+    let operator = Arc::new(Operator::default());
+    let node = Node::new(&opened, Arc::clone(&operator) as Arc<dyn Operations>)?;
+    let actions = Arc::new(Actions::new(&opened, &node));
+    operator.serve(&actions);
+    let start = Arc::new(Start::new(&opened, &node));
+    start.run().await?;
     // The socket appears when everything is adopted: who can connect finds the node as it is.
     let listener = store::listen(&socket, lock)?;
-    tracing::info!(socket = %socket.display(), kernel = node.capabilities.kernel, "ready");
-    let (listeners, running) = (Arc::clone(&node), Arc::clone(&node));
+    tracing::info!(socket = %socket.display(), kernel = opened.capabilities.kernel, "ready");
+    let api = Api::new(&opened, &node, &actions, Report::new(&opened, &node, &start));
     let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let server = axum::serve(listener, api::router(node))
+    let server = axum::serve(listener, api::router(api))
         .with_graceful_shutdown(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -193,7 +187,7 @@ async fn serve(
             }
             drop(stopping);
             // Their requests end when they do, and no other.
-            listeners.monitor.close();
+            node.monitor.close();
             tracing::info!("stopping; programs and connections go on");
         })
         .into_future();
@@ -201,7 +195,7 @@ async fn serve(
         served = server => served.context("serving the API failed")?,
         () = too_late(stopped) => tracing::warn!("some clients do not read their answers: they are cut off"),
     }
-    running.background.end().await;
+    opened.background.end().await;
     std::fs::remove_file(&socket).ok();
     Ok(())
 }
@@ -217,9 +211,11 @@ async fn cleanup(instance: Option<&Name>, paths: Paths, mut config: Config) -> a
     // No socket is looked for: of all ways this one has nothing to load.
     config.sockets.finder = Some(Finder::SockDiag);
     config.sockets.destroyer = Some(Destroyer::Nothing);
-    let node = Arc::new(Node::open(instance, paths.clone(), config).await?);
-    let mut left = node.remove_everything().await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
-    drop(node);
+    let opened = Opened::new(instance, paths.clone(), config).await?;
+    let node = Node::new(&opened, Arc::new(Operator::default()))?;
+    let removed = Start::new(&opened, &node).remove_everything().await;
+    let mut left = removed.map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    drop((node, opened));
     // One that stays is no reason to leave the others.
     for folder in [&paths.bpffs, &paths.state, &paths.run] {
         left.extend(remove_folder(folder).err().map(|error| format!("{error:#}")));

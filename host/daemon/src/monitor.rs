@@ -15,22 +15,26 @@ use netloom_api::types::{
     ConnectEvent, ConnectOutcome, Direction, DropEvent, Endpoint, LostEvents, MonitorEvent, MonitorQuery,
     Name, Protocol,
 };
-use netloom_kernel::datapath::{Connected, DatapathEvent, Dropped, EventKinds, EventReader, Happened};
+use netloom_kernel::datapath::{
+    Connected, Datapath, DatapathEvent, Dropped, EventKinds, EventReader, Happened,
+};
 use tokio::{
     sync::broadcast::{self, error::RecvError},
     task::JoinHandle,
 };
 
-use crate::{failure::Failure, kept::now_ms, node::Node, store::ServiceRecord};
+use crate::{
+    config::Config,
+    failure::Failure,
+    opened::Opened,
+    store::{ServiceRecord, Store},
+    telemetry::kept::now_ms,
+};
 
 /// Events that wait for a slow listener, at most. It misses the oldest of more, and is told how many.
 const WAITING: usize = 4_096;
 /// Between two looks at how many events the programs had to give up.
 const LOOK_FOR_LOST: Duration = Duration::from_millis(250);
-
-/// Who listens.
-#[derive(Default)]
-pub(crate) struct Monitor(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -69,23 +73,6 @@ impl Line {
     }
 }
 
-impl Monitor {
-    /// Ends every stream, for good.
-    pub(crate) fn close(&self) {
-        let mut state = self.state();
-        state.closed = true;
-        state.reader = None;
-    }
-
-    pub(crate) fn listeners(&self) -> usize {
-        self.state().reader.as_ref().map_or(0, |reader| reader.lines.receiver_count())
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl State {
     fn kinds(&self) -> EventKinds {
         let mut kinds = EventKinds::NONE;
@@ -113,7 +100,7 @@ impl State {
 
 /// One who listens; the programs stop reporting when the last one is dropped.
 struct Listener {
-    node: Arc<Node>,
+    monitor: Arc<Monitor>,
     query: MonitorQuery,
     lines: broadcast::Receiver<Arc<Line>>,
 }
@@ -134,9 +121,9 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut state = self.node.monitor.state();
+        let mut state = self.monitor.state();
         state.count(&self.query, false);
-        if let Err(error) = self.node.report(state.kinds()) {
+        if let Err(error) = self.monitor.report(state.kinds()) {
             tracing::error!(%error, "the datapath goes on reporting events that nobody listens to");
         }
         if state.kinds() == EventKinds::NONE {
@@ -145,14 +132,46 @@ impl Drop for Listener {
     }
 }
 
-impl Node {
+/// Who listens to the datapath.
+pub(crate) struct Monitor {
+    config: Arc<Config>,
+    store: Arc<Store>,
+    datapath: Arc<Datapath>,
+    state: Mutex<State>,
+}
+
+impl Monitor {
+    pub(crate) fn new(opened: &Opened) -> Self {
+        Self {
+            config: Arc::clone(&opened.config),
+            store: Arc::clone(&opened.store),
+            datapath: Arc::clone(&opened.datapath),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Ends every stream, for good.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.reader = None;
+    }
+
+    pub(crate) fn listeners(&self) -> usize {
+        self.state().reader.as_ref().map_or(0, |reader| reader.lines.receiver_count())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lines of JSON, one an event, as long as they are read and the daemon runs.
     pub(crate) fn listen(
         self: &Arc<Self>,
         query: MonitorQuery,
     ) -> Result<impl Stream<Item = Result<Bytes, std::convert::Infallible>> + use<>, Failure> {
         self.check_query(&query)?;
-        let mut state = self.monitor.state();
+        let mut state = self.state();
         if state.closed {
             return Err(Failure::conflict("netloomd is stopping"));
         }
@@ -162,14 +181,14 @@ impl Node {
                 let (lines, _) = broadcast::channel(WAITING);
                 let lost = self.datapath.lost_events()?;
                 let events =
-                    Events { node: Arc::clone(self), lines: lines.clone(), names: Names::default(), lost };
+                    Events { monitor: Arc::clone(self), lines: lines.clone(), names: Names::default(), lost };
                 Reader { lines, task: tokio::spawn(events.read(self.datapath.events()?)) }
             }
         };
         let lines = reader.lines.subscribe();
         state.reader = Some(reader);
         state.count(&query, true);
-        let listener = Listener { node: Arc::clone(self), query, lines };
+        let listener = Listener { monitor: Arc::clone(self), query, lines };
         let reported = self.report(state.kinds());
         // The listener takes the lock when it goes.
         drop(state);
@@ -219,7 +238,7 @@ fn lost(events: u64) -> MonitorEvent {
 
 /// Reads the programs' events and gives them names.
 struct Events {
-    node: Arc<Node>,
+    monitor: Arc<Monitor>,
     lines: broadcast::Sender<Arc<Line>>,
     names: Names,
     /// Events given up so far.
@@ -256,7 +275,7 @@ impl Events {
     }
 
     fn look_for_lost(&mut self) {
-        match self.node.datapath.lost_events() {
+        match self.monitor.datapath.lost_events() {
             Ok(now) if now > self.lost => {
                 self.send(lost(now - self.lost));
                 self.lost = now;
@@ -275,7 +294,7 @@ impl Events {
     }
 
     fn dropped(&mut self, time_ms: u64, dropped: &Dropped) -> DropEvent {
-        self.names.refresh(&self.node, |names| names.by_id.contains_key(&dropped.endpoint));
+        self.names.refresh(&self.monitor.store, |names| names.by_id.contains_key(&dropped.endpoint));
         let of = self.names.by_id.get(&dropped.endpoint);
         DropEvent {
             time_ms,
@@ -299,7 +318,8 @@ impl Events {
     fn connected(&mut self, time_ms: u64, connected: Connected) -> ConnectEvent {
         let protocol = Protocol::from_number(connected.protocol);
         let vip = protocol.map(|protocol| (connected.vip, protocol));
-        self.names.refresh(&self.node, |names| vip.is_none_or(|vip| names.by_vip.contains_key(&vip)));
+        self.names
+            .refresh(&self.monitor.store, |names| vip.is_none_or(|vip| names.by_vip.contains_key(&vip)));
         let of = self.names.by_netns.get(&connected.netns_cookie.0);
         ConnectEvent {
             time_ms,
@@ -350,14 +370,14 @@ impl Names {
     /// Those that do not tell what is looked for may be younger, but not much: it may not be there at all.
     const OLD_WITHOUT: Duration = Duration::from_millis(20);
 
-    fn refresh(&mut self, node: &Node, knows: impl FnOnce(&Self) -> bool) {
+    fn refresh(&mut self, store: &Store, knows: impl FnOnce(&Self) -> bool) {
         let age = self.read.map(|read| read.elapsed());
         let limit = if knows(self) { Self::OLD } else { Self::OLD_WITHOUT };
         if age.is_some_and(|age| age < limit) {
             return;
         }
         self.read = Some(Instant::now());
-        let (endpoints, services) = (node.store.all::<Endpoint>(), node.store.all::<ServiceRecord>());
+        let (endpoints, services) = (store.all::<Endpoint>(), store.all::<ServiceRecord>());
         let (Ok(endpoints), Ok(services)) = (endpoints, services) else { return };
         self.by_id.clear();
         self.by_netns.clear();

@@ -21,25 +21,44 @@ use netloom_core::{
     },
 };
 use netloom_kernel::{
+    devices::Devices,
     links::LinkError,
     netns::{Netns, NetnsError},
+    sockets::Sockets,
 };
 use netloom_runtime::{LinkRequest, Operation, OperationError, Operations, PairRequest, Traffic};
 
-use crate::{failure::Failure, metrics::OfOperation, node::Node, store::StoreError};
+use crate::{
+    chains::Chains,
+    endpoints::Endpoints,
+    executor::Executor,
+    failure::Failure,
+    inventory::Inventory,
+    locks::Locks,
+    node::Node,
+    opened::Opened,
+    pairs::Pairs,
+    reaping::Reaping,
+    services::Services,
+    store::{Store, StoreError},
+    telemetry::{
+        kept::Kept,
+        metrics::{Metrics, OfOperation},
+    },
+};
 
 /// The node as plugins see it. Plugins are loaded by the node, so that it comes to know it last.
 #[derive(Default)]
-pub(crate) struct Operator(OnceLock<Weak<Node>>);
+pub(crate) struct Operator(OnceLock<Weak<Actions>>);
 
 impl Operator {
     /// From here on, operations can be carried out.
-    pub(crate) fn serve(&self, node: &Arc<Node>) {
+    pub(crate) fn serve(&self, actions: &Arc<Actions>) {
         // Set once, when the node starts.
-        drop(self.0.set(Arc::downgrade(node)));
+        drop(self.0.set(Arc::downgrade(actions)));
     }
 
-    fn node(&self) -> Operation<Arc<Node>> {
+    fn actions(&self) -> Operation<Arc<Actions>> {
         let stopping = || OperationError::Failed("the node is starting or stopping".to_owned());
         self.0.get().and_then(Weak::upgrade).ok_or_else(stopping)
     }
@@ -50,17 +69,17 @@ impl Operator {
         by: &Name,
         operation: &'static str,
         object: String,
-        act: impl FnOnce(Arc<Node>) -> F + Send,
+        act: impl FnOnce(Arc<Actions>) -> F + Send,
     ) -> Operation<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        let (node, by) = (self.node()?, by.clone());
-        let change = act(Arc::clone(&node));
+        let (actions, by) = (self.actions()?, by.clone());
+        let change = act(Arc::clone(&actions));
         let task = tokio::spawn(async move {
             let done = change.await;
-            node.audit(&by, operation, object, done.as_ref().err().map(ToString::to_string));
+            actions.audit(&by, operation, object, done.as_ref().err().map(ToString::to_string));
             done
         });
         task.await.map_err(|error| OperationError::Failed(error.to_string()))?.map_err(Into::into)
@@ -90,7 +109,47 @@ impl From<Failure> for OperationError {
     }
 }
 
-impl Node {
+/// What plugins may do, through the parts that do it for everybody.
+pub(crate) struct Actions {
+    instance: String,
+    netns: Netns,
+    devices: Devices,
+    store: Arc<Store>,
+    sockets: Arc<Sockets>,
+    locks: Arc<Locks>,
+    metrics: Arc<Metrics>,
+    inventory: Arc<Inventory>,
+    executor: Arc<Executor>,
+    chains: Arc<Chains>,
+    endpoints: Arc<Endpoints>,
+    pairs: Arc<Pairs>,
+    services: Arc<Services>,
+    reaping: Arc<Reaping>,
+    /// What plugins did to the node, or tried to.
+    pub(crate) audit_trail: Kept<AuditEntry>,
+}
+
+impl Actions {
+    pub(crate) fn new(opened: &Opened, node: &Node) -> Self {
+        Self {
+            instance: opened.instance.clone(),
+            netns: opened.netns.clone(),
+            devices: opened.devices.clone(),
+            store: Arc::clone(&opened.store),
+            sockets: Arc::clone(&opened.sockets),
+            locks: Arc::clone(&opened.locks),
+            metrics: Arc::clone(&opened.metrics),
+            inventory: Arc::clone(&node.inventory),
+            executor: Arc::clone(&node.executor),
+            chains: Arc::clone(&node.chains),
+            endpoints: Arc::clone(&node.endpoints),
+            pairs: Arc::clone(&node.pairs),
+            services: Arc::clone(&node.services),
+            reaping: Arc::clone(&node.reaping),
+            audit_trail: Kept::default(),
+        }
+    }
+
     /// Writes down what a plugin did or tried to do.
     pub(crate) fn audit(
         &self,
@@ -152,15 +211,15 @@ impl Node {
 #[async_trait]
 impl Operations for Operator {
     async fn namespaces(&self, paths: &[PathBuf]) -> Operation<Vec<Namespace>> {
-        Ok(self.node()?.known_namespaces(paths)?)
+        Ok(self.actions()?.known_namespaces(paths)?)
     }
 
     async fn devices(&self, namespace: &Namespace) -> Operation<Vec<Device>> {
-        Ok(self.node()?.devices_of(namespace).await?)
+        Ok(self.actions()?.devices_of(namespace).await?)
     }
 
     async fn device(&self, namespace: &Namespace, name: &str) -> Operation<Device> {
-        Ok(self.node()?.device_of(namespace, name).await?)
+        Ok(self.actions()?.device_of(namespace, name).await?)
     }
 
     async fn set_device(
@@ -178,8 +237,8 @@ impl Operations for Operator {
             PairChange { primary_policy: Some(_), .. } => "devices.set-policy",
             _ => "devices.set-segmentation",
         };
-        self.carried(by, operation, object, |node| async move {
-            node.change_device(&plugin, &namespace, &name, change, &known).await
+        self.carried(by, operation, object, |actions| async move {
+            actions.change_device(&plugin, &namespace, &name, change, &known).await
         })
         .await
     }
@@ -187,22 +246,22 @@ impl Operations for Operator {
     async fn create_pair(&self, by: &Name, request: PairRequest) -> Operation<Device> {
         let object = format!("{} and {} in {}", request.name, request.peer_name, request.peer);
         let plugin = by.clone();
-        self.carried(by, "devices.create", object, |node| async move {
-            node.create_plugin_pair(&plugin, request).await
+        self.carried(by, "devices.create", object, |actions| async move {
+            actions.create_plugin_pair(&plugin, request).await
         })
         .await
     }
 
     async fn remove_device(&self, by: &Name, name: &str) -> Operation<()> {
         let (plugin, device) = (by.clone(), name.to_owned());
-        self.carried(by, "devices.remove", name.to_owned(), |node| async move {
-            node.remove_plugin_device(&plugin, &device).await
+        self.carried(by, "devices.remove", name.to_owned(), |actions| async move {
+            actions.remove_plugin_device(&plugin, &device).await
         })
         .await
     }
 
     async fn chain(&self, namespace: &Namespace, device: &str, point: HookPoint) -> Operation<Chain> {
-        Ok(self.node()?.chain_at(namespace, device, point).await?)
+        Ok(self.actions()?.chain_at(namespace, device, point).await?)
     }
 
     async fn attach(&self, by: &Name, request: LinkRequest) -> Operation<String> {
@@ -214,37 +273,39 @@ impl Operations for Operator {
             request.namespace
         );
         let plugin = by.clone();
-        self.carried(by, "links.attach", object, |node| async move {
-            node.attach_for_plugin(&plugin, request).await
+        self.carried(by, "links.attach", object, |actions| async move {
+            actions.attach_for_plugin(&plugin, request).await
         })
         .await
     }
 
     async fn attachment(&self, id: &str) -> Operation<Attachment> {
-        Ok(self.node()?.attachment_record(id)?)
+        Ok(self.actions()?.attachment_record(id)?)
     }
 
     async fn update(&self, by: &Name, id: &str, program: &ProgramGrant) -> Operation<()> {
         let (id, program) = (id.to_owned(), program.clone());
         let object = format!("{id}: {}", program.object.display());
-        self.carried(
-            by,
-            "links.update",
-            object,
-            |node| async move { node.update_for_plugin(&id, program).await },
-        )
+        self.carried(by, "links.update", object, |actions| async move {
+            actions.update_for_plugin(&id, program).await
+        })
         .await
     }
 
     async fn detach(&self, by: &Name, id: &str) -> Operation<()> {
         let object = id.to_owned();
         let id = id.to_owned();
-        self.carried(by, "links.detach", object, |node| async move { node.detach_for_plugin(&id).await })
-            .await
+        self.carried(
+            by,
+            "links.detach",
+            object,
+            |actions| async move { actions.detach_for_plugin(&id).await },
+        )
+        .await
     }
 
     async fn sockets(&self, filter: SocketFilter) -> Operation<Vec<BoundSocket>> {
-        Ok(self.node()?.find(filter).await?)
+        Ok(self.actions()?.reaping.find(filter).await?)
     }
 
     async fn destroy(&self, by: &Name, sockets: Vec<BoundSocket>) -> Operation<Vec<DestroyOutcome>> {
@@ -253,25 +314,25 @@ impl Operations for Operator {
             sockets.len(),
             sockets.first().map_or_else(String::new, |socket| socket.backend.to_string())
         );
-        self.carried(by, "sockets.destroy", object, |node| async move {
-            let kernel = Arc::clone(&node.sockets);
+        self.carried(by, "sockets.destroy", object, |actions| async move {
+            let kernel = Arc::clone(&actions.sockets);
             Ok(tokio::task::spawn_blocking(move || kernel.destroy(&sockets)).await??)
         })
         .await
     }
 
     async fn endpoints(&self) -> Operation<Vec<Endpoint>> {
-        let endpoints = self.node()?.store.all::<Endpoint>().map_err(Failure::from)?;
+        let endpoints = self.actions()?.store.all::<Endpoint>().map_err(Failure::from)?;
         Ok(endpoints.into_iter().map(|(_, endpoint)| endpoint).collect())
     }
 
     async fn traffic(&self, endpoint: &str) -> Operation<Traffic> {
-        let node = self.node()?;
-        let found: Result<Option<Endpoint>, StoreError> = node.store.get(endpoint);
+        let actions = self.actions()?;
+        let found: Result<Option<Endpoint>, StoreError> = actions.store.get(endpoint);
         let record = found
             .map_err(Failure::from)?
             .ok_or_else(|| OperationError::NotFound(format!("there is no endpoint {endpoint}")))?;
-        let counted = node.counters(&record)?;
+        let counted = actions.endpoints.counters(&record)?;
         Ok(Traffic {
             sent_packets: counted.sent_packets,
             sent_bytes: counted.sent_bytes,
@@ -282,14 +343,14 @@ impl Operations for Operator {
     }
 
     async fn services(&self) -> Operation<Vec<Service>> {
-        Ok(self.node()?.services()?)
+        Ok(self.actions()?.inventory.services()?)
     }
 
     async fn add_backend(&self, by: &Name, service: &Name, address: SocketAddr) -> Operation<()> {
         let object = format!("{address} of {service}");
         let service = service.clone();
-        self.carried(by, "datapath.add-backend", object, |node| async move {
-            node.add_backend(&service, address, Weight::default()).await.map(drop)
+        self.carried(by, "datapath.add-backend", object, |actions| async move {
+            actions.services.add_backend(&service, address, Weight::default()).await.map(drop)
         })
         .await
     }
@@ -297,11 +358,11 @@ impl Operations for Operator {
     async fn remove_backend(&self, by: &Name, service: &Name, address: SocketAddr) -> Operation<()> {
         let object = format!("{address} of {service}");
         let service = service.clone();
-        self.carried(by, "datapath.remove-backend", object, |node| async move {
-            let (event, due) = node.withdraw_backend(&service, address).await?;
+        self.carried(by, "datapath.remove-backend", object, |actions| async move {
+            let (event, due) = actions.services.withdraw_backend(&service, address).await?;
             // The plugin that asked may be the one that decides about the reap: it is not kept waiting for itself.
             tokio::spawn(async move {
-                if let Err(failure) = node.reap_due(event, due).await {
+                if let Err(failure) = actions.reaping.reap_due(event, due).await {
                     tracing::error!(%failure, "a reap that a plugin made due failed, and stays due");
                 }
             });
@@ -311,8 +372,8 @@ impl Operations for Operator {
     }
 
     fn denied(&self, by: &Name, operation: &'static str, why: &str) {
-        if let Ok(node) = self.node() {
-            node.record_operation(by, operation, String::new(), "denied", Some(why.to_owned()));
+        if let Ok(actions) = self.actions() {
+            actions.record_operation(by, operation, String::new(), "denied", Some(why.to_owned()));
         }
     }
 }

@@ -1,19 +1,33 @@
 //! What carries our names and is in no record: left by a store that was lost, or made by somebody else. Nothing of it
 //! is removed but by an operator's word.
 
-use std::{collections::HashSet, path::PathBuf, sync::PoisonError};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use netloom_api::types::{Done, Finding, OrphanView};
+use netloom_api::{
+    Paths,
+    types::{Done, Finding, OrphanView},
+};
 use netloom_core::{
     model::{Device, Endpoint},
     plan::{Op, Plan},
 };
 use netloom_kernel::{
-    datapath::AddressEntry,
+    datapath::{AddressEntry, Datapath},
+    devices::Devices,
     links::{self, Link},
 };
 
-use crate::{devices::PairRecord, failure::Failure, naming, node::Node};
+use crate::{
+    failure::Failure,
+    locks::Locks,
+    naming,
+    opened::Opened,
+    store::{PairRecord, Store},
+};
 
 /// One of them.
 pub(crate) enum Orphan {
@@ -38,9 +52,33 @@ impl Orphan {
     }
 }
 
-impl Node {
+/// What carries our names and is in no record.
+pub(crate) struct Orphans {
+    instance: String,
+    paths: Paths,
+    devices: Devices,
+    store: Arc<Store>,
+    datapath: Arc<Datapath>,
+    locks: Arc<Locks>,
+    /// What the datapath knew of endpoints without a record when the daemon started.
+    at_start: Mutex<Vec<AddressEntry>>,
+}
+
+impl Orphans {
+    pub(crate) fn new(opened: &Opened) -> Self {
+        Self {
+            instance: opened.instance.clone(),
+            paths: opened.paths.clone(),
+            devices: opened.devices.clone(),
+            store: Arc::clone(&opened.store),
+            datapath: Arc::clone(&opened.datapath),
+            locks: Arc::clone(&opened.locks),
+            at_start: Mutex::default(),
+        }
+    }
+
     /// Everything under our names that neither a record nor a plan under way knows.
-    pub(crate) async fn orphans(&self) -> Result<Vec<Orphan>, Failure> {
+    pub(crate) async fn find(&self) -> Result<Vec<Orphan>, Failure> {
         // In this order: whatever is found was in a plan before it was made, and is in a record when its plan is
         // over.
         let devices = self.devices.list().await?;
@@ -75,18 +113,23 @@ impl Node {
 
     /// What the datapath knows of endpoints without a record, as it was when the daemon started. All that came since
     /// has a record or a plan.
-    pub(crate) fn orphaned_addresses(&self) -> Vec<AddressEntry> {
-        self.orphaned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn addresses(&self) -> Vec<AddressEntry> {
+        self.at_start.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of what the datapath knows of an endpoint without a record.
+    pub(crate) fn remember(&self, entry: AddressEntry) {
+        self.at_start.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
     /// The same for people.
-    pub(crate) async fn orphan_views(&self) -> Result<Vec<OrphanView>, Failure> {
-        Ok(self.orphans().await?.iter().map(Orphan::view).collect())
+    pub(crate) async fn views(&self) -> Result<Vec<OrphanView>, Failure> {
+        Ok(self.find().await?.iter().map(Orphan::view).collect())
     }
 
     /// What doctor says of them.
-    pub(crate) async fn orphan_findings(&self) -> Result<Vec<Finding>, Failure> {
-        let views = self.orphan_views().await?.into_iter();
+    pub(crate) async fn findings(&self) -> Result<Vec<Finding>, Failure> {
+        let views = self.views().await?.into_iter();
         Ok(views
             .map(|OrphanView { what, why }| Finding {
                 severity: "warning".to_owned(),
@@ -98,11 +141,11 @@ impl Node {
     }
 
     /// Removes them all, because an operator said so: what was removed, and what could not be.
-    pub(crate) async fn remove_orphans(&self) -> Result<Done, Failure> {
+    pub(crate) async fn remove_all(&self) -> Result<Done, Failure> {
         // An endpoint that comes meanwhile has its pins where an orphan of its name had them.
         let _admission = self.locks.admission().await;
         let mut warnings = Vec::new();
-        for orphan in self.orphans().await? {
+        for orphan in self.find().await? {
             let OrphanView { what, why } = orphan.view();
             let removed = match &orphan {
                 Orphan::Device(device) => {
@@ -115,7 +158,7 @@ impl Node {
                 Err(failure) => warnings.push(format!("{what}: {failure}")),
             }
         }
-        self.orphaned.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.at_start.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let ids: HashSet<u32> =
             self.store.all::<Endpoint>()?.iter().map(|(_, endpoint)| endpoint.id).collect();
         for entry in self.datapath.addresses()? {

@@ -1,248 +1,304 @@
-//! Device pairs that packets go through: finding both ends again, and the steps that change them.
+//! Devices of the node's own: pairs that are no endpoint's, and a look at any device in any namespace.
 
-use std::{path::Path, time::Duration};
+mod settings;
 
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use netloom_api::types::{DeviceRequest, DeviceView, Done, PeerView};
 use netloom_core::{
-    model::{Attachment, Device, EndSettings, Endpoint, IfIndex, NetnsId, PairChange, ProgramSource},
-    plan::{End, Op, PairEnds, PairState, Policies, RouteKey},
+    model::{Attachment, Device, Endpoint, MacAddress, NetkitPolicy, PairChange, PairSpec, Segmentation},
+    plan::Plan,
     validate,
 };
-use netloom_kernel::{
-    datapath::EndpointConfig,
-    devices::{self, Devices},
-    links::{self, Attached, Link},
-    netns::{self, Netns},
-    programs::Program,
+use netloom_kernel::{devices::Devices, netns::Netns};
+
+pub(crate) use self::settings::check;
+use crate::{
+    config::Config,
+    executor::Executor,
+    failure::Failure,
+    inventory::Inventory,
+    locks::{Locks, PairGuard},
+    naming,
+    opened::Opened,
+    store::{Changes, PairRecord, Store},
 };
 
-use crate::{failure::Failure, naming, node::Node};
+/// An alias has at most 255 bytes, part of which says whose device it is.
+const MAX_ALIAS: usize = 160;
 
-/// As long as a packet that was routed before its route was held may take to its device. A packet takes
-/// microseconds; this is for one whose thread was put off in between.
-const UNDER_WAY: Duration = Duration::from_millis(20);
-
-/// What is wrong with a change of a pair, whatever the pair's state.
-pub(crate) fn check(change: &PairChange, netkit: bool, ipv6: bool, subject: &str) -> Result<(), Failure> {
-    if change.is_empty() {
-        return Err(Failure::invalid(anyhow::anyhow!("nothing is to be changed of {subject}"))
-            .hint("give an MTU, a GSO or GRO size, or a policy"));
-    }
-    if !netkit && (change.primary_policy.is_some() || change.peer_policy.is_some()) {
-        return Err(Failure::invalid(anyhow::anyhow!("{subject} is on veth, which has no default policies"))
-            .hint("only netkit pairs have them: the mode is chosen when the pair is made"));
-    }
-    if let Some(mtu) = change.mtu {
-        devices::check_mtu(subject, mtu, ipv6)?;
-    }
-    validate::segmentation_sizes(&change.end().segmentation)
-        .map_err(|error| Failure::invalid(anyhow::anyhow!("{subject}: {error}")))
+/// Device pairs that are no endpoint's.
+pub(crate) struct Pairs {
+    instance: String,
+    config: Arc<Config>,
+    netns: Netns,
+    devices: Devices,
+    store: Arc<Store>,
+    locks: Arc<Locks>,
+    inventory: Arc<Inventory>,
+    executor: Arc<Executor>,
 }
 
-/// A namespace by its identity: through the path it was named by, or any other way there is to it.
-pub(crate) async fn namespace(path: &Path, id: NetnsId) -> Result<Option<Netns>, Failure> {
-    if let Ok(netns) = Netns::open(path)
-        && netns.id() == id
-    {
-        return Ok(Some(netns));
+impl Pairs {
+    pub(crate) fn new(opened: &Opened, inventory: &Arc<Inventory>, executor: &Arc<Executor>) -> Self {
+        Self {
+            instance: opened.instance.clone(),
+            config: Arc::clone(&opened.config),
+            netns: opened.netns.clone(),
+            devices: opened.devices.clone(),
+            store: Arc::clone(&opened.store),
+            locks: Arc::clone(&opened.locks),
+            inventory: Arc::clone(inventory),
+            executor: Arc::clone(executor),
+        }
     }
-    let found = tokio::task::spawn_blocking(netns::all).await??;
-    Ok(found.into_iter().map(|found| found.netns).find(|netns| netns.id() == id))
-}
 
-impl Node {
-    /// A pair as it is. A device that is gone is an error which says so.
-    pub(crate) async fn pair_state(
+    /// Every device of a namespace, the node's own if none is named.
+    pub(crate) async fn list(&self, netns: Option<&Path>) -> Result<Vec<DeviceView>, Failure> {
+        let devices = self.open_devices(netns)?;
+        let mut views = Vec::new();
+        for device in devices.list().await? {
+            views.push(self.device_view(&devices, device).await?);
+        }
+        Ok(views)
+    }
+
+    /// One device, with the other end of its pair in whatever namespace it is.
+    pub(crate) async fn show(&self, name: &str, netns: Option<&Path>) -> Result<DeviceView, Failure> {
+        let devices = self.open_devices(netns)?;
+        let device = devices.get(name).await?.ok_or_else(|| {
+            let place =
+                netns.map_or_else(|| "on the node".to_owned(), |path| format!("in {}", path.display()));
+            let recorded = netns.is_none() && matches!(self.store.get::<PairRecord>(name), Ok(Some(_)));
+            let missing = Failure::not_found(format!("there is no device {name} {place}"));
+            missing.hint(if recorded {
+                format!("it was one of Netloom's, and somebody deleted it: netloom device delete {name}")
+            } else {
+                "see `netloom device list`".to_owned()
+            })
+        })?;
+        let peer = devices.peer(&device).await?;
+        let mut view = self.device_view(&devices, device).await?;
+        if let Some(peer) = peer {
+            let addresses = peer.devices.addresses(peer.device.ifindex).await?;
+            view.peer = Some(PeerView { device: peer.device, netns_paths: peer.names, addresses });
+        }
+        Ok(view)
+    }
+
+    /// Creates a pair, with its other end in the namespace asked for: whole, or not at all.
+    pub(crate) async fn create(&self, request: DeviceRequest) -> Result<DeviceView, Failure> {
+        let name = request.name.clone();
+        let netns = match &request.peer_netns {
+            None => self.netns.clone(),
+            Some(path) => open(path)?,
+        };
+        // A path that names the node's own namespace to every process.
+        let path = request.peer_netns.clone().unwrap_or_else(|| PathBuf::from("/proc/1/ns/net"));
+        let path = match Netns::open(&path) {
+            Ok(opened) if opened == netns => path,
+            _ => PathBuf::from(format!("/proc/{}/ns/net", std::process::id())),
+        };
+        let spec =
+            PairSpec { host_ifindex: Some(self.devices.free_index().await?), ..self.pair_spec(request)? };
+        let _guard = PairGuard::of(self.locks.device(&name).await, self.locks.netns(netns.id()).await, None);
+        if self.store.get::<PairRecord>(&name)?.is_some() && self.devices.get(&name).await?.is_some() {
+            return Err(Failure::conflict(format!("Netloom has a device {name} already"))
+                .hint("delete it first, or choose another name"));
+        }
+        let netns_id = netns.id();
+        let plan = Plan::create_device(path.clone(), netns_id, spec.clone());
+        let journal = self.executor.begin(plan).await?;
+        self.executor
+            .run(journal, |progress, changes: &Changes| {
+                let Some(made) = &progress.pair else { return Ok(()) };
+                changes.put(&name, &PairRecord::of(spec, path, netns_id, made))
+            })
+            .await
+            .map_err(|failure| failure.context(format!("device {name} was not created")))?;
+        self.show(&name, None).await
+    }
+
+    /// Changes a pair of Netloom's that is no endpoint's: both ends, or none.
+    pub(crate) async fn change(&self, name: &str, change: PairChange) -> Result<DeviceView, Failure> {
+        let subject = format!("device {name}");
+        let (_guard, record) = self.lock(name).await?;
+        let ipv6 = record.spec.addresses.iter().any(|address| address.addr().is_ipv6());
+        check(&change, record.spec.mode.is_netkit(), ipv6, &subject)?;
+        let context = format!("{subject} was not changed");
+        let state = self.executor.pair_state(record.ends(), None).await.map_err(|failure| {
+            failure.context(context.clone()).hint(format!("netloom device delete {name} forgets it"))
+        })?;
+        let mut changed = record;
+        let spec = &mut changed.spec;
+        spec.mtu = change.mtu.unwrap_or(spec.mtu);
+        spec.segmentation = change.end().segmentation.or(spec.segmentation);
+        spec.primary_policy = change.primary_policy.unwrap_or(spec.primary_policy);
+        spec.peer_policy = change.peer_policy.unwrap_or(spec.peer_policy);
+        let plan = Plan::change_pair(format!("change {subject}"), &state, &change);
+        let journal = self.executor.begin(plan).await?;
+        self.executor
+            .run(journal, |_, changes: &Changes| changes.put(name, &changed))
+            .await
+            .map_err(|failure| failure.context(context))?;
+        self.show(name, None).await
+    }
+
+    /// Deletes a pair of Netloom's that is no endpoint's, with what is attached to it. One that is gone already is no
+    /// error.
+    pub(crate) async fn delete(&self, name: &str) -> Result<Done, Failure> {
+        let (guard, record) = self.lock(name).await?;
+        Ok(Done { warnings: self.remove(&guard, name, &record).await? })
+    }
+
+    /// The locks of a pair, and its record as it is from then on.
+    pub(crate) async fn lock(&self, name: &str) -> Result<(PairGuard, PairRecord), Failure> {
+        let lock = self.locks.device(name).await;
+        // Its namespace stays the same as long as its name is locked.
+        let inside = self.record(name).await?.netns_id;
+        let within = self.locks.netns(inside).await;
+        // What is attached to it goes with it: the watcher, which sees that, would attach it anew.
+        let node = self.netns.id();
+        let node = if node == inside { None } else { Some(self.locks.netns(node).await) };
+        Ok((PairGuard::of(lock, within, node), self.record(name).await?))
+    }
+
+    /// Removes a pair and its record: what could not be cleaned up.
+    pub(crate) async fn remove(
         &self,
-        ends: PairEnds,
-        endpoint: Option<(Box<Endpoint>, Box<Endpoint>)>,
-    ) -> Result<PairState, Failure> {
-        let host = self.host_end(&ends).await?.ok_or_else(|| {
-            Failure::not_found(format!("the device of \"{}\" is gone from the node", ends.alias))
-        })?;
-        let peers = namespace(&ends.netns, ends.netns_id).await?.ok_or_else(|| {
-            Failure::not_found(format!(
-                "the namespace of \"{}\" ({}) is gone",
-                ends.alias,
-                ends.netns.display()
-            ))
-        })?;
-        let peers = Devices::open(&peers)?;
-        let peer = peer_end(&peers, &ends).await?.ok_or_else(|| {
-            Failure::not_found(format!(
-                "the other end of {} is no longer in {}",
-                host.name,
-                ends.netns.display()
-            ))
-            .hint("was it moved to another namespace?")
-        })?;
-        Ok(PairState {
-            node_routes: self.devices.routes_to_hold(ends.host).await?,
-            endpoint_routes: peers.routes_to_hold(ends.peer).await?,
-            ends,
-            host,
-            peer,
-            endpoint,
+        _held: &PairGuard,
+        name: &str,
+        record: &PairRecord,
+    ) -> Result<Vec<String>, Failure> {
+        let mut attachments = self.inventory.attachments()?;
+        attachments.retain(|attachment| {
+            attachment.netns.is_none() && attachment.hook.ifindex == record.host_ifindex
+        });
+        let plan = Plan::delete_device(name, &record.spec.alias, record.host_ifindex, &attachments);
+        let journal = self.executor.begin(plan).await?;
+        let removed = self.executor.run(journal, |_, changes| {
+            for attachment in &attachments {
+                changes.remove::<Attachment>(&attachment.id)?;
+            }
+            changes.remove::<PairRecord>(name)
+        });
+        Ok(removed.await?.1)
+    }
+
+    /// Drops the records of pairs that are not there any more: their names.
+    pub(crate) async fn adopt(&self) -> Result<Vec<String>, Failure> {
+        let mut dropped = Vec::new();
+        for (name, record) in self.store.all::<PairRecord>()? {
+            let device = self.devices.by_index(record.host_ifindex).await?;
+            if device.is_some_and(|device| device.alias.as_deref() == Some(&record.spec.alias)) {
+                continue;
+            }
+            let (guard, record) = self.lock(&name).await?;
+            for warning in self.remove(&guard, &name, &record).await? {
+                tracing::warn!(device = name, "{warning}");
+            }
+            dropped.push(format!("device {name}: it is gone"));
+        }
+        Ok(dropped)
+    }
+
+    /// The record of a pair; an error that says whose device it is if it is another's.
+    async fn record(&self, name: &str) -> Result<PairRecord, Failure> {
+        if let Some(record) = self.store.get::<PairRecord>(name)? {
+            return Ok(record);
+        }
+        let endpoints = self.store.all::<Endpoint>()?;
+        if let Some((owner, _)) = endpoints.iter().find(|(_, endpoint)| endpoint.host_interface == name) {
+            return Err(Failure::conflict(format!("the device {name} belongs to endpoint {owner}"))
+                .hint(format!("use `netloom endpoint set {owner}` or `netloom endpoint delete {owner}`")));
+        }
+        Err(match self.devices.get(name).await? {
+            Some(_) => Failure::conflict(format!("the device {name} is not one that Netloom made"))
+                .hint("use `ip link` for devices of others"),
+            None => Failure::not_found(format!("there is no device {name} on the node"))
+                .hint("see `netloom device list`"),
         })
     }
 
-    /// The node's end, if it is still there and ours.
-    async fn host_end(&self, ends: &PairEnds) -> Result<Option<Device>, Failure> {
-        let device = self.devices.by_index(ends.host).await?;
-        Ok(device.filter(|device| device.alias.as_deref() == Some(&ends.alias)))
+    async fn device_view(&self, devices: &Devices, device: Device) -> Result<DeviceView, Failure> {
+        let addresses = devices.addresses(device.ifindex).await?;
+        let owner = self.owner(&device)?;
+        Ok(DeviceView { device, addresses, owner, peer: None })
     }
 
-    /// Carries out a step that changes a pair.
-    pub(crate) async fn apply_to_pair(&self, op: &Op) -> Result<(), Failure> {
-        match op {
-            Op::HoldRoutes { pair, mtu, node, endpoint } => {
-                self.hold(pair, Some(*mtu), node, endpoint).await?;
-                tokio::time::sleep(UNDER_WAY).await;
-                Ok(())
-            }
-            Op::ReleaseRoutes { pair, node, endpoint, .. } => self.hold(pair, None, node, endpoint).await,
-            Op::SetEnd { pair, end, to, from } => self.set_end(pair, *end, to, from.is_none()).await,
-            Op::SetPolicies { pair, to, from } => self.set_policies(pair, *to, from.is_none()).await,
-            Op::SetUp { pair, to, from } => self.set_up(pair, *to, from.is_none()).await,
-            Op::Refresh { endpoint, before } => self.refresh(endpoint, before.is_none()).await,
-            _ => Err(Failure::conflict("this step changes no pair")),
-        }
-    }
-
-    async fn hold(
-        &self,
-        pair: &PairEnds,
-        mtu: Option<u32>,
-        node: &[RouteKey],
-        endpoint: &[RouteKey],
-    ) -> Result<(), Failure> {
-        if self.host_end(pair).await?.is_some() {
-            set_routes(&self.devices, pair.host, node, mtu).await?;
-        }
-        if let Some(peers) = namespace(&pair.netns, pair.netns_id).await? {
-            let peers = Devices::open(&peers)?;
-            if peer_end(&peers, pair).await?.is_some() {
-                set_routes(&peers, pair.peer, endpoint, mtu).await?;
+    /// Whose device it is, if it is one of Netloom's: of either end.
+    fn owner(&self, device: &Device) -> Result<Option<String>, Failure> {
+        let here = device.netns == self.netns.id();
+        for (name, endpoint) in self.store.all::<Endpoint>()? {
+            let host = here && endpoint.host_ifindex == device.ifindex;
+            if host || (endpoint.netns == device.netns && endpoint.peer_ifindex == device.ifindex) {
+                return Ok(Some(format!("endpoint {name}")));
             }
         }
-        Ok(())
+        for (name, record) in self.store.all::<PairRecord>()? {
+            let host = here && record.host_ifindex == device.ifindex;
+            if host || (record.netns_id == device.netns && record.peer_ifindex == device.ifindex) {
+                return Ok(Some(format!("device {name}")));
+            }
+        }
+        Ok(None)
     }
 
-    async fn set_end(
-        &self,
-        pair: &PairEnds,
-        end: End,
-        to: &EndSettings,
-        undoing: bool,
-    ) -> Result<(), Failure> {
-        let (devices, found) = match end {
-            End::Host => (Some(self.devices.clone()), self.host_end(pair).await?),
-            End::Peer => match namespace(&pair.netns, pair.netns_id).await? {
-                Some(netns) => {
-                    let peers = Devices::open(&netns)?;
-                    let found = peer_end(&peers, pair).await?;
-                    (Some(peers), found)
-                }
-                None => (None, None),
-            },
+    fn open_devices(&self, netns: Option<&Path>) -> Result<Devices, Failure> {
+        match netns {
+            None => Ok(self.devices.clone()),
+            Some(path) => Ok(Devices::open(&open(path)?)?),
+        }
+    }
+
+    fn pair_spec(&self, request: DeviceRequest) -> Result<PairSpec, Failure> {
+        let text = request.alias.unwrap_or_default();
+        if text.len() > MAX_ALIAS || text.contains(char::is_control) {
+            return Err(Failure::invalid(anyhow::anyhow!(
+                "an alias has at most {MAX_ALIAS} bytes, in one line"
+            )));
+        }
+        let segmentation = Segmentation {
+            gso_max_size: request.gso_max_size,
+            gro_max_size: request.gro_max_size,
+            gso_ipv4_max_size: request.gso_ipv4_max_size,
+            gro_ipv4_max_size: request.gro_ipv4_max_size,
         };
-        match (devices, found) {
-            (Some(devices), Some(device)) => {
-                devices.set(device.ifindex, to).await?;
-                Ok(())
-            }
-            _ if undoing => Ok(()),
-            _ => Err(gone_meanwhile(pair)),
+        validate::segmentation_sizes(&segmentation).map_err(Failure::invalid)?;
+        if !request.mode.is_netkit() && (request.primary_policy.is_some() || request.peer_policy.is_some()) {
+            return Err(Failure::invalid(anyhow::anyhow!("a veth pair has no default policies"))
+                .hint("leave the policies out, or make a netkit pair"));
         }
-    }
-
-    async fn set_policies(&self, pair: &PairEnds, to: Policies, undoing: bool) -> Result<(), Failure> {
-        match self.host_end(pair).await? {
-            Some(host) => {
-                self.devices.set_policies(host.ifindex, to.primary, to.peer).await?;
-                Ok(())
-            }
-            None if undoing => Ok(()),
-            None => Err(gone_meanwhile(pair)),
-        }
-    }
-
-    async fn set_up(&self, pair: &PairEnds, up: bool, undoing: bool) -> Result<(), Failure> {
-        match self.host_end(pair).await? {
-            Some(host) => Ok(self.devices.set_up(host.ifindex, up).await?),
-            None if undoing => Ok(()),
-            None => Err(gone_meanwhile(pair)),
-        }
-    }
-
-    /// Brings an endpoint's entries and programs in the datapath up to date. Each program is replaced in its place:
-    /// no packet misses both.
-    async fn refresh(&self, endpoint: &Endpoint, undoing: bool) -> Result<(), Failure> {
-        let present = self.devices.by_index(endpoint.host_ifindex).await?;
-        if undoing && present.is_none_or(|device| device.name != endpoint.host_interface) {
-            return Ok(());
-        }
-        let config = EndpointConfig::from(endpoint);
-        self.metrics.refused(self.datapath.set_endpoint(&config))?;
-        let programs = self.datapath.endpoint_programs(&config)?;
-        for id in &endpoint.attachments {
-            let Some(attachment) = self.store.get::<Attachment>(id)? else { continue };
-            let program = match attachment.source {
-                ProgramSource::FromEndpoint => &programs.from_endpoint,
-                ProgramSource::ToEndpoint => &programs.to_endpoint,
-                ProgramSource::FromUplink | ProgramSource::Object { .. } => continue,
-            };
-            self.replace_program(attachment, program)?;
-        }
-        Ok(())
-    }
-
-    fn replace_program(&self, mut attachment: Attachment, program: &Program) -> Result<(), Failure> {
-        let pin = naming::pin(&self.paths.bpffs, &attachment.id);
-        match attachment.filter {
-            None => {
-                let link = Link::open_pinned(&pin)?;
-                let old = link.info()?.program;
-                link.update(program, old)?;
-            }
-            Some((priority, handle)) => {
-                // The pin tells which filter is ours, so there is one for each program until the new one runs.
-                let next = naming::next_pin(&pin);
-                links::unpin(&next)?;
-                program.pin(&next)?;
-                let filter = Attached::Filter { priority, handle };
-                let chain = links::query(&attachment.hook, &self.netns)?;
-                let old = chain.entries.iter().find(|entry| entry.filter == Some((priority, handle)));
-                let old = old.map_or(attachment.program, |entry| entry.program);
-                filter.update(&attachment.hook, &self.netns, program, old)?;
-                std::fs::rename(&next, &pin)?;
-            }
-        }
-        attachment.program = program.id();
-        attachment.candidate.tag = program.tag().to_owned();
-        self.store.commit(|changes| changes.put(&attachment.id, &attachment))?;
-        Ok(())
+        let mac = |asked: Option<MacAddress>, host| {
+            asked.or_else(|| {
+                request.mode.has_mac().then(|| naming::device_mac(&self.instance, &request.name, host))
+            })
+        };
+        Ok(PairSpec {
+            host_mac: mac(request.mac, true),
+            peer_mac: mac(request.peer_mac, false),
+            addresses: request.addresses,
+            mtu: request.mtu.unwrap_or(self.config.endpoints.mtu),
+            primary_policy: request.primary_policy.unwrap_or(NetkitPolicy::Forward),
+            peer_policy: request.peer_policy.unwrap_or(NetkitPolicy::Forward),
+            scrub: request.scrub,
+            peer_scrub: request.peer_scrub,
+            headroom: request.headroom,
+            tailroom: request.tailroom,
+            segmentation,
+            tx_queues: request.tx_queues,
+            rx_queues: request.rx_queues,
+            alias: naming::device_alias(&self.instance, &request.name, &text),
+            ..PairSpec::plain(request.mode, &request.name, request.peer)
+        })
     }
 }
 
-fn gone_meanwhile(pair: &PairEnds) -> Failure {
-    Failure::not_found(format!("the device of \"{}\" went away meanwhile", pair.alias))
-}
-
-async fn set_routes(
-    devices: &Devices,
-    device: IfIndex,
-    routes: &[RouteKey],
-    mtu: Option<u32>,
-) -> Result<(), Failure> {
-    match mtu {
-        Some(mtu) => devices.hold_routes(device, routes, mtu).await?,
-        None => devices.release_routes(device, routes).await?,
-    }
-    Ok(())
-}
-
-/// The other end, if it is still there and the pair's.
-async fn peer_end(peers: &Devices, ends: &PairEnds) -> Result<Option<Device>, Failure> {
-    let device = peers.by_index(ends.peer).await?;
-    Ok(device.filter(|device| device.peer_ifindex == Some(ends.host)))
+fn open(path: &Path) -> Result<Netns, Failure> {
+    Netns::open(path).map_err(|error| {
+        Failure::invalid(error).hint("name a network namespace, such as /run/netns/NAME or /proc/PID/ns/net")
+    })
 }

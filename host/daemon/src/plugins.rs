@@ -1,35 +1,106 @@
 //! Plugins: the bundled ones, those of the configuration, and those loaded at run time, which survive restarts.
 //!
 //! - [`components`]: our copies of those
+//! - [`signers`]: whose plugins this node takes
+//! - [`reload`]: other versions of a plugin
+//! - [`kv`]: plugins' own data
 
-pub(crate) mod components;
+mod components;
+mod kv;
+mod reload;
+mod signers;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use netloom_api::types::{Done, Finding, PluginInspection, PluginLimits, PluginLoad, PluginView};
 use netloom_core::model::Name;
-use netloom_runtime::{Inspection, Limits, LoadRequest, Plugin, Position};
+use netloom_kernel::netns::Netns;
+use netloom_runtime::{
+    HostConfig, Inspection, Limits, LoadRequest, Metric, Operations, Plugin, PluginHost, PluginMetrics,
+    Position,
+};
+use tokio::sync::Mutex as AsyncMutex;
 
+use self::{
+    components::Components,
+    kv::PluginData,
+    reload::with_trial,
+    signers::{NotTaken, Signers},
+};
 use crate::{
+    background::Background,
     config::{Config, Load},
     failure::Failure,
-    kept::now_ms,
-    node::Node,
-    reload::with_trial,
-    signers::NotTaken,
-    store::{PluginRecord, StoreError, VersionRecord},
+    inventory::Inventory,
+    locks::Locks,
+    opened::Opened,
+    policy::Policy,
+    store::{PluginRecord, Store, StoreError, VersionRecord},
+    telemetry::{kept::now_ms, metrics::Metrics},
 };
 
 /// How long a bundled plugin may take to start, at least: without one the node does not start, and a machine that has
 /// just booted is busy with much else.
 const BUNDLED_START: Duration = Duration::from_secs(10);
 
-impl Node {
+/// The plugins that are loaded, and where they came from.
+pub(crate) struct Plugins {
+    config: Arc<Config>,
+    netns: Netns,
+    store: Arc<Store>,
+    locks: Arc<Locks>,
+    metrics: Arc<Metrics>,
+    background: Arc<Background>,
+    policy: Arc<Policy>,
+    inventory: Arc<Inventory>,
+    plugin_host: PluginHost,
+    signers: Signers,
+    components: Components,
+    /// Where the versions that are tried out came from.
+    trial_load: AsyncMutex<HashMap<Name, PluginLoad>>,
+}
+
+impl Plugins {
+    pub(crate) fn new(
+        opened: &Opened,
+        policy: &Arc<Policy>,
+        inventory: &Arc<Inventory>,
+        operations: Arc<dyn Operations>,
+    ) -> anyhow::Result<Self> {
+        let Opened { config, paths, store, .. } = opened;
+        let plugin_host = PluginHost::new(HostConfig {
+            cache_dir: Some(config.plugins.compiled.clone().unwrap_or_else(|| paths.state.join("compiled"))),
+            limits: Limits {
+                deadline: config.deadline(),
+                memory_bytes: config.plugins.memory_mib << 20,
+                ..Limits::default()
+            },
+            kv: Arc::new(PluginData(Arc::clone(store))),
+            metrics: Arc::new(PluginMetrics::default()),
+            operations: Some(operations),
+            ..HostConfig::default()
+        })?;
+        Ok(Self {
+            config: Arc::clone(config),
+            netns: opened.netns.clone(),
+            store: Arc::clone(store),
+            locks: Arc::clone(&opened.locks),
+            metrics: Arc::clone(&opened.metrics),
+            background: Arc::clone(&opened.background),
+            policy: Arc::clone(policy),
+            inventory: Arc::clone(inventory),
+            plugin_host,
+            signers: Signers::read(&config.plugins.signed_by)?,
+            components: Components::new(&paths.state),
+            trial_load: AsyncMutex::default(),
+        })
+    }
+
     /// Loads the plugins of this start. A bundled plugin that fails is an error, as something is wrong with this
     /// build or its configuration; any other is reported, and the node goes on without it.
-    pub(crate) async fn load_plugins(&self) -> anyhow::Result<()> {
-        let Config { plugins, .. } = &self.config;
+    pub(crate) async fn load_all(&self) -> anyhow::Result<()> {
+        let Config { plugins, .. } = &*self.config;
         if plugins.bundled {
             for bundled in netloom_bundled::PLUGINS {
                 let name = Name::new(bundled.name)?;
@@ -89,7 +160,7 @@ impl Node {
     }
 
     /// Loads a plugin, or replaces the one of the same name. The old one serves until the new one is ready.
-    pub(crate) async fn load_plugin(&self, mut load: PluginLoad) -> Result<PluginView, Failure> {
+    pub(crate) async fn load(&self, mut load: PluginLoad) -> Result<PluginView, Failure> {
         let _guard = self.locks.plugins().await;
         let component = self.signers.read_component(&load.path).await.map_err(NotTaken::failure)?;
         let name = plugin_name(&load)?;
@@ -119,7 +190,7 @@ impl Node {
     }
 
     /// Unloads a plugin: the others, or the hooks' fallbacks, decide from now on.
-    pub(crate) async fn unload_plugin(&self, name: &Name) -> Result<Done, Failure> {
+    pub(crate) async fn unload(&self, name: &Name) -> Result<Done, Failure> {
         let _guard = self.locks.plugins().await;
         let plugin = self.registered(name)?;
         if plugin.status().bundled {
@@ -141,16 +212,17 @@ impl Node {
     }
 
     /// Asks every plugin for its health, now and then, as long as the node lives.
-    pub(crate) fn watch_health(self: &Arc<Self>) {
-        let (node, pause) = (Arc::downgrade(self), Duration::from_secs(self.config.plugins.health_seconds));
+    pub(crate) fn watch_health(&self) {
+        let (policy, pause) =
+            (Arc::downgrade(&self.policy), Duration::from_secs(self.config.plugins.health_seconds));
         if pause.is_zero() {
             return;
         }
         self.background.spawn(async move {
             loop {
                 tokio::time::sleep(pause).await;
-                let Some(node) = node.upgrade() else { return };
-                for plugin in node.policy.registry.plugins().iter() {
+                let Some(policy) = policy.upgrade() else { return };
+                for plugin in policy.registry.plugins().iter() {
                     // A failure is the supervisor's, which writes it down and counts it; whoever is in quarantine
                     // is not asked.
                     drop(plugin.health().await);
@@ -159,18 +231,23 @@ impl Node {
         });
     }
 
+    /// The metrics of plugins' own, with whose they are.
+    pub(crate) fn metrics(&self) -> Vec<(Name, String, Metric)> {
+        self.plugin_host.metrics().snapshot()
+    }
+
     /// Every plugin, in the order in which they are asked.
-    pub(crate) fn plugins(&self) -> Vec<PluginView> {
-        self.policy.registry.plugins().iter().map(|plugin| with_trial(self, plugin)).collect()
+    pub(crate) fn list(&self) -> Vec<PluginView> {
+        self.policy.registry.plugins().iter().map(|plugin| with_trial(&self.policy, plugin)).collect()
     }
 
     /// One plugin.
-    pub(crate) fn plugin(&self, name: &Name) -> Result<PluginView, Failure> {
-        Ok(with_trial(self, &*self.registered(name)?))
+    pub(crate) fn show(&self, name: &Name) -> Result<PluginView, Failure> {
+        Ok(with_trial(&self.policy, &*self.registered(name)?))
     }
 
     /// What a component is, without loading it as a plugin.
-    pub(crate) async fn inspect_plugin(&self, load: &PluginLoad) -> Result<PluginInspection, Failure> {
+    pub(crate) async fn inspect(&self, load: &PluginLoad) -> Result<PluginInspection, Failure> {
         let component = read_component(&load.path).await.map_err(Failure::invalid)?;
         let inspection: Inspection = self
             .plugin_host

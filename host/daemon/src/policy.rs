@@ -1,5 +1,7 @@
 //! Asking the plugins, with the fallback of each hook when none decides. Every decision is kept with its trace.
 
+mod decisions;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,16 +17,19 @@ use netloom_core::{
     validate::{self, ModeDefaults},
 };
 use netloom_runtime::{
-    EndpointFacts, Hook, Judged, NodeFacts, Outcome, Plugin, Question, RecordedNode, RecordedReply,
-    Recording, Registry, Reply, Step, StepAnswer, Suspect, Verdict,
+    EndpointFacts, Hook, Judged, Outcome, Plugin, Question, RecordedNode, RecordedReply, Recording, Registry,
+    Reply, Step, StepAnswer, Suspect, Verdict,
 };
 
+use self::decisions::Decisions;
 use crate::{
-    decisions::Decisions,
+    config::Config,
     failure::Failure,
-    kept::Kept,
-    metrics::{Decided as DecidedLabels, Metrics, OfPlugin},
-    node::Node,
+    opened::Opened,
+    telemetry::{
+        kept::Kept,
+        metrics::{Decided as DecidedLabels, Metrics, OfPlugin},
+    },
 };
 
 /// Judgements over more sockets are not recorded: they would push out everything else.
@@ -37,8 +42,11 @@ pub(crate) struct Decided<T> {
 }
 
 /// The plugins, and what they decided.
-#[derive(Default)]
 pub(crate) struct Policy {
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    /// The node as plugins are told of it.
+    pub(crate) node: RecordedNode,
     pub(crate) registry: Registry,
     pub(crate) decisions: Decisions,
     /// The last decisions with all they were made on.
@@ -56,50 +64,54 @@ struct Shape {
 }
 
 impl Policy {
+    pub(crate) fn new(opened: &Opened) -> Self {
+        let (name, capabilities) = (opened.name.clone(), opened.capabilities.clone());
+        Self {
+            config: Arc::clone(&opened.config),
+            metrics: Arc::clone(&opened.metrics),
+            node: RecordedNode { name, capabilities },
+            registry: Registry::default(),
+            decisions: Decisions::default(),
+            recordings: Kept::default(),
+            last_good: Mutex::default(),
+        }
+    }
+
     /// Where does this program go? Without a plugin: where the configuration says.
     pub(crate) async fn place(
         &self,
-        node: &Node,
         chain: &Chain,
         candidate: &Candidate,
     ) -> Result<Decided<Placement>, Failure> {
         let check = |raw| validate::placement(chain, candidate, raw);
-        let outcome = self.registry.place(facts(node), chain, candidate, check).await;
-        self.remember(
-            node,
-            Question::Place { chain: chain.clone(), candidate: candidate.clone() },
-            &outcome.steps,
-        );
-        let (verdict, steps) = taken_apart(outcome, &node.metrics);
+        let outcome = self.registry.place(self.node.facts(), chain, candidate, check).await;
+        self.remember(Question::Place { chain: chain.clone(), candidate: candidate.clone() }, &outcome.steps);
+        let (verdict, steps) = taken_apart(outcome, &self.metrics);
         let decided = match verdict {
             Verdict::Decided { plugin, value } => {
                 Decided { answer: value, decided_by: plugin.name().to_string() }
             }
             Verdict::Undecided => Decided {
-                answer: node.config.attachments.default_placement.place(chain, candidate),
+                answer: self.config.attachments.default_placement.place(chain, candidate),
                 decided_by: "configuration".into(),
             },
             Verdict::Vetoed { plugin, reason } => {
                 let subject = format!("{} at {}", candidate.owner, chain.hook);
-                return Err(self.vetoed(node, Hook::AttachOrder, subject, steps, &plugin, &reason));
+                return Err(self.vetoed(Hook::AttachOrder, subject, steps, &plugin, &reason));
             }
         };
         let outcome = describe(chain, decided.answer);
         let subject = format!("{} ({}) at {}", candidate.owner, candidate.name, chain.hook);
-        self.keep(node, Hook::AttachOrder, subject, steps, outcome, &decided.decided_by);
+        self.keep(Hook::AttachOrder, subject, steps, outcome, &decided.decided_by);
         Ok(decided)
     }
 
     /// In which order should our own entries run? None keeps the order: no plugin decides, or all fail.
-    pub(crate) async fn rebalance(
-        &self,
-        node: &Node,
-        chain: &Chain,
-    ) -> Result<Option<Decided<Vec<EntryId>>>, Failure> {
+    pub(crate) async fn rebalance(&self, chain: &Chain) -> Result<Option<Decided<Vec<EntryId>>>, Failure> {
         let check = |raw: Vec<u32>| validate::order(chain, &raw);
-        let outcome = self.registry.rebalance(facts(node), chain, check).await;
-        self.remember(node, Question::Rebalance { chain: chain.clone() }, &outcome.steps);
-        let (verdict, steps) = taken_apart(outcome, &node.metrics);
+        let outcome = self.registry.rebalance(self.node.facts(), chain, check).await;
+        self.remember(Question::Rebalance { chain: chain.clone() }, &outcome.steps);
+        let (verdict, steps) = taken_apart(outcome, &self.metrics);
         let subject = format!("the order at {}", chain.hook);
         let (decided, outcome, by) = match verdict {
             Verdict::Decided { plugin, value } => {
@@ -110,10 +122,10 @@ impl Policy {
             }
             Verdict::Undecided => (None, "keep".to_owned(), "fallback".to_owned()),
             Verdict::Vetoed { plugin, reason } => {
-                return Err(self.vetoed(node, Hook::AttachOrder, subject, steps, &plugin, &reason));
+                return Err(self.vetoed(Hook::AttachOrder, subject, steps, &plugin, &reason));
             }
         };
-        self.keep(node, Hook::AttachOrder, subject, steps, outcome, &by);
+        self.keep(Hook::AttachOrder, subject, steps, outcome, &by);
         Ok(decided)
     }
 
@@ -121,17 +133,16 @@ impl Policy {
     /// shape. When none has an opinion: the built-in default.
     pub(crate) async fn choose_mode(
         &self,
-        node: &Node,
         spec: &EndpointSpec,
         netns: NetnsId,
         addresses: &[IpNet],
     ) -> Result<Decided<EndpointMode>, Failure> {
         let defaults =
-            ModeDefaults { attachment: node.config.attachments.mode, mtu: node.config.endpoints.mtu };
+            ModeDefaults { attachment: self.config.attachments.mode, mtu: self.config.endpoints.mtu };
         let ipv6 = addresses.iter().any(|address| address.addr().is_ipv6());
-        let check = |raw| validate::mode(&raw, spec, ipv6, &node.capabilities, &defaults);
+        let check = |raw| validate::mode(&raw, spec, ipv6, &self.node.capabilities, &defaults);
         let endpoint = EndpointFacts { spec, netns, addresses };
-        let outcome = self.registry.choose(facts(node), endpoint, check).await;
+        let outcome = self.registry.choose(self.node.facts(), endpoint, check).await;
         let failed = outcome
             .steps
             .iter()
@@ -143,11 +154,10 @@ impl Policy {
             ipv6,
         };
         self.remember(
-            node,
             Question::Choose { spec: spec.clone(), netns, addresses: addresses.to_vec() },
             &outcome.steps,
         );
-        let (verdict, steps) = taken_apart(outcome, &node.metrics);
+        let (verdict, steps) = taken_apart(outcome, &self.metrics);
         let decided = match verdict {
             Verdict::Decided { plugin, value } => {
                 self.last_good().insert(shape, value.clone());
@@ -157,7 +167,7 @@ impl Policy {
                 Decided { answer: mode.clone(), decided_by: "last good answer".into() }
             }
             Verdict::Undecided => {
-                let raw = validate::built_in_mode(spec, &node.capabilities);
+                let raw = validate::built_in_mode(spec, &self.node.capabilities);
                 let mode = check(raw).map_err(|error| {
                     Failure::refused(anyhow::anyhow!(
                         "no plugin chose a mode, and the built-in one cannot be: {error}"
@@ -167,33 +177,30 @@ impl Policy {
             }
             Verdict::Vetoed { plugin, reason } => {
                 let subject = spec.name.to_string();
-                return Err(self.vetoed(node, Hook::DatapathMode, subject, steps, &plugin, &reason));
+                return Err(self.vetoed(Hook::DatapathMode, subject, steps, &plugin, &reason));
             }
         };
         let outcome = format!("{} by {}", decided.answer.device, decided.answer.attachment);
-        self.keep(node, Hook::DatapathMode, spec.name.to_string(), steps, outcome, &decided.decided_by);
+        self.keep(Hook::DatapathMode, spec.name.to_string(), steps, outcome, &decided.decided_by);
         Ok(decided)
     }
 
     /// What is looked for after this event? Without a plugin, or when all fail, nothing is: the error says why.
-    pub(crate) async fn plan_reap(
-        &self,
-        node: &Node,
-        event: &ReapEvent,
-    ) -> Result<(ReapPlan, Reaper), String> {
-        let outcome = self.registry.plan(facts(node), event, |raw| validate::reap_plan(event, raw)).await;
-        self.remember(node, Question::Plan { event: event.clone() }, &outcome.steps);
-        let (verdict, steps) = taken_apart(outcome, &node.metrics);
+    pub(crate) async fn plan_reap(&self, event: &ReapEvent) -> Result<(ReapPlan, Reaper), String> {
+        let outcome =
+            self.registry.plan(self.node.facts(), event, |raw| validate::reap_plan(event, raw)).await;
+        self.remember(Question::Plan { event: event.clone() }, &outcome.steps);
+        let (verdict, steps) = taken_apart(outcome, &self.metrics);
         let subject = subject(event);
         match verdict {
             Verdict::Decided { plugin, value } => {
                 let outcome = format!("{:?}", value.action).to_lowercase();
-                self.keep(node, Hook::SocketReap, subject, steps, outcome, plugin.name().as_str());
+                self.keep(Hook::SocketReap, subject, steps, outcome, plugin.name().as_str());
                 Ok((value, Reaper(plugin)))
             }
             Verdict::Vetoed { plugin, reason } => {
                 let outcome = format!("vetoed: {reason}");
-                self.keep(node, Hook::SocketReap, subject, steps, outcome, plugin.as_str());
+                self.keep(Hook::SocketReap, subject, steps, outcome, plugin.as_str());
                 Err(format!("plugin {plugin} forbade it: {reason}"))
             }
             Verdict::Undecided => {
@@ -204,14 +211,53 @@ impl Policy {
                 } else {
                     format!("no plugin decided ({})", failed.join("; "))
                 };
-                self.keep(node, Hook::SocketReap, subject, steps, "reap nothing".into(), "fallback");
+                self.keep(Hook::SocketReap, subject, steps, "reap nothing".into(), "fallback");
                 Err(reason)
             }
         }
     }
 
+    /// Which of these sockets are to be destroyed?
+    pub(crate) async fn judge(
+        &self,
+        reaper: &Reaper,
+        event: &ReapEvent,
+        action: ReapAction,
+        sockets: &[BoundSocket],
+        names: &HashMap<NetnsCookie, Name>,
+    ) -> Result<Vec<bool>, String> {
+        let suspects: Vec<Suspect<'_>> = sockets
+            .iter()
+            .map(|socket| Suspect { socket, endpoint: names.get(&socket.netns_cookie) })
+            .collect();
+        let verdicts = match action {
+            ReapAction::JudgePacked => reaper.0.judge_packed(event, &suspects).await,
+            _ => reaper.0.judge(event, &suspects).await,
+        };
+        let checked = verdicts
+            .map_err(|error| error.to_string())
+            .and_then(|given| validate::judgements(sockets.len(), given).map_err(|error| error.to_string()));
+        if sockets.len() <= JUDGED_KEPT {
+            let judged = suspects.iter().map(|suspect| Judged {
+                socket: suspect.socket.clone(),
+                endpoint: suspect.endpoint.cloned(),
+            });
+            let packed = action == ReapAction::JudgePacked;
+            let question = Question::Judge { event: event.clone(), sockets: judged.collect(), packed };
+            let reply = checked.clone().map_or_else(Reply::Failed, Reply::Judge);
+            let (plugin, digest) = (reaper.name().clone(), reaper.0.digest().to_string());
+            let replies = vec![RecordedReply { plugin, digest, reply }];
+            self.recordings.add(|_, _| Recording { node: self.node.clone(), question, replies });
+        }
+        if checked.is_err() {
+            let labels = OfPlugin { plugin: reaper.name().to_string() };
+            self.metrics.plugin_failures.get_or_create(&labels).inc();
+        }
+        checked
+    }
+
     /// Keeps a decision such that it can be made again elsewhere. One that no plugin was asked about is none.
-    fn remember(&self, node: &Node, question: Question, steps: &[Step]) {
+    fn remember(&self, question: Question, steps: &[Step]) {
         if steps.is_empty() {
             return;
         }
@@ -221,7 +267,7 @@ impl Policy {
             reply: step.reply.clone(),
         });
         let replies = replies.collect();
-        self.recordings.add(|_, _| Recording { node: recorded(node), question, replies });
+        self.recordings.add(|_, _| Recording { node: self.node.clone(), question, replies });
     }
 
     fn last_good(&self) -> MutexGuard<'_, HashMap<Shape, EndpointMode>> {
@@ -230,29 +276,20 @@ impl Policy {
 
     fn vetoed(
         &self,
-        node: &Node,
         hook: Hook,
         subject: String,
         steps: Vec<DecisionStep>,
         plugin: &Name,
         reason: &str,
     ) -> Failure {
-        self.keep(node, hook, subject, steps, format!("vetoed: {reason}"), plugin.as_str());
+        self.keep(hook, subject, steps, format!("vetoed: {reason}"), plugin.as_str());
         Failure::refused(anyhow::anyhow!("plugin {plugin} forbids it: {reason}"))
             .hint(format!("see `netloom explain`, or unload it: netloom plugin unload {plugin}"))
     }
 
-    fn keep(
-        &self,
-        node: &Node,
-        hook: Hook,
-        subject: String,
-        steps: Vec<DecisionStep>,
-        outcome: String,
-        decided_by: &str,
-    ) {
+    fn keep(&self, hook: Hook, subject: String, steps: Vec<DecisionStep>, outcome: String, decided_by: &str) {
         let labels = DecidedLabels { hook: hook.as_str(), by: decided_by.to_owned() };
-        node.metrics.decisions.get_or_create(&labels).inc();
+        self.metrics.decisions.get_or_create(&labels).inc();
         self.decisions.add(hook.as_str(), subject, steps, outcome, decided_by.to_owned());
     }
 }
@@ -269,45 +306,6 @@ impl Reaper {
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
-
-    /// Which of these sockets are to be destroyed?
-    pub(crate) async fn judge(
-        &self,
-        node: &Node,
-        event: &ReapEvent,
-        action: ReapAction,
-        sockets: &[BoundSocket],
-        names: &HashMap<NetnsCookie, Name>,
-    ) -> Result<Vec<bool>, String> {
-        let suspects: Vec<Suspect<'_>> = sockets
-            .iter()
-            .map(|socket| Suspect { socket, endpoint: names.get(&socket.netns_cookie) })
-            .collect();
-        let verdicts = match action {
-            ReapAction::JudgePacked => self.0.judge_packed(event, &suspects).await,
-            _ => self.0.judge(event, &suspects).await,
-        };
-        let checked = verdicts
-            .map_err(|error| error.to_string())
-            .and_then(|given| validate::judgements(sockets.len(), given).map_err(|error| error.to_string()));
-        if sockets.len() <= JUDGED_KEPT {
-            let judged = suspects.iter().map(|suspect| Judged {
-                socket: suspect.socket.clone(),
-                endpoint: suspect.endpoint.cloned(),
-            });
-            let packed = action == ReapAction::JudgePacked;
-            let question = Question::Judge { event: event.clone(), sockets: judged.collect(), packed };
-            let reply = checked.clone().map_or_else(Reply::Failed, Reply::Judge);
-            let (plugin, digest) = (self.name().clone(), self.0.digest().to_string());
-            let replies = vec![RecordedReply { plugin, digest, reply }];
-            node.policy.recordings.add(|_, _| Recording { node: recorded(node), question, replies });
-        }
-        if checked.is_err() {
-            let labels = OfPlugin { plugin: self.name().to_string() };
-            node.metrics.plugin_failures.get_or_create(&labels).inc();
-        }
-        checked
-    }
 }
 
 /// The backends of an event in words; a node may lose a thousand at once.
@@ -321,14 +319,6 @@ fn subject(event: &ReapEvent) -> String {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
-}
-
-fn recorded(node: &Node) -> RecordedNode {
-    RecordedNode { name: node.name.clone(), capabilities: node.capabilities.clone() }
-}
-
-fn facts(node: &Node) -> NodeFacts<'_> {
-    NodeFacts { name: &node.name, capabilities: &node.capabilities }
 }
 
 /// Splits an outcome, and counts the plugins that failed in it.

@@ -7,36 +7,84 @@ mod apply;
 mod check;
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use netloom_api::types::{ReapReport, ServiceView};
+use netloom_api::types::{Adoption, ReapReport, ServiceView};
 use netloom_core::model::{Backend, Name, ReapEvent, ReapReason, Service, ServiceId, Weight, canonical};
-use netloom_kernel::datapath::ServiceCounters;
+use netloom_kernel::{
+    datapath::{Datapath, ServiceCounters},
+    devices::Devices,
+};
 
 use crate::{
     failure::Failure,
-    node::Node,
-    store::{Changes, ServiceRecord, StoreError, number_key},
+    inventory::Inventory,
+    locks::Locks,
+    opened::Opened,
+    reaping::Reaping,
+    store::{Changes, ServiceRecord, Store, StoreError, number_key},
+    telemetry::metrics::Metrics,
 };
 
-impl Node {
-    /// Every service.
-    pub(crate) fn services(&self) -> Result<Vec<Service>, Failure> {
-        Ok(self.store.all::<ServiceRecord>()?.into_iter().map(|(_, record)| record.service).collect())
+/// Services and their backends.
+pub(crate) struct Services {
+    devices: Devices,
+    store: Arc<Store>,
+    datapath: Arc<Datapath>,
+    locks: Arc<Locks>,
+    metrics: Arc<Metrics>,
+    inventory: Arc<Inventory>,
+    reaping: Arc<Reaping>,
+}
+
+impl Services {
+    pub(crate) fn new(opened: &Opened, inventory: &Arc<Inventory>, reaping: &Arc<Reaping>) -> Self {
+        Self {
+            devices: opened.devices.clone(),
+            store: Arc::clone(&opened.store),
+            datapath: Arc::clone(&opened.datapath),
+            locks: Arc::clone(&opened.locks),
+            metrics: Arc::clone(&opened.metrics),
+            inventory: Arc::clone(inventory),
+            reaping: Arc::clone(reaping),
+        }
+    }
+
+    /// Has the datapath know the services of the records, and no others.
+    pub(crate) async fn adopt(&self, adoption: &mut Adoption) -> Result<(), Failure> {
+        let records = self.store.all::<ServiceRecord>()?;
+        let known: HashSet<_> = records.iter().map(|(_, record)| record.id).collect();
+        for entry in self.datapath.services()? {
+            if !known.contains(&entry.id) {
+                self.datapath.remove_service(entry.id)?;
+                let vips: Vec<String> = entry.vips.iter().map(ToString::to_string).collect();
+                let (vips, protocol) = (vips.join(", "), entry.protocol);
+                adoption.recovered.push(format!("service {vips}/{protocol} had no record: removed"));
+            }
+        }
+        let addresses = self.node_addresses().await?;
+        for (name, record) in records {
+            if let Err(error) = self.set(&record, &addresses) {
+                tracing::error!(service = name, %error, "the datapath does not know it");
+                adoption.dropped.push(format!("service {name} is not in the datapath: {error}"));
+            }
+        }
+        Ok(())
     }
 
     /// A service, and what was counted of it.
-    pub(crate) fn service(&self, name: &Name) -> Result<ServiceView, Failure> {
-        let ServiceRecord { id, service } = self.service_record(name)?;
+    pub(crate) fn show(&self, name: &Name) -> Result<ServiceView, Failure> {
+        let ServiceRecord { id, service } = self.inventory.service_record(name)?;
         let ServiceCounters { connected, refused, unbound } =
             self.datapath.service_counters(id)?.unwrap_or_default();
         Ok(ServiceView { service, connected, refused, unbound })
     }
 
     /// Adds a service with its backends.
-    pub(crate) async fn add_service(&self, service: Service) -> Result<Service, Failure> {
+    pub(crate) async fn add(&self, service: Service) -> Result<Service, Failure> {
         let service = check::alone(service)?;
         let addresses = self.node_addresses().await?;
         let _guard = self.locks.services().await;
@@ -53,8 +101,8 @@ impl Node {
         let id = self.store.commit(|changes| changes.next("service"))?;
         let id = ServiceId(u32::try_from(id)?);
         let record = ServiceRecord { id, service };
-        self.set_service(&record, &addresses)?;
-        self.back_fill.backends_were_added();
+        self.set(&record, &addresses)?;
+        self.reaping.backends_were_added();
         if let Err(error) = self.store.commit(|changes| changes.put(record.service.name.as_str(), &record)) {
             self.datapath.remove_service(record.id)?;
             return Err(error.into());
@@ -70,7 +118,7 @@ impl Node {
         weight: Weight,
     ) -> Result<Service, Failure> {
         let _guard = self.locks.services().await;
-        let record = self.service_record(name)?;
+        let record = self.inventory.service_record(name)?;
         let backend = canonical(backend);
         check::backend(&record.service, backend)?;
         if record.service.backends.contains(&backend) {
@@ -83,7 +131,7 @@ impl Node {
         let mut changed = record.clone();
         changed.service.backends.push(backend);
         changed.service.set_weight(backend, weight);
-        self.replace_service(&record, &changed, &[]).await?;
+        self.replace(&record, &changed, &[]).await?;
         Ok(changed.service)
     }
 
@@ -95,25 +143,25 @@ impl Node {
         weight: Weight,
     ) -> Result<Service, Failure> {
         let _guard = self.locks.services().await;
-        let record = self.service_record(name)?;
+        let record = self.inventory.service_record(name)?;
         let backend = canonical(backend);
         if !record.service.backends.contains(&backend) {
             return Err(no_backend(name, backend));
         }
         let mut changed = record.clone();
         changed.service.set_weight(backend, weight);
-        self.replace_service(&record, &changed, &[]).await?;
+        self.replace(&record, &changed, &[]).await?;
         Ok(changed.service)
     }
 
     /// Removes a backend, and has the sockets bound to it reaped as policy says.
     pub(crate) async fn remove_backend(
-        self: &Arc<Self>,
+        &self,
         name: &Name,
         backend: SocketAddr,
     ) -> Result<ReapReport, Failure> {
         let (event, pending) = self.withdraw_backend(name, backend).await?;
-        self.reap_due(event, pending).await
+        self.reaping.reap_due(event, pending).await
     }
 
     /// Removes a backend: the reap that is then due.
@@ -123,7 +171,7 @@ impl Node {
         backend: SocketAddr,
     ) -> Result<OwedReap, Failure> {
         let _guard = self.locks.services().await;
-        let record = self.service_record(name)?;
+        let record = self.inventory.service_record(name)?;
         let backend = canonical(backend);
         let mut changed = record.clone();
         changed.service.backends.retain(|other| *other != backend);
@@ -131,15 +179,15 @@ impl Node {
         if changed.service.backends.len() == record.service.backends.len() {
             return Err(no_backend(name, backend));
         }
-        let due = self.replace_service(&record, &changed, &[backend]).await?;
+        let due = self.replace(&record, &changed, &[backend]).await?;
         due.ok_or_else(|| anyhow::anyhow!("the reap of {backend} was not written down").into())
     }
 
     /// Removes a service, and has the sockets bound to its backends reaped as policy says.
-    pub(crate) async fn remove_service(self: &Arc<Self>, name: &Name) -> Result<ReapReport, Failure> {
+    pub(crate) async fn remove(&self, name: &Name) -> Result<ReapReport, Failure> {
         let due = {
             let _guard = self.locks.services().await;
-            let record = self.service_record(name)?;
+            let record = self.inventory.service_record(name)?;
             self.store.ready()?;
             let addresses = self.node_addresses().await?;
             self.datapath.remove_service(record.id)?;
@@ -150,26 +198,20 @@ impl Node {
             match committed {
                 Ok(due) => due,
                 Err(error) => {
-                    self.set_service(&record, &addresses)?;
+                    self.set(&record, &addresses)?;
                     return Err(error.into());
                 }
             }
         };
         match due {
-            Some((event, pending)) => self.reap_due(event, pending).await,
-            None => Ok(ReapReport { finder: self.finder(), ..ReapReport::default() }),
+            Some((event, pending)) => self.reaping.reap_due(event, pending).await,
+            None => Ok(ReapReport { finder: self.reaping.finder(), ..ReapReport::default() }),
         }
-    }
-
-    pub(crate) fn service_record(&self, name: &Name) -> Result<ServiceRecord, Failure> {
-        self.store.get::<ServiceRecord>(name.as_str())?.ok_or_else(|| {
-            Failure::not_found(format!("there is no service {name}")).hint("see `netloom service list`")
-        })
     }
 
     /// Changes the datapath, then the store; takes the change back if it cannot be kept. The reap of backends that it
     /// takes away is written down with it.
-    async fn replace_service(
+    async fn replace(
         &self,
         old: &ServiceRecord,
         new: &ServiceRecord,
@@ -178,8 +220,8 @@ impl Node {
         check::size(&new.service)?;
         self.store.ready()?;
         let addresses = self.node_addresses().await?;
-        self.set_service(new, &addresses)?;
-        self.back_fill.backends_were_added();
+        self.set(new, &addresses)?;
+        self.reaping.backends_were_added();
         let committed = self.store.commit(|changes| {
             changes.put(new.service.name.as_str(), new)?;
             owe_reap(changes, backends_of(&old.service, lost))
@@ -187,14 +229,14 @@ impl Node {
         match committed {
             Ok(due) => Ok(due),
             Err(error) => {
-                self.set_service(old, &addresses)?;
+                self.set(old, &addresses)?;
                 Err(error.into())
             }
         }
     }
 
     /// Has the datapath know a service as its record says.
-    pub(crate) fn set_service(
+    pub(crate) fn set(
         &self,
         ServiceRecord { id, service }: &ServiceRecord,
         addresses: &[IpAddr],
@@ -209,7 +251,7 @@ impl Node {
     fn free_vips(&self, service: &Service, addresses: &[IpAddr]) -> Result<Vec<SocketAddr>, Failure> {
         let mut vips = vips(service, addresses);
         if service.is_on_node() {
-            let others = self.services()?;
+            let others = self.inventory.services()?;
             let taken = |vip: &SocketAddr| {
                 others.iter().any(|other| (other.vip, other.protocol) == (*vip, service.protocol))
             };
@@ -242,7 +284,7 @@ impl Node {
         let addresses = self.node_addresses().await?;
         for (_, record) in on_node {
             if self.datapath.vips(record.id) != self.free_vips(&record.service, &addresses)? {
-                self.set_service(record, &addresses)?;
+                self.set(record, &addresses)?;
             }
         }
         Ok(())

@@ -39,7 +39,7 @@ pub(crate) use self::{
     file::sync_folder,
     health::{Health, Notice},
     instance::{InstanceLock, listen},
-    records::{KvRecord, PluginRecord, Record, ServiceRecord, VersionRecord, number_key},
+    records::{KvRecord, PairRecord, PluginRecord, Record, ServiceRecord, VersionRecord, number_key},
 };
 use self::{
     changes::decode,

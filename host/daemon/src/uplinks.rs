@@ -11,27 +11,72 @@ use netloom_core::{
     model::{Attachment, Candidate, Device, IfIndex, ProgramSource},
     plan::{Op, Plan, Target},
 };
-use netloom_kernel::netfilter;
+use netloom_kernel::{datapath::Datapath, devices::Devices, netfilter, netns::Netns};
 
-use crate::{config, failure::Failure, locks::HookGuard, naming, node::Node};
+use crate::{
+    chains::Chains,
+    config::{self, Config},
+    executor::Executor,
+    failure::Failure,
+    inventory::Inventory,
+    locks::{HookGuard, Locks},
+    naming,
+    opened::Opened,
+    services::Services,
+    store::Store,
+};
 
 /// netfilter tells nobody of its changes.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Changes of devices and routes come in bursts.
 const SETTLE: Duration = Duration::from_millis(200);
 
-#[derive(Default)]
-pub(crate) struct Uplinks(Mutex<Outside>);
-
-impl Uplinks {
-    pub(crate) fn now(&self) -> Outside {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// The devices to outside, and the programs on them.
+pub(crate) struct Uplinks {
+    instance: String,
+    config: Arc<Config>,
+    netns: Netns,
+    devices: Devices,
+    store: Arc<Store>,
+    datapath: Arc<Datapath>,
+    locks: Arc<Locks>,
+    inventory: Arc<Inventory>,
+    executor: Arc<Executor>,
+    chains: Arc<Chains>,
+    services: Arc<Services>,
+    outside: Mutex<Outside>,
 }
 
-impl Node {
+impl Uplinks {
+    pub(crate) fn new(
+        opened: &Opened,
+        inventory: &Arc<Inventory>,
+        executor: &Arc<Executor>,
+        chains: &Arc<Chains>,
+        services: &Arc<Services>,
+    ) -> Self {
+        Self {
+            instance: opened.instance.clone(),
+            config: Arc::clone(&opened.config),
+            netns: opened.netns.clone(),
+            devices: opened.devices.clone(),
+            store: Arc::clone(&opened.store),
+            datapath: Arc::clone(&opened.datapath),
+            locks: Arc::clone(&opened.locks),
+            inventory: Arc::clone(inventory),
+            executor: Arc::clone(executor),
+            chains: Arc::clone(chains),
+            services: Arc::clone(services),
+            outside: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Outside {
+        self.outside.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Keeps up with devices, addresses, routes and netfilter, for as long as the daemon runs.
-    pub(crate) async fn watch_uplinks(self: Arc<Self>) {
+    pub(crate) async fn watch(self: Arc<Self>) {
         let mut changes = match self.devices.changes() {
             Ok(changes) => Some(changes),
             Err(error) => {
@@ -50,22 +95,22 @@ impl Node {
                 changes = None;
             }
             tokio::time::sleep(SETTLE).await;
-            if let Err(failure) = self.refresh_uplinks().await {
+            if let Err(failure) = self.refresh().await {
                 tracing::error!(%failure, "the devices to outside are not as they should be");
             }
-            if let Err(failure) = self.follow_node_addresses().await {
+            if let Err(failure) = self.services.follow_node_addresses().await {
                 tracing::error!(%failure, "services on the node's addresses are not as they should be");
             }
         }
     }
 
     /// Attaches to the devices that lead to outside, and to no other.
-    pub(crate) async fn refresh_uplinks(&self) -> Result<(), Failure> {
+    pub(crate) async fn refresh(&self) -> Result<(), Failure> {
         // None of these devices is an endpoint's.
         let guard = HookGuard::of(None, self.locks.netns(self.netns.id()).await);
         let (wanted, through_stack) = self.wanted_uplinks().await?;
         let indexes: Vec<IfIndex> = wanted.iter().map(|device| device.ifindex).collect();
-        let mut attached: Vec<Attachment> = self.attachments()?;
+        let mut attached: Vec<Attachment> = self.inventory.attachments()?;
         attached.retain(|attachment| attachment.source == ProgramSource::FromUplink);
         let in_use =
             |device: &Device| attached.iter().any(|attachment| attachment.hook.ifindex == device.ifindex);
@@ -81,13 +126,13 @@ impl Node {
         for attachment in attached.iter().filter(|attachment| !indexes.contains(&attachment.hook.ifindex)) {
             // Another device may have its name, and so the attachment's, by now.
             if !wanted.iter().any(|device| device.name == attachment.hook.device) {
-                for warning in self.detach_recorded(&guard, attachment).await? {
+                for warning in self.chains.detach_recorded(&guard, attachment).await? {
                     tracing::warn!(device = attachment.hook.device, "{warning}");
                 }
             }
             tracing::info!(device = attachment.hook.device, "leads to outside no more");
         }
-        *self.uplinks.0.lock().unwrap_or_else(PoisonError::into_inner) = outside;
+        *self.outside.lock().unwrap_or_else(PoisonError::into_inner) = outside;
         Ok(())
     }
 
@@ -134,9 +179,9 @@ impl Node {
         let id = naming::uplink_attachment(&device.name);
         if let Some(old) = self.store.get::<Attachment>(&id)? {
             // Of a device of this name that is gone.
-            self.detach_recorded(held, &old).await?;
+            self.chains.detach_recorded(held, &old).await?;
         }
-        let point = self.default_point(None, &device.name, self.config.attachments.mode).await?;
+        let point = self.chains.default_point(None, &device.name, self.config.attachments.mode).await?;
         let op = Op::Attach {
             id: id.clone(),
             target: Target { netns: None, device: device.name.clone(), point, endpoint: None },
@@ -146,8 +191,8 @@ impl Node {
             fixed: None,
         };
         let plan = Plan::make(format!("attach to uplink {}", device.name), vec![op]);
-        let journal = self.begin(plan).await?;
-        let attached = self.run(journal, |progress, changes| {
+        let journal = self.executor.begin(plan).await?;
+        let attached = self.executor.run(journal, |progress, changes| {
             for attachment in &progress.attachments {
                 changes.put(&attachment.id, attachment)?;
             }

@@ -117,7 +117,11 @@ pub(super) const MODULES: [Module; 11] = [
     },
     Module {
         name: "adopt",
-        files: &["host/daemon/src/adopt.rs"],
+        files: &[
+            "host/daemon/src/start.rs",
+            "host/daemon/src/start/*.rs",
+            "host/daemon/src/chains/reattach.rs",
+        ],
         guards: &[
             Guard::node("node", &["restarts::", "ownership::", "returning::"]),
             Guard::node("node", &["lost::", "crashes::"]),
@@ -135,9 +139,9 @@ pub(super) const MODULES: [Module; 11] = [
     },
     Module {
         name: "reap",
-        files: &["host/daemon/src/reap.rs", "host/daemon/src/reap/*.rs"],
+        files: &["host/daemon/src/reaping.rs", "host/daemon/src/reaping/*.rs"],
         guards: &[
-            Guard::daemon(&["reap::"]),
+            Guard::daemon(&["reaping::"]),
             Guard::node("node", &["reaping::"]),
             Guard::node("policy", &["reaping::", "due_reaps::"]),
         ],

@@ -8,9 +8,10 @@ use netloom_core::{
     plan::{Op, Plan},
 };
 
-use crate::{failure::Failure, naming, node::Node};
+use super::Executor;
+use crate::{failure::Failure, naming};
 
-impl Node {
+impl Executor {
     /// Deletes a device of ours. One that cannot be proven ours stays, and is told of.
     pub(super) async fn delete_device(
         &self,
@@ -37,7 +38,7 @@ impl Node {
                 "the device {} (index {}) stays: it is not the one that Netloom made under the name {name}",
                 device.name, device.ifindex
             );
-            self.events.add(&self.metrics, EventKind::ForeignDevice, device.name, message);
+            self.events.add(EventKind::ForeignDevice, device.name, message);
         }
         Ok(())
     }

@@ -12,14 +12,13 @@ use netloom_core::{
 };
 use netloom_kernel::{
     datapath::{EndpointConfig, EndpointPrograms},
-    devices::Devices,
     links::{self, Attached, Link, LinkError},
     netns::Netns,
     programs::{self, LoadOptions, Program},
 };
 
-use super::{Progress, remove_folder};
-use crate::{failure::Failure, naming, node::Node, store::StoreError};
+use super::{Executor, Progress, remove_folder};
+use crate::{failure::Failure, naming};
 
 /// A program in its chain.
 struct Placed {
@@ -29,7 +28,7 @@ struct Placed {
     replaced: Option<(String, ProgramId)>,
 }
 
-impl Node {
+impl Executor {
     pub(crate) async fn attach_program(
         &self,
         id: &str,
@@ -38,7 +37,7 @@ impl Node {
         source: &ProgramSource,
         progress: &mut Progress,
     ) -> Result<Attachment, Failure> {
-        let (hook, netns) = self.hook(target).await?;
+        let (hook, netns) = self.inventory.hook(target).await?;
         check_pair(&hook, source, progress.endpoint.as_ref())?;
         let began = Instant::now();
         let program = self.program(id, &candidate.owner, source, target, progress)?;
@@ -106,10 +105,10 @@ impl Node {
         let mut attempts = self.config.attachments.attempts;
         loop {
             let began = Instant::now();
-            let chain = self.annotated(links::query(hook, netns)?)?;
+            let chain = self.inventory.annotated(links::query(hook, netns)?)?;
             self.metrics.attach_phase("read", began);
             let began = Instant::now();
-            let decided = self.policy.place(self, &chain, candidate).await?;
+            let decided = self.policy.place(&chain, candidate).await?;
             self.metrics.attach_phase("decide", began);
             let began = Instant::now();
             let attached = links::attach(&chain, netns, program, decided.answer);
@@ -148,7 +147,7 @@ impl Node {
         fixed: &FixedPlace,
     ) -> Result<Placed, Failure> {
         let began = Instant::now();
-        let chain = self.annotated(links::query(hook, netns)?)?;
+        let chain = self.inventory.annotated(links::query(hook, netns)?)?;
         self.metrics.attach_phase("read", began);
         if chain.revision != fixed.revision {
             return Err(Failure::refused(LinkError::Stale { hook: hook.clone() }));
@@ -160,7 +159,7 @@ impl Node {
             Err(LinkError::NoPriority { .. }) => {
                 self.spread(&chain, netns, placement, None).await?;
                 // The same programs in the same order: the place still means what it meant.
-                let spread = self.annotated(links::query(hook, netns)?)?;
+                let spread = self.inventory.annotated(links::query(hook, netns)?)?;
                 let order = |chain: &Chain| chain.entries.iter().map(|e| e.program).collect::<Vec<_>>();
                 if order(&spread) != order(&chain) {
                     return Err(Failure::refused(LinkError::Stale { hook: hook.clone() }));
@@ -232,27 +231,6 @@ impl Node {
         }
     }
 
-    /// A hook by its target, with the namespace to reach it through.
-    pub(crate) async fn hook(&self, target: &Target) -> Result<(Hook, Netns), Failure> {
-        let missing = || {
-            let netns =
-                target.netns.as_ref().map_or_else(String::new, |path| format!(" in {}", path.display()));
-            Failure::not_found(format!("there is no device {}{netns}", target.device)).hint("see `ip link`")
-        };
-        let (netns, device) = match &target.netns {
-            None => (self.netns.clone(), self.devices.get(&target.device).await?),
-            Some(path) => {
-                let netns = Netns::open(path).map_err(Failure::invalid)?;
-                let device = Devices::open(&netns)?.get(&target.device).await?;
-                (netns, device)
-            }
-        };
-        let device = device.ok_or_else(missing)?;
-        let hook =
-            Hook { netns: netns.id(), device: device.name, ifindex: device.ifindex, point: target.point };
-        Ok((hook, netns))
-    }
-
     /// Detaches what is pinned under an attachment's name, and nothing else. What is gone already is no error.
     pub(super) async fn detach_program(&self, id: &str, target: &Target) -> Result<(), Failure> {
         let pin = naming::pin(&self.paths.bpffs, id);
@@ -272,7 +250,7 @@ impl Node {
     }
 
     async fn detach_filter(&self, program: &Program, target: &Target) -> Result<(), Failure> {
-        let Ok((hook, netns)) = self.hook(target).await else {
+        let Ok((hook, netns)) = self.inventory.hook(target).await else {
             // The device is gone, and its filters with it.
             return Ok(());
         };
@@ -283,29 +261,6 @@ impl Node {
             }
         }
         Ok(())
-    }
-
-    /// A chain as the kernel has it, with what the records say of our own entries.
-    pub(crate) fn annotated(&self, mut chain: Chain) -> Result<Chain, StoreError> {
-        let records = self.store.attachments();
-        for entry in &mut chain.entries {
-            let ours = records.iter().find(|(_, record)| match (record.link, entry.link) {
-                (Some(link), Some(present)) => link == present,
-                // While it is moved, a gate stands in for it.
-                (None, None) => {
-                    let runs = record.program == entry.program || entry.name.starts_with(links::GATE_PREFIX);
-                    record.filter == entry.filter && runs
-                }
-                _ => false,
-            });
-            if let Some((id, record)) = ours {
-                entry.attachment = Some(id.clone());
-                entry.owner = Some(record.candidate.owner.clone());
-                entry.priority = Some(record.candidate.priority);
-                entry.labels = record.candidate.labels.clone();
-            }
-        }
-        Ok(chain)
     }
 }
 

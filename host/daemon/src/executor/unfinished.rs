@@ -11,8 +11,8 @@ use netloom_api::types::Finding;
 use netloom_core::plan::Plan;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use super::Left;
-use crate::{failure::Failure, node::Node, store::StoreError};
+use super::{Executor, Left};
+use crate::{failure::Failure, store::StoreError};
 
 /// The first pause, which doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ impl Unfinished {
     }
 }
 
-impl Node {
+impl Executor {
     /// Carries out what is left of a plan. What fails stays written down: what it failed with.
     pub(super) async fn finish(&self, key: &str, rest: Plan) -> Result<Vec<String>, StoreError> {
         let Left { ops, failures } = self.apply_all(rest.after).await;

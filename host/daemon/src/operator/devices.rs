@@ -6,16 +6,15 @@ use netloom_core::{
 use netloom_kernel::{devices::Devices, netns::Netns};
 use netloom_runtime::PairRequest;
 
+use super::Actions;
 use crate::{
-    devices::PairRecord,
     failure::Failure,
     locks::{self, PairGuard},
-    naming,
-    node::Node,
-    pairs,
+    naming, pairs,
+    store::PairRecord,
 };
 
-impl Node {
+impl Actions {
     fn devices_in(&self, namespace: &Namespace) -> Result<Devices, Failure> {
         match namespace.path() {
             None => Ok(self.devices.clone()),
@@ -64,8 +63,8 @@ impl Node {
         let device = self.device_of(namespace, name).await?;
         if let Some(endpoint) = self.endpoint_of(&device)? {
             // It is the request's own lock, which would not come free before the plugin's deadline.
-            drop(self.soon(self.lock_endpoint(&endpoint.spec.name)).await??);
-            return self.change_endpoint(&endpoint.spec.name, change).await.map(drop);
+            drop(self.soon(self.endpoints.lock(&endpoint.spec.name)).await??);
+            return self.endpoints.change(&endpoint.spec.name, change).await.map(drop);
         }
         let alias = naming::plugin_alias(&self.instance, by);
         if device.alias.as_deref() != Some(&alias) {
@@ -80,10 +79,10 @@ impl Node {
         let _guard = self.soon(self.locks.netns(peer.netns)).await?;
         pairs::check(&change, device.mode.is_some_and(DeviceMode::is_netkit), false, name)?;
         let ends = PairEnds { host: host.ifindex, alias, netns, netns_id: peer.netns, peer: peer.ifindex };
-        let state = self.pair_state(ends, None).await?;
+        let state = self.executor.pair_state(ends, None).await?;
         let plan = Plan::change_pair(format!("change {name} of plugin {by}"), &state, &change);
-        let journal = self.begin(plan).await?;
-        self.run(journal, |_, _| Ok(())).await.map(drop)
+        let journal = self.executor.begin(plan).await?;
+        self.executor.run(journal, |_, _| Ok(())).await.map(drop)
     }
 
     /// The endpoint whose pair a device is an end of.
@@ -130,8 +129,8 @@ impl Node {
             what: format!("create {} for plugin {by}", request.name),
             ..Plan::create_device(netns.clone(), netns_id, pair.clone())
         };
-        let journal = self.begin(plan).await?;
-        let made = self.run(journal, |progress, changes| {
+        let journal = self.executor.begin(plan).await?;
+        let made = self.executor.run(journal, |progress, changes| {
             if let Some(made) = &progress.pair {
                 changes.put(&request.name, &PairRecord::of(pair, netns, netns_id, made))?;
             }
@@ -152,11 +151,11 @@ impl Node {
                 }
             });
         }
-        let (guard, record) = self.soon(self.lock_pair(name)).await??;
+        let (guard, record) = self.soon(self.pairs.lock(name)).await??;
         if !is_its(&record) {
             return Err(Failure::conflict(format!("{name} has become another's")));
         }
-        let left = self.remove_pair(&guard, name, &record).await?;
+        let left = self.pairs.remove(&guard, name, &record).await?;
         if left.is_empty() { Ok(()) } else { Err(Failure::conflict(left.join("; "))) }
     }
 

@@ -9,7 +9,8 @@ use netloom_core::{
 use netloom_kernel::links;
 use netloom_runtime::LinkRequest;
 
-use crate::{failure::Failure, node::Node};
+use super::Actions;
+use crate::failure::Failure;
 
 fn target(namespace: &Namespace, device: &str, point: HookPoint) -> Target {
     Target { netns: namespace.path().cloned(), device: device.to_owned(), point, endpoint: None }
@@ -24,15 +25,15 @@ fn source(program: ProgramGrant) -> ProgramSource {
     }
 }
 
-impl Node {
+impl Actions {
     pub(super) async fn chain_at(
         &self,
         namespace: &Namespace,
         device: &str,
         point: HookPoint,
     ) -> Result<Chain, Failure> {
-        let (hook, netns) = self.hook(&target(namespace, device, point)).await?;
-        Ok(self.annotated(links::query(&hook, &netns)?)?)
+        let (hook, netns) = self.inventory.hook(&target(namespace, device, point)).await?;
+        Ok(self.inventory.annotated(links::query(&hook, &netns)?)?)
     }
 
     pub(super) fn attachment_record(&self, id: &str) -> Result<Attachment, Failure> {
@@ -43,8 +44,8 @@ impl Node {
 
     pub(super) async fn attach_for_plugin(&self, by: &Name, request: LinkRequest) -> Result<String, Failure> {
         let target = target(&request.namespace, &request.device, request.point);
-        let (hook, _) = self.hook(&target).await?;
-        let guard = self.soon(self.lock_hook(&hook)).await??;
+        let (hook, _) = self.inventory.hook(&target).await?;
+        let guard = self.soon(self.chains.lock_hook(&hook)).await??;
         let candidate = Candidate {
             owner: request.owner,
             name: String::new(),
@@ -58,24 +59,24 @@ impl Node {
             revision: Revision(request.revision),
             by: by.clone(),
         });
-        let id = self.attachment_id(&candidate.owner)?;
+        let id = self.executor.attachment_id(&candidate.owner)?;
         let program = source(request.program);
         let op = Op::Attach { id: id.clone(), target, candidate, program, mode: None, fixed };
-        self.attach_all(&guard, vec![op], format!("attach {id} for plugin {by}")).await?;
+        self.chains.attach_all(&guard, vec![op], format!("attach {id} for plugin {by}")).await?;
         Ok(id)
     }
 
     pub(super) async fn update_for_plugin(&self, id: &str, program: ProgramGrant) -> Result<(), Failure> {
         // It is the request's own lock, which would not come free before the plugin's deadline.
-        drop(self.soon(self.lock_attachment(id)).await??);
+        drop(self.soon(self.chains.lock_attachment(id)).await??);
         let ProgramGrant { object, program } = program;
         let request = UpdateRequest { object, program, globals: BTreeMap::new() };
-        self.update(id, request).await.map(drop)
+        self.chains.update(id, request).await.map(drop)
     }
 
     pub(super) async fn detach_for_plugin(&self, id: &str) -> Result<(), Failure> {
-        let (guard, attachment) = self.soon(self.lock_attachment(id)).await??;
-        let left = self.detach_recorded(&guard, &attachment).await?;
+        let (guard, attachment) = self.soon(self.chains.lock_attachment(id)).await??;
+        let left = self.chains.detach_recorded(&guard, &attachment).await?;
         if left.is_empty() { Ok(()) } else { Err(Failure::conflict(left.join("; "))) }
     }
 }

@@ -15,10 +15,8 @@ use netloom_api::types::Finding;
 use netloom_runtime::hex_digest;
 use netloom_signing::Proof;
 
-use crate::{
-    signers::{Component, NotTaken, Signers},
-    store::{PluginRecord, sync_folder},
-};
+use super::signers::{Component, NotTaken, Signers};
+use crate::store::{PluginRecord, sync_folder};
 
 /// The folder of the copies.
 #[derive(Clone)]

@@ -3,14 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
 };
 
 use netloom_api::types::{ReapReport, ServicesApplied, ServicesApply};
 use netloom_core::model::{Backend, Name, Protocol, Service, ServiceId};
 
-use super::{OwedReap, check, owe_reap, vips};
-use crate::{failure::Failure, node::Node, store::ServiceRecord};
+use super::{OwedReap, Services, check, owe_reap, vips};
+use crate::{failure::Failure, store::ServiceRecord};
 
 /// So many services are set between two moments at which others of the daemon get on.
 const BREATH: usize = 256;
@@ -25,19 +24,16 @@ struct Difference {
     unchanged: usize,
 }
 
-impl Node {
+impl Services {
     /// Adds what is new, changes what is different and, if it is asked for, removes what is not named. One reap is due
     /// for all backends that go.
-    pub(crate) async fn apply_services(
-        self: &Arc<Self>,
-        request: ServicesApply,
-    ) -> Result<ServicesApplied, Failure> {
+    pub(crate) async fn apply(&self, request: ServicesApply) -> Result<ServicesApplied, Failure> {
         let wanted: Vec<_> = request.services.into_iter().map(check::alone).collect::<Result<_, _>>()?;
         let addresses = self.node_addresses().await?;
         let guard = self.locks.services().await;
         let present = self.store.all::<ServiceRecord>()?.into_iter().map(|(_, record)| record).collect();
         let difference = Difference::between(present, wanted, request.prune)?;
-        difference.check(&self.services()?, &addresses)?;
+        difference.check(&self.inventory.services()?, &addresses)?;
         let mut applied = difference.told(request.dry_run);
         if request.dry_run {
             return Ok(applied);
@@ -45,8 +41,8 @@ impl Node {
         let due = self.make_services(difference, &addresses).await?;
         drop(guard);
         applied.reap = match due {
-            Some((event, pending)) => self.reap_due(event, pending).await?,
-            None => ReapReport { finder: self.finder(), ..ReapReport::default() },
+            Some((event, pending)) => self.reaping.reap_due(event, pending).await?,
+            None => ReapReport { finder: self.reaping.finder(), ..ReapReport::default() },
         };
         Ok(applied)
     }
@@ -85,13 +81,13 @@ impl Node {
             let services: Vec<_> = set.iter().map(|(_, record)| &record.service).collect();
             self.datapath.expect_backends(&services)?;
             for (_, record) in &set {
-                self.set_service(record, addresses)?;
+                self.set(record, addresses)?;
                 done += 1;
                 if done % BREATH == 0 {
                     tokio::task::yield_now().await;
                 }
             }
-            self.back_fill.backends_were_added();
+            self.reaping.backends_were_added();
             let due = self.store.commit(|changes| {
                 for record in &removed {
                     changes.remove::<ServiceRecord>(record.service.name.as_str())?;
@@ -109,7 +105,7 @@ impl Node {
                 self.datapath.remove_service(record.id)?;
             }
             for record in removed.iter().chain(set.iter().filter_map(|(old, _)| old.as_ref())) {
-                self.set_service(record, addresses)?;
+                self.set(record, addresses)?;
             }
         }
         result

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use netloom_api::types::{Finding, StoreTrouble};
 
 use super::file::{Trouble, TroubleKind};
-use crate::kept::now_ms;
+use crate::telemetry::kept::now_ms;
 
 /// Less than this on the store's file system is worth a warning, in bytes.
 const LITTLE: u64 = 32 << 20;

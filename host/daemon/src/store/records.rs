@@ -1,9 +1,12 @@
 //! What is kept: a table each, keyed by name or number.
 
+use std::path::PathBuf;
+
 use netloom_core::{
-    model::{Attachment, Endpoint, ReapEvent, Service, ServiceId},
-    plan::Plan,
+    model::{Attachment, Endpoint, IfIndex, NetnsId, PairSpec, ReapEvent, Service, ServiceId},
+    plan::{PairEnds, Plan},
 };
+use netloom_kernel::devices::Pair;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// A kind of record, and the table it is kept in.
@@ -42,6 +45,39 @@ pub(crate) struct ServiceRecord {
 }
 impl Record for ServiceRecord {
     const TABLE: &'static str = "services";
+}
+
+/// A pair that somebody asked for, by the name of the node's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PairRecord {
+    pub(crate) spec: PairSpec,
+    /// A path of the other end's namespace.
+    pub(crate) netns: PathBuf,
+    /// What that namespace is.
+    pub(crate) netns_id: NetnsId,
+    pub(crate) host_ifindex: IfIndex,
+    pub(crate) peer_ifindex: IfIndex,
+}
+impl Record for PairRecord {
+    const TABLE: &'static str = "devices";
+}
+
+impl PairRecord {
+    /// A pair as it was made.
+    pub(crate) fn of(spec: PairSpec, netns: PathBuf, netns_id: NetnsId, made: &Pair) -> Self {
+        let (host_ifindex, peer_ifindex) = (made.host.ifindex, made.peer.ifindex);
+        Self { spec, netns, netns_id, host_ifindex, peer_ifindex }
+    }
+
+    pub(crate) fn ends(&self) -> PairEnds {
+        PairEnds {
+            host: self.host_ifindex,
+            alias: self.spec.alias.clone(),
+            netns: self.netns.clone(),
+            netns_id: self.netns_id,
+            peer: self.peer_ifindex,
+        }
+    }
 }
 
 /// A plugin loaded at run time. Its component is a file of the state directory, by its digest.

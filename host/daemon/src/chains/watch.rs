@@ -1,0 +1,393 @@
+//! Watching the chains our programs are on: others may change them at any time.
+//!
+//! The kernel announces changes of devices and legacy filters, but none of tcx and netkit chains: of those the
+//! revision is looked at now and then, which costs microseconds a chain. What others have there is never touched;
+//! what is ours and was lost is attached anew, and brought back into its order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use netloom_api::types::{Attachment, Chain, EventKind, Owner};
+use netloom_core::model::{Hook, IfIndex, NetnsId};
+use netloom_kernel::{
+    devices::{Changes, Devices},
+    links::{self, Link, LinkError, Shadow},
+    netns::{self, Netns},
+};
+
+use super::Chains;
+use crate::{failure::Failure, inventory::seen::Seen, locks::HookGuard, naming};
+
+/// So many changes by others in [`CHURN_WINDOW`] are two tools fighting.
+const CHURN: u64 = 40;
+/// So few and it is over.
+const CALM: u64 = 5;
+const CHURN_WINDOW: Duration = Duration::from_secs(10);
+/// Between two looks at least: who adds an endpoint causes a dozen announcements.
+const REST: Duration = Duration::from_millis(50);
+/// Legacy filters of other namespaces have neither revision nor announcement here: they are read every so many looks.
+const LEGACY_EVERY: u64 = 10;
+/// Those of this one are announced; an announcement may be lost.
+const ANNOUNCED_EVERY: u64 = 600;
+
+/// Where a program of ours is, which is not where its record says.
+enum Whereabouts {
+    InPlace,
+    /// Somebody took it out of its chain.
+    Detached,
+    /// Its device went; one of the same name may have come.
+    DeviceGone,
+    NamespaceGone,
+    /// Its device is elsewhere, with the program.
+    Moved(Hook, Option<PathBuf>),
+}
+
+impl Whereabouts {
+    /// How a loss is reported; none if nothing was lost.
+    fn loss(&self) -> Option<(EventKind, &'static str)> {
+        match self {
+            Self::InPlace | Self::Moved(..) => None,
+            Self::Detached => Some((EventKind::Detached, "somebody else detached it")),
+            Self::DeviceGone => Some((EventKind::DeviceGone, "its device is gone")),
+            Self::NamespaceGone => Some((EventKind::NamespaceGone, "its network namespace is gone")),
+        }
+    }
+}
+
+impl Chains {
+    /// Watches for as long as the daemon runs.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let period = Duration::from_millis(self.config.attachments.watch_ms);
+        if period.is_zero() {
+            return;
+        }
+        let mut changes = Changes::listen(&self.netns)
+            .inspect_err(|error| tracing::warn!(%error, "the kernel's announcements are not heard"))
+            .ok();
+        let mut round = 0;
+        let mut unreadable = BTreeSet::new();
+        loop {
+            let announced = match &mut changes {
+                None => {
+                    tokio::time::sleep(period).await;
+                    BTreeSet::new()
+                }
+                Some(listening) => tokio::select! {
+                    () = tokio::time::sleep(period) => BTreeSet::new(),
+                    devices = listening.next() => devices.unwrap_or_else(|| {
+                        changes = None;
+                        BTreeSet::new()
+                    })
+                },
+            };
+            let heard = changes.is_some();
+            if let Err(failure) = self.look_around(&announced, heard, round, &mut unreadable).await {
+                tracing::warn!(%failure, "the chains cannot be watched");
+            }
+            round += 1;
+            // What is announced meanwhile is looked at together.
+            tokio::time::sleep(REST).await;
+        }
+    }
+
+    /// `announced` are the devices of which the kernel told a change, if it is `heard`; `unreadable` the chains that
+    /// could not be looked at the last time.
+    async fn look_around(
+        &self,
+        announced: &BTreeSet<IfIndex>,
+        heard: bool,
+        round: u64,
+        unreadable: &mut BTreeSet<Hook>,
+    ) -> Result<(), Failure> {
+        let mut namespaces: HashMap<NetnsId, (Option<PathBuf>, BTreeSet<Hook>)> = HashMap::new();
+        for attachment in self.store.attachments().values() {
+            let (_, hooks) = namespaces
+                .entry(attachment.hook.netns)
+                .or_insert_with(|| (attachment.netns.clone(), BTreeSet::new()));
+            hooks.insert(attachment.hook.clone());
+        }
+        let watched =
+            |hook: &Hook| namespaces.get(&hook.netns).is_some_and(|(_, hooks)| hooks.contains(hook));
+        self.seen.all().retain(|hook, _| watched(hook));
+        unreadable.retain(watched);
+        for (id, (path, hooks)) in namespaces {
+            let hooks: Vec<Hook> = hooks.into_iter().collect();
+            let own = id == self.netns.id();
+            let netns = match &path {
+                Some(path) if !own => Netns::open(path).ok().filter(|netns| netns.id() == id),
+                _ => Some(self.netns.clone()),
+            };
+            let revisions = match &netns {
+                Some(netns) => links::revisions(netns, &hooks)?,
+                None => vec![None; hooks.len()],
+            };
+            for (hook, revision) in hooks.into_iter().zip(revisions) {
+                let announced = own && announced.contains(&hook.ifindex);
+                let changed = if hook.point.is_legacy() {
+                    let every = if own && heard { ANNOUNCED_EVERY } else { LEGACY_EVERY };
+                    announced || round.is_multiple_of(every) || !self.seen.all().contains_key(&hook)
+                } else {
+                    let known = self.seen.all().get(&hook).and_then(|seen| seen.revision);
+                    announced || revision.is_none() || known != revision
+                };
+                if !changed {
+                    continue;
+                }
+                match self.look_at(&hook).await {
+                    Ok(()) => {
+                        unreadable.remove(&hook);
+                    }
+                    Err(failure) => {
+                        // Forgotten, it is looked at again in the next round.
+                        self.seen.all().remove(&hook);
+                        if unreadable.insert(hook.clone()) {
+                            tracing::warn!(%hook, %failure, "a chain cannot be watched");
+                        }
+                    }
+                }
+            }
+        }
+        self.metrics.shadowed.set(i64::try_from(self.seen.shadowed()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Looks at one chain: what others changed, and whether ours are in place and in order.
+    async fn look_at(&self, hook: &Hook) -> Result<(), Failure> {
+        let guard = self.lock_hook(hook).await?;
+        // Read before ours are looked after: what others change meanwhile has another revision, and a look of its own.
+        let netns = self.inventory.netns_of(hook).ok();
+        let before = match netns.as_ref().map(|netns| links::query(hook, netns)).transpose() {
+            Ok(chain) => chain.map(|chain| self.inventory.annotated(chain)).transpose()?,
+            Err(LinkError::DeviceGone { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let mut lost = false;
+        let attachments = self.store.attachments();
+        for attachment in attachments.values().filter(|attachment| attachment.hook == *hook) {
+            lost |= self.take_care(&guard, attachment).await?;
+        }
+        let (Some(netns), Some(chain)) = (netns, before) else { return Ok(()) };
+        let disordered = self.note_changes(hook, &chain) || lost;
+        if disordered {
+            let rebalanced = self.rebalance_locked(&guard, hook, false).await?;
+            if !rebalanced.moved.is_empty() {
+                let message = format!("brought back into order: {}", rebalanced.moved.join(", "));
+                self.event(EventKind::OrderRestored, hook, message);
+            }
+            let chain = self.inventory.present(hook).await?;
+            self.note_changes(hook, &chain);
+            // Others may have come between those changes of ours.
+            self.seen.expect(&hook.device);
+        }
+        self.look_for_shadows(hook, &netns)
+    }
+
+    /// What is new in a chain since the last look. Whether our own programs changed their order.
+    fn note_changes(&self, hook: &Hook, chain: &Chain) -> bool {
+        let foreign: BTreeMap<_, _> = chain
+            .entries
+            .iter()
+            .filter(|entry| entry.attachment.is_none())
+            .map(|entry| ((entry.program.0, entry.link.map(|link| link.0)), entry.name.clone()))
+            .collect();
+        let ours: Vec<String> = chain.entries.iter().filter_map(|entry| entry.attachment.clone()).collect();
+        let mut events = Vec::new();
+        let mut all = self.seen.all();
+        let first = !all.contains_key(hook);
+        let seen = all.entry(hook.clone()).or_default();
+        // Of two tools that fight, each blow would hide all other events.
+        if !first {
+            let named = |id: &(u32, Option<u32>), name: &String| format!("program {name} (id {})", id.0);
+            for (id, name) in foreign.iter().filter(|(id, _)| !seen.foreign.contains_key(id)) {
+                events.push((EventKind::ForeignAttached, format!("{} came", named(id, name))));
+            }
+            for (id, name) in seen.foreign.iter().filter(|(id, _)| !foreign.contains_key(id)) {
+                events.push((EventKind::ForeignDetached, format!("{} went", named(id, name))));
+            }
+        }
+        // What comes and goes between two looks shows in the revision alone, if none of the changes was ours.
+        let steps = seen.revision.map_or(0, |last| chain.revision.0.saturating_sub(last.0));
+        let steps = steps.max(events.len() as u64);
+        if steps > 0 {
+            seen.changes.push_back((Instant::now(), steps));
+        }
+        while seen.changes.front().is_some_and(|(when, _)| when.elapsed() > CHURN_WINDOW) {
+            seen.changes.pop_front();
+        }
+        let churn = seen.changes.iter().map(|(_, steps)| steps).sum::<u64>();
+        if seen.churning {
+            // Of two tools that fight, each blow would hide all other events.
+            events.clear();
+        }
+        if churn >= CHURN && !seen.churning {
+            let seconds = CHURN_WINDOW.as_secs();
+            let message =
+                format!("others changed it {churn} times within {seconds} s: do two tools fight over it?");
+            events.push((EventKind::Churn, message));
+        }
+        seen.churning = churn >= if seen.churning { CALM } else { CHURN };
+        let mut before = seen.ours.clone();
+        before.retain(|id| ours.contains(id));
+        let mut now = ours.clone();
+        now.retain(|id| before.contains(id));
+        let disordered = before != now;
+        seen.foreign = foreign;
+        seen.ours = ours;
+        seen.revision = Some(chain.revision);
+        drop(all);
+        for (kind, message) in events {
+            self.event(kind, hook, message);
+        }
+        disordered
+    }
+
+    fn look_for_shadows(&self, hook: &Hook, netns: &Netns) -> Result<(), Failure> {
+        let found: BTreeMap<String, Shadow> = match links::shadows(hook, netns) {
+            Ok(shadows) => {
+                shadows.into_iter().filter(|shadow| shadow.certain).map(|s| (s.what.clone(), s)).collect()
+            }
+            Err(LinkError::DeviceGone { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let fresh: Vec<Shadow> = {
+            let mut all = self.seen.all();
+            let Some(seen) = all.get_mut(hook) else { return Ok(()) };
+            let fresh = found.iter().filter(|(what, _)| !seen.shadows.contains(*what));
+            let fresh = fresh.map(|(_, shadow)| shadow.clone()).collect();
+            seen.shadows = found.into_keys().collect();
+            fresh
+        };
+        for shadow in fresh {
+            let message =
+                format!("no packet reaches {}: {} at {} always decides", shadow.what, shadow.by, shadow.at);
+            self.event(EventKind::Shadowed, &shadow.hook, message);
+        }
+        Ok(())
+    }
+
+    /// Attaches anew what others detached, follows a device that was moved, and drops what has no device any more.
+    /// Whether something was attached anew.
+    async fn take_care(&self, held: &HookGuard, attachment: &Attachment) -> Result<bool, Failure> {
+        let id = &attachment.id;
+        let found = self.whereabouts(attachment).await?;
+        if let Whereabouts::Moved(hook, netns) = found {
+            let message = if hook.netns == attachment.hook.netns {
+                format!("{id}: its device has another name, and it goes on at {hook}")
+            } else {
+                format!("{id} moved with its device to {hook}, and goes on there")
+            };
+            let moved = Attachment { hook, netns, ..attachment.clone() };
+            self.store.settle(|changes| changes.put(id, &moved))?;
+            self.event(EventKind::DeviceMoved, &attachment.hook, message);
+            return Ok(false);
+        }
+        let Some((kind, what)) = found.loss() else { return Ok(false) };
+        let failure = match self.reattach(held, attachment).await {
+            Ok(anew) => {
+                self.store.settle(|changes| changes.put(id, &anew))?;
+                self.event(kind, &attachment.hook, format!("{id}: {what}; attached anew"));
+                return Ok(true);
+            }
+            Err(failure) => failure,
+        };
+        // A device that goes loses its programs before its name: only now is it plain what happened.
+        let (kind, what) = self.whereabouts(attachment).await?.loss().unwrap_or((kind, what));
+        if attachment.candidate.owner.as_str() == Owner::DATAPATH {
+            // The endpoint is there until somebody deletes it, and its datapath's record with it.
+            let seen = self.seen.all().insert(attachment.hook.clone(), Seen::default());
+            if seen.is_none_or(|seen| seen.revision.is_some() || !seen.ours.is_empty()) {
+                self.event(kind, &attachment.hook, format!("{id}: {what}; delete the endpoint"));
+            }
+        } else {
+            links::unpin(&naming::pin(&self.paths.bpffs, id))?;
+            self.executor.forget_replaced(id)?;
+            self.store.settle(|changes| changes.remove::<Attachment>(id))?;
+            self.remove_unused_maps()?;
+            self.event(kind, &attachment.hook, format!("{id}: {what}; dropped ({failure})"));
+        }
+        Ok(false)
+    }
+
+    async fn whereabouts(&self, attachment: &Attachment) -> Result<Whereabouts, Failure> {
+        let hook = &attachment.hook;
+        let netns = match &attachment.netns {
+            None => Some(self.netns.clone()),
+            Some(path) => Netns::open(path).ok(),
+        };
+        let netns = netns.filter(|netns| netns.id() == hook.netns);
+        let device = match &netns {
+            Some(netns) => Devices::open(netns)?.by_index(hook.ifindex).await?,
+            None => None,
+        };
+        let gone = if netns.is_some() { Whereabouts::DeviceGone } else { Whereabouts::NamespaceGone };
+        let pin = naming::pin(&self.paths.bpffs, &attachment.id);
+        if hook.point.is_legacy() {
+            let (Some(netns), Some(device)) = (netns, device) else { return Ok(gone) };
+            let chain = match links::query(hook, &netns) {
+                Ok(chain) => self.inventory.annotated(chain)?,
+                Err(LinkError::DeviceGone { .. }) => return Ok(gone),
+                Err(error) => return Err(error.into()),
+            };
+            let there = chain.entries.iter().any(|entry| entry.attachment.as_deref() == Some(&attachment.id));
+            let there = there && pin.exists();
+            return Ok(match (there, device.name == hook.device) {
+                (false, _) => Whereabouts::Detached,
+                (true, true) => Whereabouts::InPlace,
+                (true, false) => renamed(attachment, device.name),
+            });
+        }
+        let alive = match Link::open_pinned(&pin) {
+            Ok(link) => link.info()?.ifindex.is_some(),
+            Err(LinkError::NoPin { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(match (device, alive) {
+            (Some(_), false) => Whereabouts::Detached,
+            (Some(device), true) if device.name == hook.device => Whereabouts::InPlace,
+            (Some(device), true) if self.runs_here(attachment, netns.as_ref()) => {
+                renamed(attachment, device.name)
+            }
+            (_, true) => self.search(attachment).await?.unwrap_or(Whereabouts::InPlace),
+            (None, false) => gone,
+        })
+    }
+
+    fn runs_here(&self, attachment: &Attachment, netns: Option<&Netns>) -> bool {
+        let chain = netns.and_then(|netns| links::query(&attachment.hook, netns).ok());
+        chain.is_some_and(|chain| chain.entries.iter().any(|entry| entry.link == attachment.link))
+    }
+
+    /// The namespace that a device was moved to, with the program on it.
+    async fn search(&self, attachment: &Attachment) -> Result<Option<Whereabouts>, Failure> {
+        let Some(index) = Link::open_pinned(&naming::pin(&self.paths.bpffs, &attachment.id))?.info()?.ifindex
+        else {
+            return Ok(None);
+        };
+        for found in tokio::task::spawn_blocking(netns::all).await?? {
+            let hook = Hook { netns: found.netns.id(), ifindex: index, ..attachment.hook.clone() };
+            let here = links::query(&hook, &found.netns)
+                .is_ok_and(|chain| chain.entries.iter().any(|entry| entry.link == attachment.link));
+            let path = found.names.first().cloned();
+            let own = found.netns.id() == self.netns.id();
+            if here && (own || path.is_some()) {
+                let device = Devices::open(&found.netns)?.by_index(index).await?;
+                let device = device.map_or_else(|| hook.device.clone(), |device| device.name);
+                let netns = if own { None } else { path };
+                return Ok(Some(Whereabouts::Moved(Hook { device, ..hook }, netns)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn event(&self, kind: EventKind, hook: &Hook, message: String) {
+        self.events.add(kind, hook.to_string(), message);
+    }
+}
+
+fn renamed(attachment: &Attachment, device: String) -> Whereabouts {
+    Whereabouts::Moved(Hook { device, ..attachment.hook.clone() }, attachment.netns.clone())
+}

@@ -1,0 +1,287 @@
+//! What is wrong on the node, and the way out.
+
+use netloom_api::types::{Attachment, Doctor, Endpoint, Finding, Owner};
+use netloom_core::model::{ChainEntry, Device, Feature, Hook, HookPoint};
+use netloom_kernel::{
+    devices::Devices,
+    links::{self, Link, Shadow},
+    netns::Netns,
+    sockets::{Destroyer, Finder},
+};
+
+use super::Report;
+use crate::{failure::Failure, naming};
+
+impl Report {
+    /// Looks at everything once.
+    pub(crate) async fn doctor(&self) -> Result<Doctor, Failure> {
+        let mut findings = self.capability_findings();
+        findings.extend(self.store.findings());
+        findings.extend(self.executor.unfinished.findings());
+        findings.extend(self.socket_findings());
+        findings.extend(self.plugin_findings());
+        findings.extend(self.plugins.component_findings()?);
+        for (_, endpoint) in self.store.all::<Endpoint>()? {
+            findings.extend(self.endpoint_findings(&endpoint).await?);
+        }
+        for (_, attachment) in self.store.all::<Attachment>()? {
+            findings.extend(self.attachment_findings(&attachment));
+        }
+        findings.extend(self.orphans.findings().await?);
+        findings.extend(self.shadow_findings().await?);
+        findings.extend(self.seen.churning().into_iter().map(|hook| {
+            finding(
+                "warning",
+                &hook.to_string(),
+                "others change this chain all the time",
+                "see `netloom events --kind churn`, and stop one of the tools that fight over it",
+            )
+        }));
+        findings.extend(self.start.adoption().dropped.into_iter().map(|dropped| {
+            finding("note", "start", dropped, "nothing: it was cleaned up when netloomd started")
+        }));
+        Ok(Doctor { node: self.view_of_node(), findings })
+    }
+
+    fn capability_findings(&self) -> Vec<Finding> {
+        let missing = |feature: Feature, severity: &str, means: &str, hint: &str| {
+            let support = self.capabilities.features.get(&feature)?;
+            let message = format!("{means} ({})", support.detail);
+            (!support.available).then(|| finding(severity, feature.as_str(), message, hint))
+        };
+        let newer = "run a newer kernel, if you want it";
+        [
+            missing(
+                Feature::Btf,
+                "error",
+                "no program can be loaded",
+                "use a kernel with CONFIG_DEBUG_INFO_BTF",
+            ),
+            missing(Feature::SocketLb, "error", "services are not translated", "mount a cgroup2 file system"),
+            missing(
+                Feature::SocketDestroy,
+                "error",
+                "no socket can be reaped",
+                "use a kernel with CONFIG_INET_DIAG_DESTROY",
+            ),
+            missing(Feature::Netkit, "note", "endpoints get veth pairs", newer),
+            missing(Feature::Tcx, "note", "programs attach through legacy tc", newer),
+            missing(
+                Feature::SocketStorageIterator,
+                "warning",
+                "sockets are found namespace by namespace, which takes longer",
+                newer,
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Which way sockets are found and destroyed, where it is not the best.
+    fn socket_findings(&self) -> Vec<Finding> {
+        let (finder, destroyer) = (self.sockets.finder(), self.sockets.destroyer());
+        let slow = (finder != Finder::SkStorage).then(|| {
+            let message = format!("sockets are found by {finder}, which walks all sockets of each namespace");
+            finding("warning", "sockets", message, "leave `sockets.finder` unset, or run a newer kernel")
+        });
+        let way = match destroyer {
+            Destroyer::SockDiag => None,
+            Destroyer::Namespaces => Some(finding(
+                "note",
+                "sockets",
+                format!("sockets are destroyed by {destroyer}, which walks all sockets of each namespace"),
+                "leave `sockets.destroyer` unset, or use a kernel with CONFIG_INET_DIAG_DESTROY",
+            )),
+            Destroyer::Nothing => Some(finding(
+                "error",
+                "sockets",
+                "stale sockets are reported and not destroyed",
+                "leave `sockets.destroyer` unset, or use a kernel with CONFIG_INET_DIAG_DESTROY",
+            )),
+        };
+        slow.into_iter().chain(way).collect()
+    }
+
+    fn plugin_findings(&self) -> Vec<Finding> {
+        self.plugins
+            .list()
+            .into_iter()
+            .filter(|plugin| plugin.state != "active" || plugin.reason.is_some())
+            .map(|plugin| {
+                let reason = plugin.reason.unwrap_or_else(|| "no reason is known".into());
+                let message = format!("it is {}: {reason}", plugin.state);
+                let hint = format!(
+                    "see `netloom explain`; load a mended version, or `netloom plugin unload {}`",
+                    plugin.name
+                );
+                finding("error", &format!("plugin {}", plugin.name), message, &hint)
+            })
+            .collect()
+    }
+
+    async fn endpoint_findings(&self, endpoint: &Endpoint) -> Result<Vec<Finding>, Failure> {
+        let name = &endpoint.spec.name;
+        let subject = format!("endpoint {name}");
+        let delete = format!("netloom endpoint delete {name}");
+        let device = self.devices.get(&endpoint.host_interface).await?;
+        Ok(match device {
+            None => {
+                let message = format!("its device {} is gone", endpoint.host_interface);
+                vec![finding("error", &subject, message, &delete)]
+            }
+            Some(device) if !device.up => {
+                let message = format!("its device {} is down", device.name);
+                vec![finding("warning", &subject, message, &format!("ip link set {} up", device.name))]
+            }
+            Some(_) if namespace_gone(endpoint) => {
+                let message = format!("{} no longer names its namespace", endpoint.spec.netns.display());
+                vec![finding("warning", &subject, message, &delete)]
+            }
+            Some(device) => self.drifted(endpoint, &device).await?,
+        })
+    }
+
+    /// Ends of an endpoint's pair whose MTU somebody else changed.
+    async fn drifted(&self, endpoint: &Endpoint, node_end: &Device) -> Result<Vec<Finding>, Failure> {
+        let (name, wanted) = (&endpoint.spec.name, endpoint.mode.mtu);
+        let peers = Devices::open(&Netns::open(&endpoint.spec.netns)?)?;
+        let inside = peers.by_index(endpoint.peer_ifindex).await?;
+        let ends = [Some(node_end), inside.as_ref()].into_iter().flatten();
+        Ok(ends
+            .filter(|end| end.mtu != wanted)
+            .map(|end| {
+                let message = format!(
+                    "its device {} has an MTU of {} instead of {wanted}: somebody else changed it, and larger packets \
+                     are lost between the two ends",
+                    end.name, end.mtu
+                );
+                let hint = format!("netloom endpoint set {name} --mtu {wanted}");
+                finding("warning", &format!("endpoint {name}"), message, &hint)
+            })
+            .collect())
+    }
+
+    fn attachment_findings(&self, attachment: &Attachment) -> Vec<Finding> {
+        let subject = format!("attachment {}", attachment.id);
+        if !attachment.hook.point.is_legacy() {
+            let pin = naming::pin(&self.paths.bpffs, &attachment.id);
+            let attached = Link::open_pinned(&pin).and_then(|link| link.info());
+            let trouble = match attached {
+                Ok(info) if info.ifindex.is_some() => None,
+                Ok(_) => Some(format!("its device {} is gone", attachment.hook.device)),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(message) = trouble {
+                return vec![finding(
+                    "error",
+                    &subject,
+                    message,
+                    "restart netloomd, which adopts or drops it",
+                )];
+            }
+        }
+        self.shadowed(attachment).into_iter().collect()
+    }
+
+    /// Programs and filters that no packet reaches, on any device of the node and wherever we have attachments.
+    async fn shadow_findings(&self) -> Result<Vec<Finding>, Failure> {
+        let points =
+            [HookPoint::TcxIngress, HookPoint::TcxEgress, HookPoint::NetkitPrimary, HookPoint::NetkitPeer];
+        let mut hooks: Vec<Hook> = Vec::new();
+        for device in self.devices.list().await? {
+            hooks.extend(points.map(|point| Hook {
+                netns: self.netns.id(),
+                device: device.name.clone(),
+                ifindex: device.ifindex,
+                point,
+            }));
+        }
+        for attachment in self.inventory.attachments()? {
+            let point = attachment.hook.point.on(false).unwrap_or(attachment.hook.point);
+            let hook = Hook { point, ..attachment.hook };
+            if !hooks.contains(&hook) {
+                hooks.push(hook);
+            }
+        }
+        let mut findings = Vec::new();
+        for hook in hooks {
+            // A device may go at any time, and one that is gone hides nothing.
+            let Ok(netns) = self.inventory.netns_of(&hook) else { continue };
+            let Ok(shadows) = links::shadows(&hook, &netns) else { continue };
+            for shadow in shadows {
+                let Shadow { what, by, at, certain, hook } = shadow;
+                let (severity, message) = if certain {
+                    ("warning", format!("no packet reaches {what}: {by} at {at} always decides"))
+                } else {
+                    let message = format!(
+                        "{what} only sees packets that {by} at {at} leaves to it, and whether it leaves any cannot be told"
+                    );
+                    ("note", message)
+                };
+                let hint = "attach it with `netloom attach` in front, or detach it if it is not needed";
+                findings.push(finding(severity, &hook.to_string(), message, hint));
+            }
+        }
+        Ok(findings)
+    }
+
+    /// The datapath sends packets for another endpoint straight to its device: programs behind it on the hook, and
+    /// legacy filters behind a tcx datapath, never see them.
+    fn shadowed(&self, attachment: &Attachment) -> Option<Finding> {
+        if attachment.candidate.owner.as_str() != Owner::DATAPATH {
+            return None;
+        }
+        let netns = match attachment.netns.as_deref() {
+            None => self.netns.clone(),
+            Some(path) => Netns::open(path).ok()?,
+        };
+        let chain = links::query(&attachment.hook, &netns).ok()?;
+        let ours = chain.entries.iter().position(|entry| is(entry, attachment))?;
+        let mut hidden: Vec<String> =
+            chain.entries.iter().skip(ours + 1).map(|entry| entry.name.clone()).collect();
+        let legacy = match attachment.hook.point {
+            HookPoint::TcxIngress => Some(HookPoint::TcIngress),
+            HookPoint::TcxEgress => Some(HookPoint::TcEgress),
+            _ => None,
+        };
+        if let Some(point) = legacy {
+            let hook = Hook { point, ..attachment.hook.clone() };
+            if let Ok(chain) = links::query(&hook, &netns) {
+                hidden.extend(chain.entries.into_iter().map(|entry| entry.name));
+            }
+        }
+        (!hidden.is_empty()).then(|| {
+            finding(
+                "warning",
+                &attachment.hook.to_string(),
+                format!(
+                    "no packet of an endpoint reaches {}: the datapath in front of it decides",
+                    hidden.join(", ")
+                ),
+                "attach it with `netloom attach`, which places it in front",
+            )
+        })
+    }
+}
+
+/// The namespaces of endpoints that no longer exist at their path.
+fn namespace_gone(endpoint: &Endpoint) -> bool {
+    Netns::open(&endpoint.spec.netns).map_or(true, |netns| netns.id() != endpoint.netns)
+}
+
+fn is(entry: &ChainEntry, attachment: &Attachment) -> bool {
+    match attachment.link {
+        Some(link) => entry.link == Some(link),
+        None => entry.program == attachment.program && entry.filter == attachment.filter,
+    }
+}
+
+fn finding(severity: &str, subject: &str, message: impl Into<String>, hint: &str) -> Finding {
+    Finding {
+        severity: severity.to_owned(),
+        subject: subject.to_owned(),
+        message: message.into(),
+        hint: hint.to_owned(),
+    }
+}
