@@ -11,6 +11,7 @@ mod mutants;
 mod process;
 mod progress;
 mod setup;
+mod structure;
 mod test;
 mod vm;
 mod wit;
@@ -35,6 +36,7 @@ enum Task {
     HookReference(wit::Args),
     Kernels(kernels::Args),
     Mutants(mutants::Args),
+    Structure(structure::Args),
     Test(test::Args),
     Vm(vm::Args),
 }
@@ -61,6 +63,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::HookReference(args) => wit::main(&args),
         Task::Kernels(args) => kernels::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Mutants(args) => mutants::main(&args),
+        Task::Structure(args) => structure::main(&args),
         Task::Test(args) => test::main(&args),
         Task::Vm(args) => vm::main(args),
     }

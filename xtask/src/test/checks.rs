@@ -1,18 +1,21 @@
+//! The unit tier beside its tests: formatting, lints, structure, licences, the examples in the documentation.
+
 use std::process::Command;
 
 use super::{libtest, outcome::Progress};
 use crate::{
     build::{linting, selection},
     process::{describe, find, line, quiet, tail, watch},
-    workspace,
+    structure, workspace,
 };
 
-/// Formatting, lints, licences and the documentation's examples.
+/// Formatting, lints, structure, licences and the documentation's examples.
 pub(crate) fn run(packages: &[String], warnings: Option<usize>, progress: &mut Progress) {
     let selection = selection(packages);
     let formatted = if packages.is_empty() { vec!["--all".to_owned()] } else { selection.clone() };
     progress.check("cargo fmt", passes(workspace::cargo().arg("fmt").args(formatted).arg("--check")));
     progress.check("clippy", lints(warnings));
+    progress.check("cargo xtask structure", structure());
     progress.check("cargo deny", licences());
     documentation(&selection, progress);
 }
@@ -28,6 +31,12 @@ fn lints(warnings: Option<usize>) -> Result<Option<String>, String> {
         Some(warnings) => Err(format!("{warnings} warnings, above, where everything was compiled")),
         None => Ok(Some("there is no clippy".to_owned())),
     }
+}
+
+/// How the sources hang together.
+fn structure() -> Result<Option<String>, String> {
+    let findings = structure::findings().map_err(|error| format!("{error:#}"))?;
+    if findings.is_empty() { Ok(None) } else { Err(findings.join("\n\n")) }
 }
 
 /// What this very commit decides. Advisories are another matter: they come as they come, and would fail commits that
