@@ -3,8 +3,6 @@ use std::io;
 use netloom_api::ClientError;
 use serde_json::{Value, json};
 
-use crate::version::SpecVersion;
-
 /// Why a call failed. Codes below 100 are the specification's, the others ours.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -79,10 +77,9 @@ impl Failure {
         }
     }
 
-    /// The error as the specification wants it on stdout.
-    pub(crate) fn to_json(&self, version: SpecVersion) -> Value {
-        let mut error =
-            json!({ "cniVersion": version.as_str(), "code": self.code(), "msg": self.to_string() });
+    /// The error as the specification wants it on stdout, in one of its versions.
+    pub(crate) fn to_json(&self, version: &str) -> Value {
+        let mut error = json!({ "cniVersion": version, "code": self.code(), "msg": self.to_string() });
         if let (Some(fields), Some(details)) = (error.as_object_mut(), self.details()) {
             fields.insert("details".to_owned(), details.into());
         }

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let mut version = SpecVersion::NEWEST;
     let (answer, code) = match answer(&mut version) {
         Ok(answer) => (answer, ExitCode::SUCCESS),
-        Err(failure) => (Some(failure.to_json(version)), ExitCode::FAILURE),
+        Err(failure) => (Some(failure.to_json(version.as_str())), ExitCode::FAILURE),
     };
     match answer.map_or(Ok(()), |answer| writeln!(io::stdout(), "{answer}")) {
         Ok(()) => code,

@@ -5,6 +5,7 @@ mod capabilities;
 mod chain;
 mod device;
 mod endpoint;
+mod hook;
 mod ids;
 mod label;
 pub mod maglev;
@@ -13,12 +14,13 @@ mod socket;
 
 pub use attachment::{Attachment, AttachmentKind, AttachmentMode, Candidate, Owner, ProgramSource};
 pub use capabilities::{Capabilities, Feature, Support};
-pub use chain::{Chain, ChainEntry, EntryId, Hook, HookPoint, Placement};
+pub use chain::{Chain, ChainEntry, EntryId, Placement};
 pub use device::{
     Device, DeviceMode, DeviceStats, EndSettings, MacAddress, NetkitPolicy, NetkitScrub, PairChange,
     PairSpec, Segmentation,
 };
 pub use endpoint::{Endpoint, EndpointMode, EndpointSpec};
+pub use hook::{Hook, HookPoint};
 pub use ids::{
     IfIndex, InvalidName, LinkId, Name, NetnsCookie, NetnsId, ProgramId, Revision, ServiceId, SocketCookie,
 };

@@ -74,12 +74,12 @@ impl Api {
 type Shared = State<Arc<Api>>;
 type Answer<T> = Result<Json<T>, Failure>;
 
-/// A request is at most so large.
+/// Largest request body, in bytes.
 const BODY_BYTES: usize = 4 << 20;
-/// All services of a node together: a hundred thousand backends take a few MiB.
+/// Largest body with all services of a node, in bytes: a hundred thousand backends take a few MiB.
 const SERVICES_BYTES: usize = 64 << 20;
 
-/// Items of a long list that are written together.
+/// Items of a long list in one chunk of the answer.
 const LIST_PART: usize = 256;
 
 pub(crate) fn router(api: Api) -> Router {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 
 /// How often a step that waits looks whether it may go on.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const POLL_EVERY: Duration = Duration::from_millis(2);
 
 /// What the environment asks for. Unset, nothing happens.
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl Failpoints {
         {
             std::fs::write(folder.join("paused"), "").ok();
             while folder.is_dir() && !folder.join("go").exists() {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_EVERY).await;
             }
         }
     }

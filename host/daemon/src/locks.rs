@@ -17,8 +17,8 @@ use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 
 use crate::failure::Failure;
 
-/// How long a plugin waits for a lock: well within the deadline of its call.
-pub(crate) const SOON: Duration = Duration::from_millis(10);
+/// Longest time that a plugin waits for a lock: well within the deadline of its call.
+pub(crate) const PLUGIN_WAIT: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub(crate) struct Locks {
@@ -137,7 +137,7 @@ impl Locks {
 /// The same for a plugin, which may ask while a decision is waited for by whoever holds the lock: it does not wait
 /// long.
 pub(crate) async fn soon<G>(lock: impl Future<Output = G>) -> Option<G> {
-    tokio::time::timeout(SOON, lock).await.ok()
+    tokio::time::timeout(PLUGIN_WAIT, lock).await.ok()
 }
 
 #[cfg(test)]

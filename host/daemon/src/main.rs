@@ -193,7 +193,7 @@ async fn serve(
         .into_future();
     tokio::select! {
         served = server => served.context("serving the API failed")?,
-        () = too_late(stopped) => tracing::warn!("some clients do not read their answers: they are cut off"),
+        () = drained(stopped) => tracing::warn!("some clients do not read their answers: they are cut off"),
     }
     opened.background.end().await;
     std::fs::remove_file(&socket).ok();
@@ -201,10 +201,10 @@ async fn serve(
 }
 
 /// When those who asked before the daemon was told to stop have had their time.
-async fn too_late(stopped: tokio::sync::oneshot::Receiver<()>) {
-    const PATIENCE: Duration = Duration::from_secs(30);
+async fn drained(stopped: tokio::sync::oneshot::Receiver<()>) {
+    const DRAIN_TIME: Duration = Duration::from_secs(30);
     stopped.await.ok();
-    tokio::time::sleep(PATIENCE).await;
+    tokio::time::sleep(DRAIN_TIME).await;
 }
 
 async fn cleanup(instance: Option<&Name>, paths: Paths, mut config: Config) -> anyhow::Result<()> {

@@ -31,10 +31,10 @@ use crate::{
     telemetry::kept::now_ms,
 };
 
-/// Events that wait for a slow listener, at most. It misses the oldest of more, and is told how many.
-const WAITING: usize = 4_096;
-/// Between two looks at how many events the programs had to give up.
-const LOOK_FOR_LOST: Duration = Duration::from_millis(250);
+/// Most events that are queued for a slow listener. It misses the oldest of more, and is told how many.
+const QUEUE_LENGTH: usize = 4_096;
+/// Time between two looks at how many events the programs had to drop.
+const LOST_CHECK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
 struct State {
@@ -178,7 +178,7 @@ impl Monitor {
         let reader = match state.reader.take() {
             Some(reader) => reader,
             None => {
-                let (lines, _) = broadcast::channel(WAITING);
+                let (lines, _) = broadcast::channel(QUEUE_LENGTH);
                 let lost = self.datapath.lost_events()?;
                 let events =
                     Events { monitor: Arc::clone(self), lines: lines.clone(), names: Names::default(), lost };
@@ -199,7 +199,7 @@ impl Monitor {
     }
 
     /// Makes the programs silent, whatever an earlier daemon asked them for.
-    pub(crate) fn silence(&self) -> Result<(), netloom_kernel::datapath::DatapathError> {
+    pub(crate) fn stop_reporting(&self) -> Result<(), netloom_kernel::datapath::DatapathError> {
         self.report(EventKinds::NONE)
     }
 
@@ -247,7 +247,7 @@ struct Events {
 
 impl Events {
     async fn read(mut self, mut reader: EventReader) {
-        let mut look = tokio::time::interval(LOOK_FOR_LOST);
+        let mut look = tokio::time::interval(LOST_CHECK_EVERY);
         loop {
             tokio::select! {
                 batch = reader.next() => match batch {
@@ -365,14 +365,14 @@ struct Names {
 }
 
 impl Names {
-    /// Names are so old at most.
-    const OLD: Duration = Duration::from_secs(1);
-    /// Those that do not tell what is looked for may be younger, but not much: it may not be there at all.
-    const OLD_WITHOUT: Duration = Duration::from_millis(20);
+    /// Oldest names that are used.
+    const MAX_AGE: Duration = Duration::from_secs(1);
+    /// The same where they do not have what is looked for: it may be new, or not be there at all.
+    const MAX_AGE_UNKNOWN: Duration = Duration::from_millis(20);
 
     fn refresh(&mut self, store: &Store, knows: impl FnOnce(&Self) -> bool) {
         let age = self.read.map(|read| read.elapsed());
-        let limit = if knows(self) { Self::OLD } else { Self::OLD_WITHOUT };
+        let limit = if knows(self) { Self::MAX_AGE } else { Self::MAX_AGE_UNKNOWN };
         if age.is_some_and(|age| age < limit) {
             return;
         }

@@ -86,7 +86,7 @@ impl Policy {
         let check = |raw| validate::placement(chain, candidate, raw);
         let outcome = self.registry.place(self.node.facts(), chain, candidate, check).await;
         self.remember(Question::Place { chain: chain.clone(), candidate: candidate.clone() }, &outcome.steps);
-        let (verdict, steps) = taken_apart(outcome, &self.metrics);
+        let (verdict, steps) = split_outcome(outcome, &self.metrics);
         let decided = match verdict {
             Verdict::Decided { plugin, value } => {
                 Decided { answer: value, decided_by: plugin.name().to_string() }
@@ -111,7 +111,7 @@ impl Policy {
         let check = |raw: Vec<u32>| validate::order(chain, &raw);
         let outcome = self.registry.rebalance(self.node.facts(), chain, check).await;
         self.remember(Question::Rebalance { chain: chain.clone() }, &outcome.steps);
-        let (verdict, steps) = taken_apart(outcome, &self.metrics);
+        let (verdict, steps) = split_outcome(outcome, &self.metrics);
         let subject = format!("the order at {}", chain.hook);
         let (decided, outcome, by) = match verdict {
             Verdict::Decided { plugin, value } => {
@@ -157,7 +157,7 @@ impl Policy {
             Question::Choose { spec: spec.clone(), netns, addresses: addresses.to_vec() },
             &outcome.steps,
         );
-        let (verdict, steps) = taken_apart(outcome, &self.metrics);
+        let (verdict, steps) = split_outcome(outcome, &self.metrics);
         let decided = match verdict {
             Verdict::Decided { plugin, value } => {
                 self.last_good().insert(shape, value.clone());
@@ -190,7 +190,7 @@ impl Policy {
         let outcome =
             self.registry.plan(self.node.facts(), event, |raw| validate::reap_plan(event, raw)).await;
         self.remember(Question::Plan { event: event.clone() }, &outcome.steps);
-        let (verdict, steps) = taken_apart(outcome, &self.metrics);
+        let (verdict, steps) = split_outcome(outcome, &self.metrics);
         let subject = subject(event);
         match verdict {
             Verdict::Decided { plugin, value } => {
@@ -322,7 +322,7 @@ fn subject(event: &ReapEvent) -> String {
 }
 
 /// Splits an outcome, and counts the plugins that failed in it.
-fn taken_apart<V>(outcome: Outcome<V>, metrics: &Metrics) -> (Verdict<V>, Vec<DecisionStep>) {
+fn split_outcome<V>(outcome: Outcome<V>, metrics: &Metrics) -> (Verdict<V>, Vec<DecisionStep>) {
     let steps = outcome.steps.into_iter().map(|step| {
         if let StepAnswer::Failed(why) = &step.answer {
             tracing::error!(plugin = %step.plugin, why, "a plugin failed; the others go on");

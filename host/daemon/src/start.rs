@@ -98,7 +98,7 @@ impl Start {
     /// requests.
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
         self.report_storage();
-        self.monitor.silence()?;
+        self.monitor.stop_reporting()?;
         self.plugins.load_all().await?;
         let known = self.datapath.binds_sockets() && !self.datapath.bindings_lost();
         let failed = |failure: Failure| anyhow!("adoption failed: {failure}");
@@ -153,7 +153,7 @@ impl Start {
         adoption.dropped.extend(self.pairs.adopt().await?);
         self.chains.adopt(adoption).await?;
         self.note_orphans(adoption).await?;
-        let reaps = self.reaping.pay_reaps().await?;
+        let reaps = self.reaping.resume().await?;
         if reaps > 0 {
             adoption.recovered.push(format!("{reaps} reaps that were due"));
         }

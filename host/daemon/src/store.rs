@@ -32,6 +32,7 @@ use std::{
 
 use netloom_api::types::{Finding, StoreView};
 use netloom_core::model::Attachment;
+use redb::Database;
 
 pub(crate) use self::{
     backup::restore,
@@ -44,9 +45,9 @@ pub(crate) use self::{
 use self::{
     changes::decode,
     commit::{Need, Shared},
-    file::Opener,
+    file::{Opener, Trouble},
     health::Broken,
-    image::View,
+    image::{Image, View},
 };
 
 /// The store cannot be opened, read or written.
@@ -84,7 +85,7 @@ impl Store {
     }
 
     fn open_with(path: &Path, opener: Box<Opener>) -> Result<Self, StoreError> {
-        let (database, image, made) = file::start(path, &opener)?;
+        let (database, image, made) = start(path, &opener)?;
         if made {
             tracing::info!(store = %path.display(), "a new store was made");
         }
@@ -166,6 +167,23 @@ impl Store {
             trouble: health.trouble(owed),
         }
     }
+}
+
+/// Opens the file of a start, which is made if there is none; whether it was made.
+fn start(path: &Path, opener: &Opener) -> Result<(Database, Image, bool), StoreError> {
+    let failed = |trouble| file::at_start(path, trouble);
+    let made = match std::fs::symlink_metadata(path) {
+        Ok(_) => false,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            file::make(path, &schema::fresh()).map_err(failed)?;
+            true
+        }
+        Err(error) => return Err(failed(Trouble::io("it cannot be looked at", &error))),
+    };
+    let database = file::guarded(|| Ok(opener(path)?)).map_err(failed)?;
+    schema::bring_up_to_date(path, &database)?;
+    let image = file::guarded(|| file::read(&database)).map_err(failed)?;
+    Ok((database, image, made))
 }
 
 #[cfg(test)]

@@ -26,10 +26,10 @@ use crate::{
     store::Store,
 };
 
-/// netfilter tells nobody of its changes.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// Changes of devices and routes come in bursts.
-const SETTLE: Duration = Duration::from_millis(200);
+/// Longest time between two looks: netfilter announces none of its changes.
+const RESYNC_EVERY: Duration = Duration::from_secs(5);
+/// Wait after an announcement: changes of devices and routes come in bursts.
+const DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// The devices to outside, and the programs on them.
 pub(crate) struct Uplinks {
@@ -91,10 +91,10 @@ impl Uplinks {
                     None => std::future::pending().await,
                 }
             };
-            if let Ok(None) = tokio::time::timeout(LOOK_AGAIN, changed).await {
+            if let Ok(None) = tokio::time::timeout(RESYNC_EVERY, changed).await {
                 changes = None;
             }
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(DEBOUNCE).await;
             if let Err(failure) = self.refresh().await {
                 tracing::error!(%failure, "the devices to outside are not as they should be");
             }

@@ -18,7 +18,10 @@ mod route;
 mod sysctl;
 mod uplink;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{TryStream, TryStreamExt};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoNetkit, LinkAttribute, LinkMessage};
@@ -45,19 +48,42 @@ pub const MAX_NAME: usize = 15;
 #[derive(Clone, Debug)]
 pub struct Devices {
     netns: Netns,
-    handle: rtnetlink::Handle,
     connection: Arc<Connection>,
 }
 
-/// The task that reads and writes the netlink socket.
 #[derive(Debug)]
 struct Connection {
-    task: AbortHandle,
+    served: StdMutex<Served>,
     /// Held while a list is read: the kernel makes one at a time for a socket, and refuses another.
     listing: Mutex<()>,
 }
 
-impl Drop for Connection {
+/// A netlink socket, and the task that reads and writes it.
+#[derive(Debug)]
+struct Served {
+    handle: rtnetlink::Handle,
+    task: AbortHandle,
+}
+
+impl Served {
+    fn connect(netns: &Netns) -> Result<Self, DeviceError> {
+        let failed = |source| DeviceError::Connect { netns: netns.id(), source };
+        let runtime = Handle::try_current().map_err(|error| failed(std::io::Error::other(error)))?;
+        // A socket belongs to the namespace it was made in, for good.
+        let (mut connection, handle, _) = netns
+            .run(|| {
+                let _guard = runtime.enter();
+                rtnetlink::new_connection_with_strict_check()
+            })?
+            .map_err(failed)?;
+        let socket = rtnetlink::sys::AsyncSocket::socket_mut(connection.socket_mut());
+        // With these the kernel says in words what it refuses. Both are a help only: kernels from 4.12 have them.
+        let _ = socket.set_cap_ack(true).and_then(|()| socket.set_ext_ack(true));
+        Ok(Self { handle, task: runtime.spawn(connection).abort_handle() })
+    }
+}
+
+impl Drop for Served {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -75,21 +101,22 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netns`] if the namespace cannot be entered, [`DeviceError::Connect`].
     pub fn open(netns: &Netns) -> Result<Self, DeviceError> {
-        let connect = |source| DeviceError::Connect { netns: netns.id(), source };
-        let runtime = Handle::try_current().map_err(|error| connect(std::io::Error::other(error)))?;
-        // A socket belongs to the namespace it was made in, for good.
-        let (mut connection, handle, _) = netns
-            .run(|| {
-                let _guard = runtime.enter();
-                rtnetlink::new_connection_with_strict_check()
-            })?
-            .map_err(connect)?;
-        let socket = rtnetlink::sys::AsyncSocket::socket_mut(connection.socket_mut());
-        // With these the kernel says in words what it refuses. Both are a help only: kernels from 4.12 have them.
-        let _ = socket.set_cap_ack(true).and_then(|()| socket.set_ext_ack(true));
-        let task = runtime.spawn(connection);
-        let connection = Connection { task: task.abort_handle(), listing: Mutex::new(()) };
-        Ok(Self { netns: netns.clone(), handle, connection: Arc::new(connection) })
+        let served = StdMutex::new(Served::connect(netns)?);
+        let connection = Connection { served, listing: Mutex::new(()) };
+        Ok(Self { netns: netns.clone(), connection: Arc::new(connection) })
+    }
+
+    /// The connection. Its task ends with the first error of its socket, such as a lack of memory: then it is made anew,
+    /// and where that fails, so does the request.
+    fn handle(&self) -> rtnetlink::Handle {
+        let mut served = self.connection.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if served.task.is_finished() {
+            match Served::connect(&self.netns) {
+                Ok(anew) => *served = anew,
+                Err(error) => tracing::warn!(%error, "the connection to rtnetlink was lost"),
+            }
+        }
+        served.handle.clone()
     }
 
     /// The namespace.
@@ -128,7 +155,7 @@ impl Devices {
     /// [`DeviceError::Netlink`].
     pub async fn list(&self) -> Result<Vec<Device>, DeviceError> {
         let messages = self
-            .all(|| self.handle.link().get().execute())
+            .all(|| self.handle().link().get().execute())
             .await
             .map_err(|error| self.failed("list the devices", error))?;
         Ok(messages.iter().map(|message| device::describe(message, self.netns.id())).collect())
@@ -140,7 +167,7 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn delete(&self, index: IfIndex) -> Result<bool, DeviceError> {
-        match self.handle.link().del(index.0).execute().await {
+        match self.handle().link().del(index.0).execute().await {
             Ok(()) => Ok(true),
             Err(error) if error::is(&error, libc::ENODEV) => Ok(false),
             Err(error) => Err(self.failed(&format!("delete the device with index {index}"), error)),
@@ -209,7 +236,7 @@ impl Devices {
 
     /// `RTM_NEWLINK` without `NLM_F_CREATE`: `RTM_SETLINK` answers success to `IFLA_INFO_DATA` and drops it.
     async fn change(&self, device: &str, what: &str, message: LinkMessage) -> Result<(), DeviceError> {
-        self.handle
+        self.handle()
             .link()
             .change(message)
             .execute()
@@ -239,7 +266,7 @@ impl Devices {
         if name.is_empty() || name.len() > MAX_NAME {
             return Ok(None);
         }
-        let answer = self.handle.link().get().match_name(name).execute().try_next().await;
+        let answer = self.handle().link().get().match_name(name).execute().try_next().await;
         self.found(answer, &format!("look up device {name}"))
     }
 
@@ -247,7 +274,7 @@ impl Devices {
         if index.0 == 0 {
             return Ok(None);
         }
-        let answer = self.handle.link().get().match_index(index.0).execute().try_next().await;
+        let answer = self.handle().link().get().match_index(index.0).execute().try_next().await;
         self.found(answer, &format!("look up the device with index {index}"))
     }
 

@@ -5,6 +5,9 @@ use wasmtime::ResourceLimiter;
 /// How often a running guest is interrupted to look at the clock.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
+/// Sockets in one call of `judge` or `judge-packed`, at most.
+pub const JUDGE_BATCH: usize = 4_096;
+
 /// How many times its deadline a guest that hardly got to run may take, and how long it may at least.
 const PATIENCE: u32 = 4;
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);

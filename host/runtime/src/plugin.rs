@@ -27,8 +27,6 @@ use crate::{
     supervision::{State, Supervision, Supervisor},
 };
 
-/// Sockets in one call of `judge` or `judge-packed`, at most.
-pub const JUDGE_BATCH: usize = 4_096;
 /// Sockets that the host asks about in one call: so many, and what is made of them on the way, stay in a CPU's cache.
 const ASKED_AT_ONCE: usize = 1_024;
 

@@ -8,11 +8,13 @@
 mod digest;
 mod keys;
 mod proof;
+mod refusal;
 mod signature;
 mod signer;
 
 pub use digest::{Digest, NoDigest};
 pub use keys::{KeyError, PublicKey, SecretKey};
-pub use proof::{Proof, ProofError, Refusal};
+pub use proof::{Proof, ProofError};
+pub use refusal::Refusal;
 pub use signature::{Signature, payload};
 pub use signer::{Identity, Signer, SignerError};

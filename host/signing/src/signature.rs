@@ -93,7 +93,7 @@ fn verify_payload<'s>(
     let signer = signers
         .iter()
         .find(|signer| matches!(signer, Signer::Key(key) if key.verifies(payload.as_bytes(), signature)))
-        .ok_or_else(|| Refusal::OtherKey { keys: crate::proof::names(signers) })?;
+        .ok_or_else(|| Refusal::OtherKey { keys: crate::signer::names(signers) })?;
     let Payload { critical } = serde_json::from_str(payload)
         .map_err(|error| Refusal::Payload { key: signer.name().to_owned(), reason: error.to_string() })?;
     if critical.kind != TYPE {

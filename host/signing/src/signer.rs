@@ -196,3 +196,7 @@ impl Identity {
         }
     }
 }
+
+pub(crate) fn names(signers: &[Signer]) -> String {
+    signers.iter().map(Signer::name).collect::<Vec<_>>().join(", ")
+}

@@ -9,6 +9,7 @@
 mod bytecode;
 mod error;
 mod message;
+mod socket;
 
 use std::{
     collections::HashMap,
@@ -27,7 +28,8 @@ use self::{
 };
 pub use self::{
     error::{DiagAction, DiagError, DiagFailure},
-    message::{Family, Found, SocketId, Transport},
+    message::Found,
+    socket::{Family, SocketId, Transport},
 };
 
 /// Requests in one send. Each is 72 bytes and is answered by at most about 1.5 KB of socket buffer, so that the

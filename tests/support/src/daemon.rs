@@ -44,6 +44,8 @@ pub struct DaemonOptions {
     pub args: Vec<String>,
     /// Variables for its environment.
     pub env: Vec<(String, String)>,
+    /// Whether the test has its system calls fail: errors in its log are no surprise then, and panics are.
+    pub faulty: bool,
 }
 
 /// A real netloomd as an instance of its own, with its own socket, state and pins. It ends with this value, and

@@ -32,7 +32,7 @@ enum Found {
 impl Chains {
     pub(crate) async fn adopt(&self, adoption: &mut Adoption) -> Result<(), Failure> {
         for (key, attachment) in self.store.all::<Attachment>()? {
-            let why = match self.look(&attachment).await {
+            let why = match self.state_of(&attachment).await {
                 Ok(Found::InPlace) => {
                     adoption.attachments += 1;
                     continue;
@@ -69,7 +69,8 @@ impl Chains {
         Ok(())
     }
 
-    async fn look(&self, attachment: &Attachment) -> Result<Found, Failure> {
+    /// Where an attachment is, by its link or filter.
+    async fn state_of(&self, attachment: &Attachment) -> Result<Found, Failure> {
         let pin = naming::pin(&self.paths.bpffs, &attachment.id);
         if !pin.exists() {
             return Ok(Found::Lost("its pin is gone"));

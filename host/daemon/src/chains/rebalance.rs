@@ -10,10 +10,10 @@ use netloom_core::{
 use super::Chains;
 use crate::{failure::Failure, locks::HookGuard};
 
-/// A move needs a place for the program to go to, and one for the turn.
-const PLACES: usize = 2;
-/// How often an order is asked for that others, or an inconstant plugin, undo.
-const LOOKS: u32 = 8;
+/// Free places of a chain that a move takes: one to go to, one for the turn.
+const PLACES_TO_MOVE: usize = 2;
+/// Most rounds towards an order that others, or an inconsistent plugin, undo.
+const MAX_ROUNDS: u32 = 8;
 
 impl Chains {
     /// Brings the chains of a device into order.
@@ -85,7 +85,7 @@ impl Chains {
         let mut rebalanced =
             Rebalanced { chain: self.inventory.present(hook).await?, moved: Vec::new(), decided_by: None };
         // A chain that others change meanwhile may need a second look.
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_ROUNDS {
             let chain = rebalanced.chain.clone();
             let Some(decided) = self.policy.rebalance(&chain).await? else { break };
             rebalanced.decided_by = Some(decided.decided_by);
@@ -131,9 +131,9 @@ impl Chains {
 
     async fn room(&self, hook: &Hook) -> Result<(), Failure> {
         let present = self.inventory.present(hook).await?.entries.len();
-        if !hook.point.is_legacy() && present + PLACES > Chain::MAX_ENTRIES {
+        if !hook.point.is_legacy() && present + PLACES_TO_MOVE > Chain::MAX_ENTRIES {
             return Err(Failure::conflict(format!(
-                "{hook} has {present} programs: to move one without a packet missing it takes {PLACES} free places \
+                "{hook} has {present} programs: to move one without a packet missing it takes {PLACES_TO_MOVE} free places \
                  of the kernel's {}",
                 Chain::MAX_ENTRIES
             ))

@@ -22,16 +22,16 @@ use netloom_kernel::{
 use super::Chains;
 use crate::{failure::Failure, inventory::seen::Seen, locks::HookGuard, naming};
 
-/// So many changes by others in [`CHURN_WINDOW`] are two tools fighting.
-const CHURN: u64 = 40;
-/// So few and it is over.
-const CALM: u64 = 5;
+/// Changes by others within [`CHURN_WINDOW`] from which on they are reported as a conflict of two tools.
+const CHURN_BEGINS: u64 = 40;
+/// Changes by others within [`CHURN_WINDOW`] below which the conflict is over.
+const CHURN_ENDS: u64 = 5;
 const CHURN_WINDOW: Duration = Duration::from_secs(10);
-/// Between two looks at least: who adds an endpoint causes a dozen announcements.
-const REST: Duration = Duration::from_millis(50);
-/// Legacy filters of other namespaces have neither revision nor announcement here: they are read every so many looks.
+/// Shortest time between two looks: adding an endpoint causes a dozen announcements.
+const RESYNC_PAUSE: Duration = Duration::from_millis(50);
+/// Looks between two at the legacy filters of other namespaces, which have neither revision nor announcement here.
 const LEGACY_EVERY: u64 = 10;
-/// Those of this one are announced; an announcement may be lost.
+/// The same for those of this namespace: they are announced, and an announcement may be lost.
 const ANNOUNCED_EVERY: u64 = 600;
 
 /// Where a program of ours is, which is not where its record says.
@@ -85,18 +85,18 @@ impl Chains {
                 },
             };
             let heard = changes.is_some();
-            if let Err(failure) = self.look_around(&announced, heard, round, &mut unreadable).await {
+            if let Err(failure) = self.check_chains(&announced, heard, round, &mut unreadable).await {
                 tracing::warn!(%failure, "the chains cannot be watched");
             }
             round += 1;
             // What is announced meanwhile is looked at together.
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(RESYNC_PAUSE).await;
         }
     }
 
     /// `announced` are the devices of which the kernel told a change, if it is `heard`; `unreadable` the chains that
     /// could not be looked at the last time.
-    async fn look_around(
+    async fn check_chains(
         &self,
         announced: &BTreeSet<IfIndex>,
         heard: bool,
@@ -137,7 +137,7 @@ impl Chains {
                 if !changed {
                     continue;
                 }
-                match self.look_at(&hook).await {
+                match self.check_chain(&hook).await {
                     Ok(()) => {
                         unreadable.remove(&hook);
                     }
@@ -156,7 +156,7 @@ impl Chains {
     }
 
     /// Looks at one chain: what others changed, and whether ours are in place and in order.
-    async fn look_at(&self, hook: &Hook) -> Result<(), Failure> {
+    async fn check_chain(&self, hook: &Hook) -> Result<(), Failure> {
         let guard = self.lock_hook(hook).await?;
         // Read before ours are looked after: what others change meanwhile has another revision, and a look of its own.
         let netns = self.inventory.netns_of(hook).ok();
@@ -168,7 +168,7 @@ impl Chains {
         let mut lost = false;
         let attachments = self.store.attachments();
         for attachment in attachments.values().filter(|attachment| attachment.hook == *hook) {
-            lost |= self.take_care(&guard, attachment).await?;
+            lost |= self.reconcile(&guard, attachment).await?;
         }
         let (Some(netns), Some(chain)) = (netns, before) else { return Ok(()) };
         let disordered = self.note_changes(hook, &chain) || lost;
@@ -223,13 +223,13 @@ impl Chains {
             // Of two tools that fight, each blow would hide all other events.
             events.clear();
         }
-        if churn >= CHURN && !seen.churning {
+        if churn >= CHURN_BEGINS && !seen.churning {
             let seconds = CHURN_WINDOW.as_secs();
             let message =
                 format!("others changed it {churn} times within {seconds} s: do two tools fight over it?");
             events.push((EventKind::Churn, message));
         }
-        seen.churning = churn >= if seen.churning { CALM } else { CHURN };
+        seen.churning = churn >= if seen.churning { CHURN_ENDS } else { CHURN_BEGINS };
         let mut before = seen.ours.clone();
         before.retain(|id| ours.contains(id));
         let mut now = ours.clone();
@@ -271,7 +271,7 @@ impl Chains {
 
     /// Attaches anew what others detached, follows a device that was moved, and drops what has no device any more.
     /// Whether something was attached anew.
-    async fn take_care(&self, held: &HookGuard, attachment: &Attachment) -> Result<bool, Failure> {
+    async fn reconcile(&self, held: &HookGuard, attachment: &Attachment) -> Result<bool, Failure> {
         let id = &attachment.id;
         let found = self.whereabouts(attachment).await?;
         if let Whereabouts::Moved(hook, netns) = found {

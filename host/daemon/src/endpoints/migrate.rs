@@ -28,7 +28,7 @@ impl Endpoints {
         // What is attached to its device may have changed while the node was waited for.
         let before = self.inventory.endpoint_record(name)?;
         let host_ifindex = self.devices.free_index().await?;
-        let after = Endpoint { host_ifindex, ..self.as_asked(&before, request)? };
+        let after = Endpoint { host_ifindex, ..self.migrated(&before, request)? };
         let context = format!("endpoint {name} stays on {}", before.mode.device);
 
         let alias = naming::alias(&self.instance, name);
@@ -75,7 +75,7 @@ impl Endpoints {
     }
 
     /// The endpoint as it will be.
-    fn as_asked(&self, before: &Endpoint, request: EndpointMigration) -> Result<Endpoint, Failure> {
+    fn migrated(&self, before: &Endpoint, request: EndpointMigration) -> Result<Endpoint, Failure> {
         let name = &before.spec.name;
         let (device, present) = (request.mode, &before.mode);
         let mut spec = before.spec.clone();

@@ -10,8 +10,8 @@ use std::{
 use netloom_api::Asked;
 use netloom_core::model::Name;
 
-/// How long a request may be on its way.
-const ON_THE_WAY: Duration = Duration::from_secs(600);
+/// Longest time that a request may be on its way.
+const LONGEST_TRANSIT: Duration = Duration::from_secs(600);
 
 /// When each endpoint was last asked for, and last asked to be deleted.
 #[derive(Default)]
@@ -50,7 +50,7 @@ impl Order {
 
     fn all(&self) -> MutexGuard<'_, HashMap<Name, Last>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, last| last.noted.elapsed() < ON_THE_WAY);
+        all.retain(|_, last| last.noted.elapsed() < LONGEST_TRANSIT);
         all
     }
 }

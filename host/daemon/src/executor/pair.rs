@@ -16,9 +16,9 @@ use netloom_kernel::{
 use super::Executor;
 use crate::{failure::Failure, inventory::presence::namespace, naming};
 
-/// As long as a packet that was routed before its route was held may take to its device. A packet takes
-/// microseconds; this is for one whose thread was put off in between.
-const UNDER_WAY: Duration = Duration::from_millis(20);
+/// Longest time that a packet which was routed before its route was held takes to its device. A packet takes
+/// microseconds; this is for one whose thread was preempted in between.
+const DRAIN_TIME: Duration = Duration::from_millis(20);
 
 impl Executor {
     /// A pair as it is. A device that is gone is an error which says so.
@@ -67,7 +67,7 @@ impl Executor {
         match op {
             Op::HoldRoutes { pair, mtu, node, endpoint } => {
                 self.hold(pair, Some(*mtu), node, endpoint).await?;
-                tokio::time::sleep(UNDER_WAY).await;
+                tokio::time::sleep(DRAIN_TIME).await;
                 Ok(())
             }
             Op::ReleaseRoutes { pair, node, endpoint, .. } => self.hold(pair, None, node, endpoint).await,

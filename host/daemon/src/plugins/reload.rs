@@ -30,10 +30,10 @@ use crate::{
     telemetry::kept::now_ms,
 };
 
-/// Questions about the node as it is, at most.
-const QUESTIONS: usize = 64;
+/// Most objects of each kind that both versions are asked about.
+const MAX_QUESTIONS: usize = 64;
 /// Versions of a plugin that are kept.
-const VERSIONS: usize = 5;
+const KEPT_VERSIONS: usize = 5;
 
 impl Plugins {
     /// Loads another version of a plugin.
@@ -148,7 +148,7 @@ impl Plugins {
         changes.put(&key, &VersionRecord(record.clone()))?;
         // One of them is not committed yet.
         let kept = self.versions_of(name)?;
-        for (old, _) in kept.iter().rev().skip(VERSIONS.saturating_sub(1)) {
+        for (old, _) in kept.iter().rev().skip(KEPT_VERSIONS.saturating_sub(1)) {
             changes.remove::<VersionRecord>(old)?;
         }
         Ok(())
@@ -257,17 +257,17 @@ impl Plugins {
     /// What plugins would be asked about the node as it is: every attachment, endpoint and service, up to a bound.
     fn present_questions(&self) -> Result<Vec<Question>, Failure> {
         let mut questions = Vec::new();
-        for (_, endpoint) in self.store.all::<Endpoint>()?.into_iter().take(QUESTIONS) {
+        for (_, endpoint) in self.store.all::<Endpoint>()?.into_iter().take(MAX_QUESTIONS) {
             let (netns, addresses) = (endpoint.netns, endpoint.addresses);
             questions.push(Question::Choose { spec: endpoint.spec, netns, addresses });
         }
-        for service in self.inventory.services()?.into_iter().take(QUESTIONS) {
+        for service in self.inventory.services()?.into_iter().take(MAX_QUESTIONS) {
             let backends: Vec<_> = service.backends.iter().map(|address| service.backend(*address)).collect();
             if !backends.is_empty() {
                 questions.push(Question::Plan { event: ReapEvent { reason: ReapReason::Removed, backends } });
             }
         }
-        for (_, attachment) in self.store.all::<Attachment>()?.into_iter().take(QUESTIONS) {
+        for (_, attachment) in self.store.all::<Attachment>()?.into_iter().take(MAX_QUESTIONS) {
             let netns = attachment.netns.as_deref().map_or_else(|| Ok(self.netns.clone()), Netns::open);
             // A device that is going has no chain to ask about.
             let Ok(chain) = netns
@@ -278,7 +278,7 @@ impl Plugins {
             };
             questions.push(Question::Place { chain, candidate: attachment.candidate });
         }
-        questions.truncate(3 * QUESTIONS);
+        questions.truncate(3 * MAX_QUESTIONS);
         Ok(questions)
     }
 

@@ -74,7 +74,7 @@ impl Reaping {
     }
 
     /// Reaps that an earlier daemon owed when it ended; how many.
-    pub(crate) async fn pay_reaps(self: &Arc<Self>) -> Result<usize, Failure> {
+    pub(crate) async fn resume(self: &Arc<Self>) -> Result<usize, Failure> {
         let owed = self.store.all::<ReapEvent>()?.into_iter();
         let owed: Vec<Waiting> = owed.map(|(key, event)| Waiting::new(event, key)).collect();
         self.reap_together(&owed).await;

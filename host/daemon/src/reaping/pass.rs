@@ -16,8 +16,8 @@ use crate::{
     telemetry::metrics::{OfFate, OfPhase, OfReason},
 };
 
-/// Sockets judged in one call.
-const BATCH: usize = 4_096;
+/// Sockets that a plugin judges in one call.
+const JUDGE_BATCH: usize = 4_096;
 
 impl Reaping {
     /// Carries a pass out: what was found, and what became of it.
@@ -81,7 +81,7 @@ impl Reaping {
         for (index, event) in pass.events.iter().enumerate() {
             let sockets: Vec<BoundSocket> =
                 covered.iter().filter(|(of, _)| *of == index).map(|(_, socket)| socket.clone()).collect();
-            for batch in sockets.chunks(BATCH) {
+            for batch in sockets.chunks(JUDGE_BATCH) {
                 match self.policy.judge(&pass.reaper, event, pass.plan.action, batch, names).await {
                     Ok(verdicts) => {
                         fates.extend(verdicts.into_iter().map(|destroy| (!destroy).then_some(Fate::Spared)));

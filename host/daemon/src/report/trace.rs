@@ -11,10 +11,10 @@ use netloom_kernel::devices::ForwardingWay;
 use super::Report;
 use crate::{failure::Failure, services::vips, store::ServiceRecord};
 
-/// So long is a packet of which nothing is said.
-const LENGTH: u32 = 100;
-/// So many backends are followed, at most.
-const BACKENDS: usize = 16;
+/// Length of a packet where the query gives none, in bytes.
+const DEFAULT_LENGTH: u32 = 100;
+/// Most backends of a service that are followed.
+const MAX_BACKENDS: usize = 16;
 
 /// A packet on its way.
 struct Packet {
@@ -53,8 +53,8 @@ impl Report {
             }
             first.push(step("socket", format!("{} chooses a backend ({})", service.name, service.choice)));
         }
-        for to in targets.into_iter().take(BACKENDS) {
-            let packet = Packet { from, to, length: query.length.unwrap_or(LENGTH) };
+        for to in targets.into_iter().take(MAX_BACKENDS) {
+            let packet = Packet { from, to, length: query.length.unwrap_or(DEFAULT_LENGTH) };
             let mut way = Way { to, steps: first.clone(), outcome: TraceOutcome::Unreachable };
             way.outcome = self.trace_from(&endpoint, &packet, &mut way.steps).await?;
             trace.ways.push(way);

@@ -11,8 +11,8 @@ use netloom_core::model::{Backend, Name, Protocol, Service, ServiceId};
 use super::{OwedReap, Services, check, owe_reap, vips};
 use crate::{failure::Failure, store::ServiceRecord};
 
-/// So many services are set between two moments at which others of the daemon get on.
-const BREATH: usize = 256;
+/// Services that are set before other tasks get a turn.
+const YIELD_EVERY: usize = 256;
 
 /// What has to change for the services to be as they are wanted.
 #[derive(Debug, Default, PartialEq)]
@@ -34,7 +34,7 @@ impl Services {
         let present = self.store.all::<ServiceRecord>()?.into_iter().map(|(_, record)| record).collect();
         let difference = Difference::between(present, wanted, request.prune)?;
         difference.check(&self.inventory.services()?, &addresses)?;
-        let mut applied = difference.told(request.dry_run);
+        let mut applied = difference.summary(request.dry_run);
         if request.dry_run {
             return Ok(applied);
         }
@@ -83,7 +83,7 @@ impl Services {
             for (_, record) in &set {
                 self.set(record, addresses)?;
                 done += 1;
-                if done % BREATH == 0 {
+                if done % YIELD_EVERY == 0 {
                     tokio::task::yield_now().await;
                 }
             }
@@ -181,7 +181,7 @@ impl Difference {
         of_removed.chain(of_changed).collect()
     }
 
-    fn told(&self, dry_run: bool) -> ServicesApplied {
+    fn summary(&self, dry_run: bool) -> ServicesApplied {
         let name = |service: &Service| service.name.clone();
         ServicesApplied {
             dry_run,
@@ -225,12 +225,15 @@ mod tests {
             ]
         };
         let kept = Difference::between(present(), wanted(), false).unwrap();
-        let told = kept.told(false);
-        assert_eq!((told.added.len(), told.changed.len(), told.removed.len(), told.unchanged), (1, 1, 0, 1));
+        let summary = kept.summary(false);
+        assert_eq!(
+            (summary.added.len(), summary.changed.len(), summary.removed.len(), summary.unchanged),
+            (1, 1, 0, 1)
+        );
         let lost: Vec<_> = kept.lost().into_iter().map(|backend| backend.address.to_string()).collect();
         assert_eq!(lost, ["10.0.0.1:80"]);
         let pruned = Difference::between(present(), wanted(), true).unwrap();
-        assert_eq!(pruned.told(false).removed, [Name::new("c").unwrap()]);
+        assert_eq!(pruned.summary(false).removed, [Name::new("c").unwrap()]);
         assert_eq!(pruned.lost().len(), 2);
     }
 
@@ -264,6 +267,6 @@ mod tests {
         let new = Service { protocol: Protocol::Udp, ..old.clone() };
         let difference = Difference::between(vec![record(1, old)], vec![new], false).unwrap();
         assert_eq!(difference.lost().len(), 1);
-        assert!(difference.told(true).dry_run && !difference.told(false).dry_run);
+        assert!(difference.summary(true).dry_run && !difference.summary(false).dry_run);
     }
 }

@@ -17,7 +17,6 @@ use rustix::io::Errno;
 use super::{
     StoreError,
     image::{Delta, Image, Table},
-    schema,
 };
 
 /// Pages that the database keeps in memory, in bytes: the records are there already.
@@ -244,21 +243,4 @@ pub(super) fn at_start(path: &Path, trouble: Trouble) -> StoreError {
         }
     };
     StoreError::Open { path: path.to_owned(), reason: trouble.message, way_out }
-}
-
-/// Opens the file of a start, which is made if there is none; whether it was made.
-pub(super) fn start(path: &Path, opener: &Opener) -> Result<(Database, Image, bool), StoreError> {
-    let failed = |trouble| at_start(path, trouble);
-    let made = match fs::symlink_metadata(path) {
-        Ok(_) => false,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make(path, &schema::fresh()).map_err(failed)?;
-            true
-        }
-        Err(error) => return Err(failed(Trouble::io("it cannot be looked at", &error))),
-    };
-    let database = guarded(|| Ok(opener(path)?)).map_err(failed)?;
-    schema::bring_up_to_date(path, &database)?;
-    let image = guarded(|| read(&database)).map_err(failed)?;
-    Ok((database, image, made))
 }

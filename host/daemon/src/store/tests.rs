@@ -92,7 +92,7 @@ impl StorageBackend for Disk {
 
 fn on_disk_with(fault: &Arc<Fault>, path: &Path) -> Store {
     let fault = Arc::clone(fault);
-    let opener = move |path: &Path| -> Result<redb::Database, DatabaseError> {
+    let opener = move |path: &Path| -> Result<Database, DatabaseError> {
         let file = std::fs::File::options().read(true).write(true).open(path)?;
         let disk = Disk { file: FileBackend::new(file)?, fault: Arc::clone(&fault) };
         Builder::new().create_with_backend(disk)
@@ -319,7 +319,7 @@ fn a_newer_layout_is_refused_in_words_and_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     drop(Store::open(&path).unwrap());
-    let database = redb::Database::open(&path).unwrap();
+    let database = Database::open(&path).unwrap();
     let mut delta = image::Delta::default();
     let layout = br#"{"layout":7,"written_by":"9.8.7","more":true}"#;
     delta.set("store".into(), "layout", Some(layout.as_slice().into()));
@@ -329,7 +329,7 @@ fn a_newer_layout_is_refused_in_words_and_stays_as_it_is() {
     for part in [path.to_str().unwrap(), "9.8.7", "layout 7", "netloom store restore"] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
-    let database = redb::Database::open(&path).unwrap();
+    let database = Database::open(&path).unwrap();
     assert_eq!(schema::Layout::of(&database).unwrap().unwrap().layout, 7);
 }
 
@@ -353,7 +353,7 @@ fn a_store_of_layout_0_is_brought_up_to_date_with_everything_in_it() {
         store.commit(|changes| changes.next("service")).unwrap();
     }
     assert_eq!(std::fs::read(folder.path().join("store.layout-0")).unwrap().len(), LAYOUT_0.len());
-    let database = redb::Database::open(&path).unwrap();
+    let database = Database::open(&path).unwrap();
     assert_eq!(schema::Layout::of(&database).unwrap().unwrap().layout, schema::LAYOUT);
 }
 
@@ -382,7 +382,7 @@ fn other_plans_of_layout_1_are_undone_or_finished_as_before() {
         let plan = format!(r#"{{"what":"x","ops":[{step}],"recovery":"{recovery}"}}"#);
         delta.set("plans".into(), recovery, Some(plan.into_bytes().into()));
     }
-    let database = redb::Database::open(&path).unwrap();
+    let database = Database::open(&path).unwrap();
     file::write(&database, &delta).unwrap();
     drop(database);
     let store = Store::open(&path).unwrap();

@@ -80,7 +80,7 @@ impl Devices {
         // Without NLM_F_CREATE: a route that somebody deleted just now stays deleted.
         message.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE;
         let what = format!("set the MTU of the route to {destination}");
-        let mut answers = self.handle.clone().request(message).map_err(|error| self.failed(&what, error))?;
+        let mut answers = self.handle().request(message).map_err(|error| self.failed(&what, error))?;
         while let Some(answer) = answers.next().await {
             if let NetlinkPayload::Error(refusal) = answer.payload
                 && refusal.code.is_some()
@@ -100,7 +100,7 @@ impl Devices {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let listed = self.all(|| self.handle.route().get(request.clone()).execute()).await;
+            let listed = self.all(|| self.handle().route().get(request.clone()).execute()).await;
             match listed {
                 Ok(listed) => routes.extend(listed.into_iter().filter_map(MainRoute::of)),
                 // A kernel without IPv6 has no routes of it.

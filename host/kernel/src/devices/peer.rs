@@ -76,7 +76,7 @@ impl Devices {
         request.attributes.push(NsidAttribute::Fd(fd));
         let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(request));
         message.header.flags = NLM_F_REQUEST;
-        let mut answers = self.handle.clone().request(message).map_err(|error| self.failed(what, error))?;
+        let mut answers = self.handle().request(message).map_err(|error| self.failed(what, error))?;
         while let Some(answer) = answers.next().await {
             match answer.payload {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) => {

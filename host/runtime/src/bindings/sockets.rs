@@ -15,7 +15,7 @@ use super::{
     kernel::{sockets, types as wit},
     operations::{Answer, invalid},
 };
-use crate::{plugin::JUDGE_BATCH, state::State};
+use crate::{limits::JUDGE_BATCH, state::State};
 
 /// Backends, namespaces and states of one filter, each, at most.
 const CONDITIONS: usize = 4_096;
