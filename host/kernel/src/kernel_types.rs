@@ -3,7 +3,7 @@
 //! aya parses all of it, with an allocation a type, and looks for each type by walking over all. So it is read once,
 //! here, and aya is given the few types that an object asks for.
 
-use std::{collections::HashMap, fs, io, ops::Range, sync::OnceLock};
+use std::{collections::HashMap, ffi::CStr, fs, io, ops::Range, sync::OnceLock};
 
 use aya::{Btf, BtfError, Endianness};
 use aya_obj::btf::{BtfType, Func, FuncLinkage};
@@ -166,14 +166,13 @@ impl KernelTypes {
     }
 
     /// The ids of the types of a kind that have one of these names.
-    fn of(&self, kind: u32, names: &[&str]) -> impl Iterator<Item = u32> {
-        let names: Vec<String> = names.iter().map(|name| format!("{name}\0")).collect();
+    fn of<'a>(&'a self, kind: u32, names: &'a [&str]) -> impl Iterator<Item = u32> {
         let strings = self.bytes.get(self.strings.clone()).unwrap_or_default();
         let named = move |each: &Type| {
-            let name = strings.get(each.name as usize..).unwrap_or_default();
-            each.kind == kind && names.iter().any(|wanted| name.starts_with(wanted.as_bytes()))
+            let name = strings.get(each.name as usize..).map(CStr::from_bytes_until_nul);
+            matches!(name, Some(Ok(name)) if names.iter().any(|wanted| wanted.as_bytes() == name.to_bytes()))
         };
-        (1..).zip(&self.types).filter(move |(_, each)| named(each)).map(|(id, _)| id)
+        (1..).zip(&self.types).filter(move |(_, each)| each.kind == kind && named(each)).map(|(id, _)| id)
     }
 
     /// A type with all that follows it.
