@@ -3,7 +3,7 @@
 //! aya parses all of it, with an allocation a type, and looks for each type by walking over all. So it is read once,
 //! here, and aya is given the few types that an object asks for.
 
-use std::{collections::HashMap, ffi::CStr, fs, io, ops::Range, sync::OnceLock};
+use std::{collections::HashMap, fs, io, ops::Range, sync::OnceLock};
 
 use aya::{Btf, BtfError, Endianness};
 use aya_obj::btf::{BtfType, Func, FuncLinkage};
@@ -94,28 +94,30 @@ impl KernelTypes {
     /// The id of a function: for programs that call it or are called by it. What the kernel lets programs use or
     /// iterate over cannot be missing here, because it looks them up by their types.
     pub(crate) fn function(&self, name: &str) -> Option<u32> {
-        self.of(FUNC, &[name]).next()
+        self.of(FUNC, &[name]).next().map(|(id, _)| id)
     }
 
     /// How many items the array holds that a structure begins with.
     pub(crate) fn first_array(&self, structure: &str) -> Option<u32> {
-        let structure = self.bytes(self.of(STRUCT, &[structure]).next()?)?;
+        let structure = self.bytes(self.of(STRUCT, &[structure]).next()?.0)?;
         // A member is its name, its type, its offset.
         let array = self.bytes(number(structure, COMMON + 4)?)?;
         // An array is its items' type, its index's type, its length.
         if kind(number(array, 4)?) == ARRAY { number(array, COMMON + 8) } else { None }
     }
 
-    /// A function, under the id that it has in the kernel, for aya to load an iterator with. Nothing if there is none
-    /// of this name, which aya says then.
-    pub(crate) fn with_function(&self, name: &str) -> Btf {
+    /// Functions, each under the id that it has in the kernel, for aya to load iterators with. One that the kernel has
+    /// not is missing, which aya says then.
+    pub(crate) fn with_functions(&self, names: &[&str]) -> Btf {
         let mut types = Btf::new();
-        if let Some(id) = self.function(name) {
-            for _ in 1..id {
+        let mut next = 1;
+        for (id, name) in self.of(FUNC, names) {
+            for _ in next..id {
                 types.add_type(BtfType::Unknown);
             }
             let name = types.add_string(name);
             types.add_type(BtfType::Func(Func::new(name, 0, FuncLinkage::Global)));
+            next = id + 1;
         }
         types
     }
@@ -140,7 +142,7 @@ impl KernelTypes {
     }
 
     fn structures(&self, names: &[&str]) -> Option<Vec<u8>> {
-        let mut kept: Vec<u32> = self.of(STRUCT, names).collect();
+        let mut kept: Vec<u32> = self.of(STRUCT, names).map(|(id, _)| id).collect();
         // Nothing (`void`) is 0 everywhere.
         let mut ids: HashMap<u32, u32> = kept.iter().copied().zip(1..).chain([(0, 0)]).collect();
         let mut types = Vec::new();
@@ -165,14 +167,16 @@ impl KernelTypes {
         Some(types)
     }
 
-    /// The ids of the types of a kind that have one of these names.
-    fn of<'a>(&'a self, kind: u32, names: &'a [&str]) -> impl Iterator<Item = u32> {
+    /// The types of a kind that have one of these names, by their ids.
+    fn of<'a>(&'a self, kind: u32, names: &'a [&str]) -> impl Iterator<Item = (u32, &'a str)> {
         let strings = self.bytes.get(self.strings.clone()).unwrap_or_default();
-        let named = move |each: &Type| {
-            let name = strings.get(each.name as usize..).map(CStr::from_bytes_until_nul);
-            matches!(name, Some(Ok(name)) if names.iter().any(|wanted| wanted.as_bytes() == name.to_bytes()))
+        let name = move |each: &Type| {
+            let begins = strings.get(each.name as usize..)?;
+            let ends = |name: &&str| begins.strip_prefix(name.as_bytes())?.first().copied();
+            names.iter().copied().find(|name| ends(name) == Some(0))
         };
-        (1..).zip(&self.types).filter(move |(_, each)| each.kind == kind && named(each)).map(|(id, _)| id)
+        let of_kind = (1..).zip(&self.types).filter(move |(_, each)| each.kind == kind);
+        of_kind.filter_map(move |(id, each)| Some((id, name(each)?)))
     }
 
     /// A type with all that follows it.
@@ -293,7 +297,8 @@ mod tests {
 
     #[test]
     fn a_function_is_given_to_aya_under_its_own_id_and_a_missing_one_is_missing_there() {
-        let id = |name| kernel().with_function(name).id_by_type_name_kind(name, BtfKind::Func);
+        let types = kernel().with_functions(&["call", "calls", "int"]);
+        let id = |name| types.id_by_type_name_kind(name, BtfKind::Func);
         assert_eq!(id("call").unwrap(), 7);
         assert!(matches!(id("calls"), Err(BtfError::UnknownBtfTypeName { .. })));
     }

@@ -54,10 +54,14 @@ const STRUCTURES: [&str; 12] = [
     "tcp_sock",
 ];
 
+/// The kernel's functions whose programs the iterators are.
+const FUNCTIONS: [&str; 4] =
+    ["bpf_iter_bpf_sk_storage_map", "bpf_iter_task_file", "bpf_iter_tcp", "bpf_iter_udp"];
+
 /// The iterators' object, its maps in the kernel.
 pub(super) struct Object {
     object: Ebpf,
-    types: &'static KernelTypes,
+    functions: Btf,
 }
 
 impl Object {
@@ -67,7 +71,7 @@ impl Object {
         let object = structures(types)
             .and_then(|structures| loader::load(Some(structures), Some(pins), [], bytes))
             .map_err(SocketError::Object)?;
-        Ok(Self { object, types })
+        Ok(Self { object, functions: types.with_functions(&FUNCTIONS) })
     }
 
     /// Loads one iterator; `target` is what it iterates over, as the kernel calls it.
@@ -78,8 +82,7 @@ impl Object {
             .ok_or(SocketError::Incomplete(name))?
             .try_into()
             .map_err(SocketError::Program)?;
-        let iterator = self.types.with_function(&format!("bpf_iter_{target}"));
-        program.load(target, &iterator).map_err(SocketError::Program)?;
+        program.load(target, &self.functions).map_err(SocketError::Program)?;
         let program = program.fd().map_err(SocketError::Program)?;
         program.as_fd().try_clone_to_owned().map_err(SocketError::Descriptor)
     }
