@@ -5,6 +5,7 @@ pub mod bindings;
 pub mod capabilities;
 pub mod datapath;
 pub mod devices;
+mod kernel_types;
 pub mod links;
 mod loader;
 pub mod mounts;

@@ -1,33 +1,28 @@
-//! Loading objects with aya, and the kernel's type information that it takes. To read that takes longer than
-//! everything else about an object: it is read once, and not again for each.
+//! Loading objects with aya, and the kernel's types that objects are relocated by. A new loader reads all of them,
+//! which takes longer than everything else about an object: there is one, and it is told for each object which to use.
 
 use std::{
     path::Path,
     sync::{LazyLock, Mutex, OnceLock, PoisonError},
 };
 
-use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 
 /// The one loader. Sizes of maps that it was told once stay with it: they are the datapath's, always the same maps.
 static LOADER: LazyLock<Mutex<EbpfLoader<'static>>> = LazyLock::new(|| Mutex::new(EbpfLoader::new()));
 
-/// The kernel's type information.
-pub(crate) fn kernel_types() -> Result<&'static Btf, BtfError> {
+/// All of the kernel's types, for objects of which nobody knows what they ask for. None if they cannot be read.
+pub(crate) fn all_types() -> Option<&'static Btf> {
     static TYPES: OnceLock<Btf> = OnceLock::new();
-    match TYPES.get() {
-        Some(types) => Ok(types),
-        None => {
-            let types = Btf::from_sys_fs()?;
-            Ok(TYPES.get_or_init(|| types))
-        }
-    }
+    TYPES.get().or_else(|| Btf::from_sys_fs().ok().map(|types| TYPES.get_or_init(|| types)))
 }
 
 /// Makes an object's maps; those it wants pinned by name are found or pinned in `folder`. Its programs stay outside
-/// the kernel until they are loaded one by one.
+/// the kernel until they are loaded one by one. `types` are the kernel's, for an object that is relocated by them.
 ///
 /// Maps of an object of somebody else must not have names of `sizes`; [`load_with`] takes those.
 pub(crate) fn load(
+    types: Option<&'static Btf>,
     folder: Option<&Path>,
     sizes: impl IntoIterator<Item = (&'static str, u32)>,
     bytes: &[u8],
@@ -36,6 +31,7 @@ pub(crate) fn load(
     for (map, size) in sizes {
         loader.map_max_entries(map, size);
     }
+    loader.btf(types);
     load_with(&mut loader, folder, bytes)
 }
 

@@ -284,7 +284,8 @@ fn load_elf(
     // Named like maps of the datapath, they would be given its sizes.
     let like_ours = parsed.maps.keys().any(|map| MapSizes::default().of(map).is_some());
     let ebpf = if options.globals.is_empty() && !like_ours {
-        loader::load(folder, [], bytes)
+        let types = parsed.has_btf_relocations().then(loader::all_types).flatten();
+        loader::load(types, folder, [], bytes)
     } else {
         let mut loader = EbpfLoader::new();
         for (global, value) in &options.globals {

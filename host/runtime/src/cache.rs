@@ -71,7 +71,7 @@ impl Cache {
             return None;
         }
         let bytes = fs::read(&code).ok()?;
-        if hex_digest(&bytes) != expected {
+        if checksum(&bytes) != expected {
             tracing::warn!(path = %code.display(), "a compiled plugin does not match its checksum: compiling anew");
             return None;
         }
@@ -95,7 +95,7 @@ impl Cache {
         let (code, sum) = self.paths(engine, digest);
         let bytes = component.serialize().map_err(|error| std::io::Error::other(error.to_string()))?;
         replace(&code, &bytes)?;
-        replace(&sum, hex_digest(&bytes).as_bytes())?;
+        replace(&sum, checksum(&bytes).as_bytes())?;
         self.prune()
     }
 
@@ -111,7 +111,7 @@ impl Cache {
         for (_, path) in compiled.iter().rev().skip(ENTRIES) {
             fs::remove_file(path)?;
             // It may have been lost on its own.
-            drop(fs::remove_file(path.with_extension("sha256")));
+            drop(fs::remove_file(path.with_extension("crc32")));
         }
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Cache {
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let engine = hex(&hasher.0.finalize());
         let stem = format!("{digest}-{}", engine.get(..16).unwrap_or(&engine));
-        (self.directory.join(format!("{stem}.cwasm")), self.directory.join(format!("{stem}.sha256")))
+        (self.directory.join(format!("{stem}.cwasm")), self.directory.join(format!("{stem}.crc32")))
     }
 }
 
@@ -150,6 +150,12 @@ fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // belong to this user and nobody else can write them (checked), this crate writes nothing else there and
     // replaces files only by renaming, and the content has just matched the checksum written with it.
     unsafe { Component::deserialize_file(engine, path) }
+}
+
+/// What tells a file that was damaged or written in part: whoever could write another could write its checksum too. A
+/// start checks each plugin's, so it is one that takes little time.
+fn checksum(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(bytes))
 }
 
 /// The SHA-256 of some bytes, hexadecimal.

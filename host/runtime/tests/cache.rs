@@ -77,8 +77,7 @@ async fn what_matches_its_checksum_but_is_from_elsewhere_is_compiled_anew() {
     let good = fs::read(&file).unwrap();
     let foreign = b"\x7fELF of another engine".to_vec();
     fs::write(&file, &foreign).unwrap();
-    let sum = std::process::Command::new("sha256sum").arg(&file).output().unwrap().stdout;
-    fs::write(file.with_extension("sha256"), &sum[..64]).unwrap();
+    fs::write(file.with_extension("crc32"), format!("{:08x}", crc32fast::hash(&foreign))).unwrap();
     load(&cache).await;
     assert_eq!(fs::read(&file).unwrap(), good, "compiled anew");
 }

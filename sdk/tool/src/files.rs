@@ -120,7 +120,8 @@ fn forget(folder: &Path) -> std::io::Result<()> {
     compiled.sort();
     for (_, path) in compiled.iter().rev().skip(COMPILED - 1) {
         std::fs::remove_file(path)?;
-        std::fs::remove_file(path.with_extension("sha256"))?;
+        // Another version's has none.
+        drop(std::fs::remove_file(path.with_extension("crc32")));
     }
     Ok(())
 }

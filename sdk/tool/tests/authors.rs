@@ -346,7 +346,7 @@ fn a_plugin_is_compiled_once_and_few_are_kept() {
     std::fs::set_permissions(&compiled, Permissions::from_mode(0o700)).unwrap();
     for old in 0..20 {
         write(&compiled, &format!("{old}.cwasm"), b"of another version");
-        write(&compiled, &format!("{old}.sha256"), b"");
+        write(&compiled, &format!("{old}.crc32"), b"");
     }
     write(folder.path(), "policy.wasm", netloom_test_components::CUSTOM_POLICY);
     let test = || {

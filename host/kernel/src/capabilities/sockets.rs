@@ -9,7 +9,7 @@ use netloom_sys::{
 };
 
 use super::{chain, kernel_types::KernelTypes, missing, there};
-use crate::{devices::Devices, mounts, netns::Netns};
+use crate::{devices::Devices, kernel_types::PATH, mounts, netns::Netns};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -39,27 +39,27 @@ pub(super) fn socket_lb() -> Support {
 /// Loads an iterator that would destroy each TCP socket; it is never run.
 pub(super) fn destroy_kfunc(types: &KernelTypes) -> Support {
     const FUNCTION: &str = "bpf_sock_destroy";
-    let seen = types.has(FUNCTION);
     let (Some(iterator), Some(function)) = (types.function("bpf_iter_tcp"), types.function(FUNCTION)) else {
-        return Support { available: false, ..seen };
+        return Support { available: false, ..types.has(FUNCTION) };
     };
     match bpf::load_tcp_iterator("netloom_probe", iterator, function) {
         Ok(_) => there("an iterator that calls it was loaded"),
-        Err(error) => {
-            missing(format!("{}, but BPF_PROG_LOAD of an iterator that calls it: {error}", seen.detail))
-        }
+        Err(error) => missing(format!(
+            "{FUNCTION} is in {PATH}, but BPF_PROG_LOAD of an iterator that calls it: {error}"
+        )),
     }
 }
 
 /// Loads an iterator of this kind; it is never run. Some kernels have one and refuse it.
 pub(super) fn iterator(types: &KernelTypes, function: &str) -> Support {
-    let seen = types.has(function);
     let Some(iterator) = types.function(function) else {
-        return Support { available: false, ..seen };
+        return types.has(function);
     };
     match bpf::load_iterator("netloom_probe", iterator) {
         Ok(_) => there(format!("an iterator was loaded: {function}")),
-        Err(error) => missing(format!("{}, but BPF_PROG_LOAD of such an iterator: {error}", seen.detail)),
+        Err(error) => {
+            missing(format!("{function} is in {PATH}, but BPF_PROG_LOAD of such an iterator: {error}"))
+        }
     }
 }
 

@@ -22,7 +22,7 @@ impl Loader {
 
     /// Loads an object. Its programs stay outside the kernel until they are loaded one by one.
     pub(super) fn load(&self, object: &'static str, bytes: &[u8]) -> Result<Ebpf, DatapathError> {
-        loader::load(Some(&self.folder), self.sizes.all(), bytes)
+        loader::load(None, Some(&self.folder), self.sizes.all(), bytes)
             .map_err(|source| DatapathError::Load { object, source: Box::new(source) })
     }
 }

@@ -19,7 +19,7 @@ pub enum SocketError {
     Descriptor(#[source] io::Error),
     /// The kernel's type information cannot be read.
     #[error("cannot read the kernel's type information, which needs CONFIG_DEBUG_INFO_BTF")]
-    Btf(#[source] aya::BtfError),
+    Btf(#[source] io::Error),
     /// The iterator's object cannot be loaded.
     #[error("cannot load the socket iterator's maps and program")]
     Object(#[source] aya::EbpfError),

@@ -7,11 +7,12 @@ use std::{
     net::{Ipv6Addr, SocketAddr, SocketAddrV6},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    sync::OnceLock,
     time::Duration,
 };
 
 use aya::{
-    Btf, Ebpf, Pod,
+    Btf, Ebpf, EbpfError, Pod,
     maps::{Array, HashMap as BpfHashMap, MapData, MapError},
     programs::Iter,
 };
@@ -21,7 +22,7 @@ use netloom_core::model::{
 use netloom_ebpf::layout::{BoundKey, Find, Found, find_only};
 use netloom_sys::bpf;
 
-use crate::loader;
+use crate::{kernel_types::KernelTypes, loader};
 
 use super::{Conditions, Exact, SocketError, age, monotonic, payload, state_mask};
 
@@ -37,18 +38,40 @@ const READ_BUFFER: usize = 64 * 1024;
 /// resumes by counting. So it is repeated until it brings nothing new, but not for ever.
 const MAX_PASSES: usize = 8;
 
+/// The kernel's structures that the iterators look into: `sock.h` and `backfill.bpf.c`.
+const STRUCTURES: [&str; 12] = [
+    "bpf_iter__bpf_sk_storage_map",
+    "bpf_iter__task_file",
+    "bpf_iter__tcp",
+    "bpf_iter__udp",
+    "bpf_iter_meta",
+    "in6_addr",
+    "net",
+    "refcount_struct",
+    "sock",
+    "sock_common",
+    "socket",
+    "tcp_sock",
+];
+
+/// The kernel's functions whose programs the iterators are.
+const FUNCTIONS: [&str; 4] =
+    ["bpf_iter_bpf_sk_storage_map", "bpf_iter_task_file", "bpf_iter_tcp", "bpf_iter_udp"];
+
 /// The iterators' object, its maps in the kernel.
 pub(super) struct Object {
     object: Ebpf,
-    types: &'static Btf,
+    functions: Btf,
 }
 
 impl Object {
     /// Loads an object, with the pinned maps it shares with the service translation.
     pub(super) fn load(bytes: &[u8], pins: &Path) -> Result<Self, SocketError> {
-        let types = loader::kernel_types().map_err(SocketError::Btf)?;
-        let object = loader::load(Some(pins), [], bytes).map_err(SocketError::Object)?;
-        Ok(Self { object, types })
+        let types = KernelTypes::read().map_err(SocketError::Btf)?;
+        let object = structures(types)
+            .and_then(|structures| loader::load(Some(structures), Some(pins), [], bytes))
+            .map_err(SocketError::Object)?;
+        Ok(Self { object, functions: types.with_functions(&FUNCTIONS) })
     }
 
     /// Loads one iterator; `target` is what it iterates over, as the kernel calls it.
@@ -59,7 +82,7 @@ impl Object {
             .ok_or(SocketError::Incomplete(name))?
             .try_into()
             .map_err(SocketError::Program)?;
-        program.load(target, self.types).map_err(SocketError::Program)?;
+        program.load(target, &self.functions).map_err(SocketError::Program)?;
         let program = program.fd().map_err(SocketError::Program)?;
         program.as_fd().try_clone_to_owned().map_err(SocketError::Descriptor)
     }
@@ -97,6 +120,18 @@ impl Object {
             backends: self.map("nl_find_backend")?.try_into().map_err(SocketError::Filter)?,
             netns: self.map("nl_find_netns")?.try_into().map_err(SocketError::Filter)?,
         })
+    }
+}
+
+/// The structures as aya takes them, the same for every object.
+fn structures(kernel: &KernelTypes) -> Result<&'static Btf, EbpfError> {
+    static TYPES: OnceLock<Btf> = OnceLock::new();
+    match TYPES.get() {
+        Some(types) => Ok(types),
+        None => {
+            let types = kernel.with_structures(&STRUCTURES)?;
+            Ok(TYPES.get_or_init(|| types))
+        }
     }
 }
 
@@ -264,4 +299,28 @@ fn exact(record: &Found, now: Duration) -> Option<Exact> {
         },
         device: record.device,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_structures_alone_relocate_the_iterators_as_all_of_the_kernels_types_do() {
+        let kernel = KernelTypes::read();
+        if !netloom_test_support::require_condition(kernel.is_ok(), "btf", "run it on a kernel with BTF") {
+            return;
+        }
+        let all = Btf::from_sys_fs().unwrap();
+        for bytes in [netloom_ebpf::SOCKETS, netloom_ebpf::SOCKDESTROY, netloom_ebpf::BACKFILL] {
+            let relocated = |types| {
+                let mut object = aya_obj::Object::parse(bytes).unwrap();
+                object.relocate_btf(types).unwrap();
+                format!("{:?}", object.functions)
+            };
+            let some = relocated(structures(kernel.as_ref().unwrap()).unwrap());
+            assert_eq!(some, relocated(&all));
+            assert_ne!(some, relocated(&Btf::new()), "it would be the same without");
+        }
+    }
 }

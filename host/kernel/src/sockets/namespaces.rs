@@ -10,7 +10,6 @@ use std::{
 };
 
 use aya::maps::{HashMap as BpfHashMap, MapData};
-use aya_obj::btf::BtfKind;
 use netloom_core::model::{Protocol, SocketCookie, SocketFilter, SocketState};
 use netloom_ebpf::{layout::Doomed, socket_destroyer_with};
 use netloom_sys::ns;
@@ -22,7 +21,7 @@ use super::{
     iterator::{FilterMaps, MAX_KEYS, Object, clear, passes, run},
 };
 use crate::{
-    loader,
+    kernel_types::KernelTypes,
     netns::{Netns, NetnsError},
 };
 
@@ -137,10 +136,8 @@ impl Kfunc {
     /// # Errors
     /// [`SocketError::NoKfunc`] before Linux 6.5.
     pub(super) fn open(pins: &Path) -> Result<Self, SocketError> {
-        let types = loader::kernel_types().map_err(SocketError::Btf)?;
-        let function = types
-            .id_by_type_name_kind("bpf_sock_destroy", BtfKind::Func)
-            .map_err(|_| SocketError::NoKfunc)?;
+        let types = KernelTypes::read().map_err(SocketError::Btf)?;
+        let function = types.function("bpf_sock_destroy").ok_or(SocketError::NoKfunc)?;
         let object =
             socket_destroyer_with(function).map_err(|_| SocketError::Incomplete("bpf_sock_destroy"))?;
         let mut object = Object::load(&object, pins)?;
