@@ -19,7 +19,11 @@ mod sysctl;
 mod uplink;
 
 use std::{
-    sync::{Arc, Mutex as StdMutex, PoisonError},
+    pin::Pin,
+    sync::{
+        Arc, Mutex as StdMutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -63,6 +67,8 @@ struct Connection {
 struct Served {
     handle: rtnetlink::Handle,
     task: AbortHandle,
+    /// The socket failed, and with it every request that had no answer yet.
+    lost: Arc<AtomicBool>,
 }
 
 impl Served {
@@ -79,7 +85,15 @@ impl Served {
         let socket = rtnetlink::sys::AsyncSocket::socket_mut(connection.socket_mut());
         // With these the kernel says in words what it refuses. Both are a help only: kernels from 4.12 have them.
         let _ = socket.set_cap_ack(true).and_then(|()| socket.set_ext_ack(true));
-        Ok(Self { handle, task: runtime.spawn(connection).abort_handle() })
+        let lost = Arc::new(AtomicBool::new(false));
+        let notice = Arc::clone(&lost);
+        let task = runtime.spawn(async move {
+            Pin::new(&mut connection).await;
+            // Before those who wait for answers see that none comes.
+            notice.store(true, Ordering::Release);
+            drop(connection);
+        });
+        Ok(Self { handle, task: task.abort_handle(), lost })
     }
 }
 
@@ -106,17 +120,28 @@ impl Devices {
         Ok(Self { netns: netns.clone(), connection: Arc::new(connection) })
     }
 
-    /// The connection. Its task ends with the first error of its socket, such as a lack of memory: then it is made anew,
-    /// and where that fails, so does the request.
-    fn handle(&self) -> rtnetlink::Handle {
+    /// The connection. It is lost with the first error of its socket, such as a lack of memory: then it is made anew, and
+    /// where that fails, so does the request.
+    fn connected(&self) -> (rtnetlink::Handle, Arc<AtomicBool>) {
         let mut served = self.connection.served.lock().unwrap_or_else(PoisonError::into_inner);
-        if served.task.is_finished() {
+        if served.lost.load(Ordering::Acquire) {
             match Served::connect(&self.netns) {
                 Ok(anew) => *served = anew,
                 Err(error) => tracing::warn!(%error, "the connection to rtnetlink was lost"),
             }
         }
-        served.handle.clone()
+        (served.handle.clone(), Arc::clone(&served.lost))
+    }
+
+    /// Asks the kernel. To the library a connection that is lost looks like the end of the answer: what was asked for
+    /// would seem to be done, and a list to be complete.
+    async fn asked<T, F>(&self, ask: impl FnOnce(rtnetlink::Handle) -> F) -> Result<T, rtnetlink::Error>
+    where
+        F: Future<Output = Result<T, rtnetlink::Error>>,
+    {
+        let (handle, lost) = self.connected();
+        let answer = ask(handle).await?;
+        if lost.load(Ordering::Acquire) { Err(rtnetlink::Error::RequestFailed) } else { Ok(answer) }
     }
 
     /// The namespace.
@@ -155,7 +180,7 @@ impl Devices {
     /// [`DeviceError::Netlink`].
     pub async fn list(&self) -> Result<Vec<Device>, DeviceError> {
         let messages = self
-            .all(|| self.handle().link().get().execute())
+            .all(|handle| handle.link().get().execute())
             .await
             .map_err(|error| self.failed("list the devices", error))?;
         Ok(messages.iter().map(|message| device::describe(message, self.netns.id())).collect())
@@ -167,7 +192,7 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn delete(&self, index: IfIndex) -> Result<bool, DeviceError> {
-        match self.handle().link().del(index.0).execute().await {
+        match self.asked(|handle| handle.link().del(index.0).execute()).await {
             Ok(()) => Ok(true),
             Err(error) if error::is(&error, libc::ENODEV) => Ok(false),
             Err(error) => Err(self.failed(&format!("delete the device with index {index}"), error)),
@@ -236,23 +261,20 @@ impl Devices {
 
     /// `RTM_NEWLINK` without `NLM_F_CREATE`: `RTM_SETLINK` answers success to `IFLA_INFO_DATA` and drops it.
     async fn change(&self, device: &str, what: &str, message: LinkMessage) -> Result<(), DeviceError> {
-        self.handle()
-            .link()
-            .change(message)
-            .execute()
+        self.asked(|handle| handle.link().change(message).execute())
             .await
             .map_err(|error| self.failed(&format!("{what} of device {device}"), error))
     }
 
     /// Everything of a list of the kernel's.
-    async fn all<T, S>(&self, list: impl Fn() -> S) -> Result<Vec<T>, rtnetlink::Error>
+    async fn all<T, S>(&self, list: impl Fn(rtnetlink::Handle) -> S) -> Result<Vec<T>, rtnetlink::Error>
     where
         S: TryStream<Ok = T, Error = rtnetlink::Error>,
     {
         let _listing = self.connection.listing.lock().await;
         let mut tries = 1;
         loop {
-            match list().try_collect().await {
+            match self.asked(|handle| list(handle).try_collect()).await {
                 Err(error) if tries < LISTINGS && error::is(&error, libc::EBUSY) => {
                     tries += 1;
                     tokio::time::sleep(PAUSE).await;
@@ -266,15 +288,23 @@ impl Devices {
         if name.is_empty() || name.len() > MAX_NAME {
             return Ok(None);
         }
-        let answer = self.handle().link().get().match_name(name).execute().try_next().await;
-        self.found(answer, &format!("look up device {name}"))
+        let name = name.to_owned();
+        let what = format!("look up device {name}");
+        let looked_up = |handle: rtnetlink::Handle| async move {
+            handle.link().get().match_name(name).execute().try_next().await
+        };
+        let answer = self.asked(looked_up).await;
+        self.found(answer, &what)
     }
 
     async fn message(&self, index: IfIndex) -> Result<Option<LinkMessage>, DeviceError> {
         if index.0 == 0 {
             return Ok(None);
         }
-        let answer = self.handle().link().get().match_index(index.0).execute().try_next().await;
+        let looked_up = |handle: rtnetlink::Handle| async move {
+            handle.link().get().match_index(index.0).execute().try_next().await
+        };
+        let answer = self.asked(looked_up).await;
         self.found(answer, &format!("look up the device with index {index}"))
     }
 

@@ -15,11 +15,14 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn add_address(&self, device: IfIndex, address: IpNet) -> Result<(), DeviceError> {
-        let mut request = self.handle().address().add(device.0, address.addr(), address.prefix_len());
-        if address.addr().is_ipv6() {
-            request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-        }
-        match request.execute().await {
+        let add = |handle: rtnetlink::Handle| {
+            let mut request = handle.address().add(device.0, address.addr(), address.prefix_len());
+            if address.addr().is_ipv6() {
+                request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            }
+            request.execute()
+        };
+        match self.asked(add).await {
             Err(error) if error::is(&error, libc::EEXIST) => Ok(()),
             other => other.map_err(|error| {
                 self.failed(&format!("add address {address} to the device with index {device}"), error)
@@ -34,7 +37,7 @@ impl Devices {
     /// [`DeviceError::Netlink`].
     pub async fn addresses(&self, device: IfIndex) -> Result<Vec<IpNet>, DeviceError> {
         let messages = self
-            .all(|| self.handle().address().get().set_link_index_filter(device.0).execute())
+            .all(|handle| handle.address().get().set_link_index_filter(device.0).execute())
             .await
             .map_err(|error| {
                 self.failed(&format!("list the addresses of the device with index {device}"), error)
@@ -48,7 +51,7 @@ impl Devices {
     /// [`DeviceError::Netlink`].
     pub async fn all_addresses(&self) -> Result<Vec<IpNet>, DeviceError> {
         let messages = self
-            .all(|| self.handle().address().get().execute())
+            .all(|handle| handle.address().get().execute())
             .await
             .map_err(|error| self.failed("list the addresses of all devices", error))?;
         Ok(messages.iter().filter_map(usable).collect())

@@ -41,7 +41,7 @@ impl Devices {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let listed = match self.all(|| self.handle().route().get(request.clone()).execute()).await {
+            let listed = match self.all(|handle| handle.route().get(request.clone()).execute()).await {
                 Ok(listed) => listed,
                 // A kernel without IPv6 has no routes of it.
                 Err(error) if error::is(&error, libc::EOPNOTSUPP) => continue,
@@ -79,7 +79,7 @@ impl Devices {
             };
             carry(&mut message, device, gateway);
             let what = format!("carry a route over to the device with index {device}");
-            let set = self.handle().route().add(message).replace().execute().await;
+            let set = self.asked(|handle| handle.route().add(message).replace().execute()).await;
             set.map_err(|error| self.failed(&what, error))?;
         }
         Ok(())

@@ -80,8 +80,10 @@ impl Devices {
         // Without NLM_F_CREATE: a route that somebody deleted just now stays deleted.
         message.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE;
         let what = format!("set the MTU of the route to {destination}");
-        let mut answers = self.handle().request(message).map_err(|error| self.failed(&what, error))?;
-        while let Some(answer) = answers.next().await {
+        let request = |mut handle: rtnetlink::Handle| async move {
+            Ok(handle.request(message)?.collect::<Vec<_>>().await)
+        };
+        for answer in self.asked(request).await.map_err(|error| self.failed(&what, error))? {
             if let NetlinkPayload::Error(refusal) = answer.payload
                 && refusal.code.is_some()
             {
@@ -100,7 +102,7 @@ impl Devices {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let listed = self.all(|| self.handle().route().get(request.clone()).execute()).await;
+            let listed = self.all(|handle| handle.route().get(request.clone()).execute()).await;
             match listed {
                 Ok(listed) => routes.extend(listed.into_iter().filter_map(MainRoute::of)),
                 // A kernel without IPv6 has no routes of it.

@@ -73,7 +73,8 @@ impl Devices {
 
     async fn make_pair(&self, spec: &PairSpec, peer_netns: &Netns) -> Result<Pair, DeviceError> {
         let peers = Self::open(peer_netns)?;
-        if let Err(error) = self.handle().link().add(message(spec, peer_netns)).execute().await {
+        if let Err(error) = self.asked(|handle| handle.link().add(message(spec, peer_netns)).execute()).await
+        {
             return Err(self.explain(error, spec, &peers).await);
         }
         let host = match spec.host_ifindex {
@@ -170,7 +171,8 @@ impl Devices {
         spec: &PairSpec,
         peer_netns: &Netns,
     ) -> Result<(NetkitDetails, bool), DeviceError> {
-        if let Err(error) = self.handle().link().add(message(spec, peer_netns)).execute().await {
+        if let Err(error) = self.asked(|handle| handle.link().add(message(spec, peer_netns)).execute()).await
+        {
             return Err(self.explain(error, spec, self).await);
         }
         let created = self.message_by_name(&spec.host_name).await?.unwrap_or_default();

@@ -76,22 +76,21 @@ impl Devices {
         request.attributes.push(NsidAttribute::Fd(fd));
         let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(request));
         message.header.flags = NLM_F_REQUEST;
-        let mut answers = self.handle().request(message).map_err(|error| self.failed(what, error))?;
-        while let Some(answer) = answers.next().await {
-            match answer.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) => {
-                    return Ok(answer.attributes.iter().find_map(|attribute| match attribute {
-                        // -1 stands for none.
-                        NsidAttribute::Id(id) if *id >= 0 => Some(*id),
-                        _ => None,
-                    }));
-                }
-                NetlinkPayload::Error(refusal) => {
-                    return Err(self.failed(what, rtnetlink::Error::NetlinkError(refusal)));
-                }
-                _ => {}
+        let request =
+            |mut handle: rtnetlink::Handle| async move { Ok(handle.request(message)?.next().await) };
+        let answer = self.asked(request).await.map_err(|error| self.failed(what, error))?;
+        match answer.map(|answer| answer.payload) {
+            Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer))) => {
+                Ok(answer.attributes.iter().find_map(|attribute| match attribute {
+                    // -1 stands for none.
+                    NsidAttribute::Id(id) if *id >= 0 => Some(*id),
+                    _ => None,
+                }))
             }
+            Some(NetlinkPayload::Error(refusal)) => {
+                Err(self.failed(what, rtnetlink::Error::NetlinkError(refusal)))
+            }
+            _ => Ok(None),
         }
-        Ok(None)
     }
 }

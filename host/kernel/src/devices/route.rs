@@ -95,7 +95,8 @@ impl Devices {
     /// [`DeviceError::RouteTaken`] if the destination is routed otherwise, [`DeviceError::MixedFamilies`],
     /// [`DeviceError::Netlink`].
     pub async fn add_route(&self, route: &Route) -> Result<(), DeviceError> {
-        match self.handle().route().add(route.message()?).execute().await {
+        let message = route.message()?;
+        match self.asked(|handle| handle.route().add(message).execute()).await {
             Ok(()) => Ok(()),
             Err(error) if error::is(&error, libc::EEXIST) => {
                 let present = self.routes(route.destination).await?;
@@ -117,7 +118,8 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::MixedFamilies`], [`DeviceError::Netlink`].
     pub async fn delete_route(&self, route: &Route) -> Result<bool, DeviceError> {
-        match self.handle().route().del(route.message()?).execute().await {
+        let message = route.message()?;
+        match self.asked(|handle| handle.route().del(message).execute()).await {
             Ok(()) => Ok(true),
             Err(error) if error::is(&error, libc::ESRCH) || error::is(&error, libc::ENODEV) => Ok(false),
             Err(error) => Err(self.failed(&format!("delete the route to {}", route.destination), error)),
@@ -133,7 +135,7 @@ impl Devices {
         request.header.address_family =
             if destination.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let messages = self
-            .all(|| self.handle().route().get(request.clone()).execute())
+            .all(|handle| handle.route().get(request.clone()).execute())
             .await
             .map_err(|error| self.failed(&format!("look up the route to {destination}"), error))?;
         Ok(messages
@@ -164,7 +166,7 @@ impl Devices {
         request.attributes.push(RouteAttribute::Destination(to.into()));
         request.attributes.push(RouteAttribute::Source(from.into()));
         request.attributes.push(RouteAttribute::Iif(by.0));
-        let answer = self.all(|| self.handle().route().get(request.clone()).execute()).await;
+        let answer = self.all(|handle| handle.route().get(request.clone()).execute()).await;
         let messages = match answer {
             Ok(messages) => messages,
             Err(error) if NO_WAY.iter().any(|errno| error::is(&error, *errno)) => return Ok(None),
@@ -192,16 +194,12 @@ impl Devices {
         mac: MacAddress,
     ) -> Result<(), DeviceError> {
         // Entries are permanent unless another state is asked for.
-        self.handle()
-            .neighbours()
-            .add(device.0, address)
-            .link_layer_address(&mac.0)
-            .replace()
-            .execute()
-            .await
-            .map_err(|error| {
-                self.failed(&format!("add neighbour {address} on the device with index {device}"), error)
-            })
+        let add = |handle: rtnetlink::Handle| {
+            handle.neighbours().add(device.0, address).link_layer_address(&mac.0).replace().execute()
+        };
+        self.asked(add).await.map_err(|error| {
+            self.failed(&format!("add neighbour {address} on the device with index {device}"), error)
+        })
     }
 }
 

@@ -5,12 +5,15 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use netloom_test_support::until;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+/// How long strace may take to let go of a process.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug)]
@@ -61,26 +64,29 @@ impl Injection {
 
     /// Takes it back: how many calls it met.
     pub(crate) fn end(mut self) -> usize {
-        self.interrupt();
-        self.strace.wait().expect("strace ends");
+        self.stop();
         let log = fs::read_to_string(log(&self.folder)).unwrap_or_default();
         log.lines().filter(|line| line.contains("(INJECTED)") || line.contains("killed by SIGKILL")).count()
     }
 
-    fn interrupt(&self) {
+    /// Ends strace. One that waits for threads of a process that was killed may not hear of it.
+    fn stop(&mut self) {
         let strace = Pid::from_raw(self.strace.id().cast_signed()).expect("a process");
-        // It may have ended with what it traced.
-        kill_process(strace, Signal::INT).ok();
+        let asked = Instant::now();
+        while let Ok(None) = self.strace.try_wait() {
+            if asked.elapsed() > PATIENCE {
+                self.strace.kill().ok();
+            } else {
+                kill_process(strace, Signal::INT).ok();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
 impl Drop for Injection {
     fn drop(&mut self) {
-        if let Ok(None) = self.strace.try_wait() {
-            self.interrupt();
-            thread::sleep(Duration::from_millis(100));
-            drop(self.strace.kill().and_then(|()| self.strace.wait()));
-        }
+        self.stop();
     }
 }
 
