@@ -1,10 +1,10 @@
 //! `cargo xtask histories`: the test of random histories, for as long as one likes.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
-use crate::{build, progress::step, setup, setup::Need, workspace};
+use crate::long;
 
 /// The program of tests, which the tier `netns` runs as well, with a fixed seed and length.
 const PROGRAM: &str = "tests/netns/tests/histories";
@@ -22,19 +22,7 @@ pub(crate) struct Args {
 
 /// `cargo xtask histories`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    if !workspace::is_root() {
-        bail!("it makes network namespaces and loads BPF programs, which needs root: try with sudo");
-    }
-    setup::ensure(&[Need::Bpf, Need::Guest, Need::Netns])?;
-    let built = build::tests(&[])?;
-    let program = built.tests.iter().find(|program| program.name == PROGRAM);
-    let program = program.with_context(|| format!("there is no program of tests {PROGRAM}"))?;
-    step(&format!("histories for {} minutes", args.minutes));
-    let mut command = Command::new(&program.executable);
-    command.arg("--nocapture").current_dir(&program.package_dir);
-    command.env("CARGO_MANIFEST_DIR", &program.package_dir).env("PATH", workspace::path());
-    command.env("NETLOOM_MINUTES", args.minutes.to_string());
-    command.envs(args.seed.map(|seed| ("NETLOOM_SEED", seed.to_string())));
-    let status = command.status().context("running the histories")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut variables = vec![("NETLOOM_MINUTES", args.minutes.to_string())];
+    variables.extend(args.seed.map(|seed| ("NETLOOM_SEED", seed.to_string())));
+    long::run(PROGRAM, &format!("histories for {} minutes", args.minutes), &variables)
 }

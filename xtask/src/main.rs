@@ -4,9 +4,11 @@ mod artifacts;
 mod bench;
 mod build;
 mod demo;
+mod faults;
 mod fuzz;
 mod histories;
 mod kernels;
+mod long;
 mod mutants;
 mod process;
 mod progress;
@@ -31,6 +33,8 @@ enum Task {
     BuildEbpf(artifacts::EbpfArgs),
     BuildPlugins(artifacts::PluginsArgs),
     Demo(demo::Args),
+    /// Has each system call of netloomd's operations fail, or kill it, and checks what is left; takes an hour
+    Faults,
     Fuzz(fuzz::Args),
     Histories(histories::Args),
     HookReference(wit::Args),
@@ -58,6 +62,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BuildEbpf(args) => artifacts::ebpf_main(&args).map(|()| ExitCode::SUCCESS),
         Task::BuildPlugins(args) => artifacts::plugins_main(&args).map(|()| ExitCode::SUCCESS),
         Task::Demo(args) => demo::main(&args),
+        Task::Faults => faults::main(),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Histories(args) => histories::main(&args),
         Task::HookReference(args) => wit::main(&args),

@@ -134,6 +134,7 @@ const NETNS: &[Requirement] = &[
     Requirement::program("busybox", "busybox-static"),
     Requirement::program("curl", "curl"),
     Requirement::program("python3", "python3"),
+    Requirement::program("strace", "strace"),
     BPFTOOL,
 ];
 

@@ -9,9 +9,10 @@ use crate::{
 };
 
 /// Programs of namespace tests of what is the same on every kernel: they run on the running one, and in no machine.
-const ON_ONE_KERNEL: [&str; 5] = [
+const ON_ONE_KERNEL: [&str; 6] = [
     "tests/netns/tests/cni",
     "tests/netns/tests/commands",
+    "tests/netns/tests/faults",
     "tests/netns/tests/policy",
     "tests/support/tests/daemons",
     "tests/support/tests/traffic",
