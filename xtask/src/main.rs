@@ -33,8 +33,7 @@ enum Task {
     BuildEbpf(artifacts::EbpfArgs),
     BuildPlugins(artifacts::PluginsArgs),
     Demo(demo::Args),
-    /// Has each system call of netloomd's operations fail, or kill it, and checks what is left; takes an hour
-    Faults,
+    Faults(faults::Args),
     Fuzz(fuzz::Args),
     Histories(histories::Args),
     HookReference(wit::Args),
@@ -62,7 +61,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BuildEbpf(args) => artifacts::ebpf_main(&args).map(|()| ExitCode::SUCCESS),
         Task::BuildPlugins(args) => artifacts::plugins_main(&args).map(|()| ExitCode::SUCCESS),
         Task::Demo(args) => demo::main(&args),
-        Task::Faults => faults::main(),
+        Task::Faults(args) => faults::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Histories(args) => histories::main(&args),
         Task::HookReference(args) => wit::main(&args),

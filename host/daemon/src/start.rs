@@ -3,6 +3,8 @@
 //! What is in place is adopted and goes on running, never touched. What lost its device is dropped; what lost its
 //! link is attached anew; what nobody has a record of, under our names, is told of and left alone.
 
+mod rebuild;
+
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
@@ -40,8 +42,6 @@ use crate::{
     telemetry::events::Events,
     uplinks::Uplinks,
 };
-
-mod rebuild;
 
 /// Takes up what an earlier daemon left.
 pub(crate) struct Start {

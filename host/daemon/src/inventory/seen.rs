@@ -12,8 +12,8 @@ use netloom_core::model::{Hook, Revision};
 #[derive(Default)]
 pub(crate) struct SeenChains(Mutex<HashMap<Hook, Seen>>);
 
-#[derive(Default)]
 /// Of one chain.
+#[derive(Default)]
 pub(crate) struct Seen {
     /// None after a change of our own: the next look begins anew.
     pub(crate) revision: Option<Revision>,

@@ -1,3 +1,5 @@
+//! Devices, as plugins see, create, change and remove them.
+
 use netloom_core::{
     grants::Namespace,
     model::{Device, DeviceMode, Endpoint, Name, PairChange, PairSpec},

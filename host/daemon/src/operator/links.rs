@@ -1,3 +1,5 @@
+//! Chains, and programs that plugins attach, update and detach.
+
 use std::collections::BTreeMap;
 
 use netloom_api::types::UpdateRequest;

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use netloom_api::{ClientError, types::Done};
+use netloom_api::{
+    ClientError,
+    types::{Attachment, Done},
+};
 use netloom_netns_tests::{Node, ObjectFile};
 use netloom_test_support::{DaemonOptions, Netns};
 use serde_json::{Value, json};
@@ -130,22 +133,22 @@ impl World {
     }
 
     /// The route of the only attachment that is no endpoint's.
-    fn attachment(&self) -> String {
-        let attachments = self.node.status().attachments;
+    fn attachment(&self) -> Result<String, ClientError> {
+        let attachments: Vec<Attachment> = self.node.daemon.get("/v1/attachments")?;
         let own = attachments.iter().find(|attachment| attachment.candidate.owner.as_str() == "acme/flows");
-        format!("/v1/attachments/{}", own.map_or("none", |own| own.id.as_str()))
+        Ok(format!("/v1/attachments/{}", own.map_or("none", |own| own.id.as_str())))
     }
 
     fn update(&self) -> Result<(), ClientError> {
-        self.post(&format!("{}/update", self.attachment()), json!({ "object": self.object() }))
+        self.post(&format!("{}/update", self.attachment()?), json!({ "object": self.object() }))
     }
 
     fn to_legacy_tc(&self) -> Result<(), ClientError> {
-        self.post(&format!("{}/migrate", self.attachment()), json!({ "to": "tc" }))
+        self.post(&format!("{}/migrate", self.attachment()?), json!({ "to": "tc" }))
     }
 
     fn detach(&self) -> Result<(), ClientError> {
-        self.delete(&self.attachment())
+        self.delete(&self.attachment()?)
     }
 
     fn add_service(&self) -> Result<(), ClientError> {
