@@ -2,10 +2,12 @@
 //!
 //! - [`loader`]: bringing objects into the kernel
 //! - [`maps`]: the maps that user space reads and writes
+//! - [`tables`]: their elements
 //! - [`pins`]: creating and adopting the maps, and moving what is in them to others
 //! - [`endpoints`]: an endpoint's programs, its addresses, its counters
 //! - [`uplinks`]: what comes from outside, and goes there
 //! - [`services`]: services and their backends
+//! - [`known`]: what is remembered of them
 //! - [`socket_lb`]: the cgroup links
 //! - [`events`]: what programs report while somebody listens
 //! - [`error`]: what can go wrong, and the way out
@@ -21,11 +23,13 @@
 mod endpoints;
 mod error;
 mod events;
+mod known;
 mod loader;
 mod maps;
 mod pins;
 mod services;
 mod socket_lb;
+mod tables;
 mod uplinks;
 
 use std::{
@@ -44,15 +48,15 @@ pub use self::{
     endpoints::{AddressEntry, EndpointConfig, EndpointCounters, EndpointPrograms},
     error::DatapathError,
     events::{Connected, DatapathEvent, Dropped, EventKinds, EventReader, Happened},
-    maps::MapSizes,
     services::{ServiceCounters, ServiceEntry},
     socket_lb::SocketLbHook,
 };
-use self::{
-    loader::Loader,
-    maps::{BACKENDS, ENDPOINTS, Maps, SERVICES, all},
+use self::{loader::Loader, maps::Maps, tables::all};
+pub use crate::maps::MapSizes;
+use crate::{
+    bindings::Numbering,
+    maps::{BACKENDS, ENDPOINTS, SERVICES},
 };
-use crate::bindings::Numbering;
 
 /// The datapath's state in the kernel. Shared freely: each operation takes the lock it needs.
 pub struct Datapath {

@@ -8,6 +8,7 @@
 //! - `gates`: moving a program without a packet missing it or meeting it twice
 //! - `probe`: what this kernel can do
 //! - `shadow`: programs that no packet reaches
+//! - `tc`: filters on legacy tc
 //! - `verdict`: what a program answers, as far as its instructions tell
 
 mod error;
@@ -15,6 +16,7 @@ mod gates;
 mod link;
 mod probe;
 mod shadow;
+mod tc;
 mod verdict;
 
 use std::{io, os::fd::AsFd};
@@ -24,7 +26,7 @@ use netloom_core::model::{
 };
 use netloom_sys::bpf::{self, AttachType, Position, Relative};
 
-use crate::{netns::Netns, programs::Program, tc};
+use crate::{netns::Netns, programs::Program};
 
 pub use self::{
     error::LinkError,
@@ -107,7 +109,7 @@ pub fn query(hook: &Hook, netns: &Netns) -> Result<Chain, LinkError> {
     for _ in 0..4 {
         let query = netns
             .run(|| bpf::prog_query(ifindex, attach_type))?
-            .map_err(|source| LinkError::kernel(hook, bpf::command::PROG_QUERY, source))?;
+            .map_err(|source| LinkError::kernel(hook, bpf::command::PROG_QUERY, source, probe::of))?;
         let entries: Option<Vec<_>> = query.entries.into_iter().map(describe).collect();
         if let Some(entries) = entries {
             return Ok(Chain { hook: hook.clone(), revision: Revision(query.revision), entries });
@@ -179,7 +181,7 @@ pub fn attach(
             LinkError::AlreadyAttached { on: hook.to_string(), program: program.name().to_owned() }
         }
         Some(libc::ENOENT) => LinkError::AnchorGone { hook: hook.clone() },
-        _ => LinkError::kernel(hook, bpf::command::LINK_CREATE, source),
+        _ => LinkError::kernel(hook, bpf::command::LINK_CREATE, source, probe::of),
     })?;
     Link::from_fd(fd).map(Attached::Link)
 }

@@ -7,6 +7,7 @@ mod error;
 mod find;
 mod index;
 mod listed;
+mod search;
 
 use std::{
     fmt,

@@ -21,7 +21,7 @@ use aya_obj::{ProgramSection, maps::PinningType};
 use netloom_core::model::ProgramId;
 use netloom_sys::bpf;
 
-use crate::{datapath::MapSizes, loader};
+use crate::{loader, maps::MapSizes};
 
 pub use self::{
     error::{LoadError, ProgramError},

@@ -18,6 +18,7 @@ mod descriptors;
 mod destroy;
 mod dump;
 mod error;
+mod everywhere;
 mod iterator;
 mod namespaces;
 mod storage;

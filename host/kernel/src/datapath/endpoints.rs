@@ -10,10 +10,14 @@ use netloom_ebpf::layout::{self, drop_reason};
 use super::{
     Datapath, DatapathError,
     loader::load_program,
-    maps::{COUNTERS, DATAPATH_OBJECT, ENDPOINTS, Maps, all, delete, get, put},
+    maps::{DATAPATH_OBJECT, Maps},
+    tables::{all, delete, get, put},
     uplinks::FROM_UPLINK,
 };
-use crate::programs::Program;
+use crate::{
+    maps::{COUNTERS, ENDPOINTS},
+    programs::Program,
+};
 
 const TO_ENDPOINT: &str = "nl_to_endpoint";
 

@@ -9,10 +9,8 @@ use netloom_core::model::{IfIndex, NetnsCookie};
 use netloom_ebpf::layout::{self, direction, drop_reason, event_kind};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{
-    Datapath, DatapathError,
-    maps::{EVENT_RATE, EVENTS, MONITOR},
-};
+use super::{Datapath, DatapathError};
+use crate::maps::{EVENT_RATE, EVENTS, MONITOR};
 
 /// What is listened to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::{
 
 use aya::{Ebpf, programs::Program as AyaProgram, programs::ProgramError};
 
-use super::{DatapathError, MapSizes};
-use crate::{loader, programs::Program};
+use super::DatapathError;
+use crate::{loader, maps::MapSizes, programs::Program};
 
 /// Loads objects with their maps, which are pinned in a folder or found there.
 #[derive(Debug)]

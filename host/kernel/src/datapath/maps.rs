@@ -1,92 +1,27 @@
+//! The maps that are open.
+
 use std::{fs, path::Path};
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use netloom_ebpf::{bound, layout};
+use aya::maps::{Array, MapData, PerCpuArray};
+use netloom_ebpf::layout;
 
 use super::{
     DatapathError,
+    known::Known,
     loader::Loader,
     pins::{Pins, typed},
-    services::Known,
+    tables::Table,
 };
-use crate::{bindings::Numbering, mounts};
-
-/// How much the maps hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MapSizes {
-    /// Endpoints: `datapath.max_endpoints`. Their numbers are smaller than this.
-    pub endpoints: u32,
-    /// Services: `datapath.max_services`.
-    pub services: u32,
-    /// Backends of all services together: `datapath.max_backends`.
-    pub backends: u32,
-    /// Clients whose backend is remembered, over all services with an affinity: `datapath.max_affinities`.
-    pub affinities: u32,
-}
-
-impl Default for MapSizes {
-    fn default() -> Self {
-        Self { endpoints: 4_096, services: 16_384, backends: 131_072, affinities: 65_536 }
-    }
-}
-
-impl MapSizes {
-    /// Addresses an endpoint has on average.
-    const ADDRESSES: u32 = 4;
-
-    /// A map's size and the configuration's key of it; none for maps whose size is fixed.
-    pub(crate) fn of(self, map: &str) -> Option<(u32, &'static str)> {
-        match map {
-            ENDPOINTS => Some((self.endpoints.saturating_mul(Self::ADDRESSES), "datapath.max_endpoints")),
-            COUNTERS => Some((self.endpoints, "datapath.max_endpoints")),
-            SERVICES => Some((self.services, "datapath.max_services")),
-            // One more, for services that are gone.
-            SERVICE_COUNTERS => Some((self.services.saturating_add(1), "datapath.max_services")),
-            BACKENDS | bound::STORAGES => Some((self.backends, "datapath.max_backends")),
-            // Also of backends that are gone, and have sockets yet.
-            bound::NUMBERS => Some((self.backends.saturating_mul(2), "datapath.max_backends")),
-            AFFINITIES => Some((self.affinities, "datapath.max_affinities")),
-            _ => None,
-        }
-    }
-
-    /// The maps whose size is configured.
-    pub(super) fn all(self) -> impl Iterator<Item = (&'static str, u32)> {
-        let sized = [ENDPOINTS, COUNTERS, SERVICES, SERVICE_COUNTERS, BACKENDS, AFFINITIES];
-        sized
-            .into_iter()
-            .chain([bound::STORAGES, bound::NUMBERS])
-            .filter_map(move |map| self.of(map).map(|(size, _)| (map, size)))
-    }
-
-    pub(super) fn full(self, map: &'static str) -> DatapathError {
-        let (size, key) = self.of(map).unwrap_or((0, "datapath"));
-        DatapathError::Full { map, size, key }
-    }
-}
+use crate::{
+    bindings::Numbering,
+    maps::{BACKENDS, COUNTERS, ENDPOINTS, EVENT_RATE, MONITOR, MapSizes, NODE, SERVICE_COUNTERS, SERVICES},
+    mounts,
+};
 
 /// The objects, as errors call them.
 pub(super) const DATAPATH_OBJECT: &str = "datapath.bpf.o";
 pub(super) const UPLINK_OBJECT: &str = "uplink.bpf.o";
 pub(super) const SOCKLB_OBJECT: &str = "socklb.bpf.o";
-
-pub(super) const ENDPOINTS: &str = "nl_endpoints";
-pub(super) const COUNTERS: &str = "nl_counters";
-pub(super) const NODE: &str = "nl_node";
-pub(super) const ROUTES: &str = "nl_routes";
-pub(super) const SERVICES: &str = "nl_services";
-pub(super) const BACKENDS: &str = "nl_backends";
-pub(super) const SERVICE_COUNTERS: &str = "nl_service_counters";
-pub(super) const AFFINITIES: &str = "nl_affinities";
-pub(super) const FLOWS: &str = "nl_flows";
-pub(super) const EVENTS: &str = "nl_events";
-pub(super) const MONITOR: &str = "nl_monitor";
-pub(super) const EVENT_RATE: &str = "nl_event_rate";
-
-pub(super) type Table<const K: usize, const V: usize> = HashMap<MapData, [u8; K], [u8; V]>;
-
-/// Keys and values.
-pub(super) type Entries<const K: usize, const V: usize> = Vec<([u8; K], [u8; V])>;
 
 /// The maps that user space reads and writes, as byte arrays: see [`layout`].
 pub(super) struct Maps {
@@ -108,57 +43,6 @@ pub(super) struct Maps {
     pub(super) node_id: u32,
     /// The kernel's id of `monitor`.
     pub(super) monitor_id: u32,
-}
-
-/// Reads one element, none if there is none.
-pub(super) fn get<const K: usize, const V: usize>(
-    table: &Table<K, V>,
-    name: &'static str,
-    key: &[u8; K],
-) -> Result<Option<[u8; V]>, DatapathError> {
-    match table.get(key, 0) {
-        Ok(value) => Ok(Some(value)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(source) => Err(DatapathError::Map { action: "read", map: name, source }),
-    }
-}
-
-/// Writes one element.
-pub(super) fn put<const K: usize, const V: usize>(
-    table: &mut Table<K, V>,
-    name: &'static str,
-    sizes: MapSizes,
-    key: [u8; K],
-    value: [u8; V],
-) -> Result<(), DatapathError> {
-    table.insert(key, value, 0).map_err(|source| match source {
-        MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
-            sizes.full(name)
-        }
-        source => DatapathError::Map { action: "write", map: name, source },
-    })
-}
-
-/// Removes one element, if it is there.
-pub(super) fn delete<const K: usize, const V: usize>(
-    table: &mut Table<K, V>,
-    name: &'static str,
-    key: &[u8; K],
-) -> Result<(), DatapathError> {
-    match table.remove(key) {
-        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        Err(source) => Err(DatapathError::Map { action: "remove from", map: name, source }),
-    }
-}
-
-/// Everything in a table.
-pub(super) fn all<const K: usize, const V: usize>(
-    table: &Table<K, V>,
-    name: &'static str,
-) -> Result<Entries<K, V>, DatapathError> {
-    let entries = table.iter().collect::<Result<_, _>>();
-    entries.map_err(|source| DatapathError::Map { action: "read", map: name, source })
 }
 
 /// Opens the maps pinned in a folder, making those that are missing. Whether bindings of sockets were lost.

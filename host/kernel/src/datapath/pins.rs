@@ -14,12 +14,10 @@ use aya::maps::{HashMap, Map, MapData, MapError, MapType, PerCpuArray};
 use netloom_ebpf::{bound, layout};
 use netloom_sys::bpf;
 
-use super::{
-    DatapathError, MapSizes,
-    maps::{
-        AFFINITIES, BACKENDS, COUNTERS, ENDPOINTS, EVENT_RATE, EVENTS, FLOWS, MONITOR, NODE, ROUTES,
-        SERVICE_COUNTERS, SERVICES,
-    },
+use super::{DatapathError, tables::put};
+use crate::maps::{
+    AFFINITIES, BACKENDS, COUNTERS, ENDPOINTS, EVENT_RATE, EVENTS, FLOWS, MONITOR, MapSizes, NODE, ROUTES,
+    SERVICE_COUNTERS, SERVICES,
 };
 
 /// What a map has to be.
@@ -157,7 +155,7 @@ impl Pins<'_> {
         let mut new: HashMap<_, [u8; K], [u8; V]> = typed(name, self.open(name)?)?;
         for entry in old.iter() {
             let (key, value) = entry.map_err(trouble("read", name))?;
-            super::maps::put(&mut new, name, self.sizes, key, value)?;
+            put(&mut new, name, self.sizes, key, value)?;
         }
         Ok(())
     }

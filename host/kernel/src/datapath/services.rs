@@ -8,9 +8,12 @@ use netloom_core::model::{Choice, Protocol, Service, ServiceId, canonical};
 use netloom_ebpf::layout;
 
 use super::{
-    Datapath, DatapathError, MapSizes,
-    maps::{BACKENDS, Maps, SERVICE_COUNTERS, SERVICES, Table, all, delete, get, put},
+    Datapath, DatapathError,
+    known::{Entry, Key},
+    maps::Maps,
+    tables::{all, delete, full, get, put},
 };
+use crate::maps::{BACKENDS, MapSizes, SERVICE_COUNTERS, SERVICES};
 
 /// A service as the datapath has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,60 +46,6 @@ impl ServiceCounters {
             refused: self.refused + of_cpu.refused,
             unbound: self.unbound + of_cpu.unbound,
         }
-    }
-}
-
-type Key = [u8; layout::ServiceKey::SIZE];
-
-/// What the table of services has, by the services' numbers.
-#[derive(Default)]
-pub(super) struct Known {
-    services: BTreeMap<u32, Entry>,
-    /// Elements of the counters that no service has.
-    free: Vec<u32>,
-}
-
-#[derive(Clone, Default)]
-struct Entry {
-    keys: Vec<Key>,
-    /// Slots.
-    count: u32,
-    /// Its element of the counters.
-    counters: u32,
-}
-
-impl Entry {
-    fn keys(&self) -> impl Iterator<Item = layout::ServiceKey> {
-        self.keys.iter().map(|key| layout::ServiceKey::from_bytes(*key))
-    }
-
-    fn vips(&self) -> Vec<SocketAddr> {
-        let mut vips: Vec<_> = self.keys().map(|key| key.vip_address()).collect();
-        vips.sort_unstable();
-        vips
-    }
-
-    fn protocol(&self) -> Option<Protocol> {
-        self.keys().next().and_then(|key| Protocol::from_number(key.protocol))
-    }
-}
-
-impl Known {
-    pub(super) fn of(
-        table: &Table<{ layout::ServiceKey::SIZE }, { layout::Service::SIZE }>,
-        sizes: MapSizes,
-    ) -> Result<Self, DatapathError> {
-        let mut services: BTreeMap<u32, Entry> = BTreeMap::new();
-        for (key, value) in all(table, SERVICES)? {
-            let service = layout::Service::from_bytes(value);
-            let entry = services.entry(service.id).or_default();
-            entry.keys.push(key);
-            entry.count = entry.count.max(service.count);
-            entry.counters = service.counters;
-        }
-        let used: HashSet<u32> = services.values().map(|entry| entry.counters).collect();
-        let free = (1..=sizes.services).rev().filter(|index| !used.contains(index)).collect();
-        Ok(Self { services, free })
     }
 }
 
@@ -358,7 +307,7 @@ impl Maps {
 
     /// An element of the counters for a new service, at zero.
     fn take_counters(&mut self, sizes: MapSizes) -> Result<u32, DatapathError> {
-        let index = self.known.free.pop().ok_or_else(|| sizes.full(SERVICES))?;
+        let index = self.known.free.pop().ok_or_else(|| full(SERVICES, sizes))?;
         self.set_counted(index, layout::ServiceCounters { connected: 0, refused: 0, unbound: 0 })?;
         Ok(index)
     }

@@ -4,9 +4,9 @@ use netloom_ebpf::layout;
 use super::{
     Datapath, DatapathError,
     loader::load_program,
-    maps::{Maps, NODE, UPLINK_OBJECT},
+    maps::{Maps, UPLINK_OBJECT},
 };
-use crate::programs::Program;
+use crate::{maps::NODE, programs::Program};
 
 pub(super) const FROM_UPLINK: &str = "nl_from_uplink";
 

@@ -1,8 +1,7 @@
 use std::{io, path::PathBuf};
 
-use netloom_core::model::{Chain, Hook, HookPoint, LinkId, NetnsId};
+use netloom_core::model::{Chain, Hook, HookPoint, LinkId, NetnsId, Support};
 
-use super::probe;
 use crate::{netns::NetnsError, programs::ProgramError};
 
 /// A chain could not be read or changed.
@@ -209,8 +208,13 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// What an errno of a command on a hook of links means.
-    pub(crate) fn kernel(hook: &Hook, call: &'static str, source: io::Error) -> Self {
+    /// What an errno of a command on a hook of links means; `probe` tells whether this kernel has a hook point.
+    pub(crate) fn kernel(
+        hook: &Hook,
+        call: &'static str,
+        source: io::Error,
+        probe: impl FnOnce(HookPoint) -> Support,
+    ) -> Self {
         let hook = hook.clone();
         match source.raw_os_error() {
             Some(libc::ESTALE) => Self::Stale { hook },
@@ -220,7 +224,7 @@ impl LinkError {
             Some(libc::EACCES) if hook.point.is_netkit() => Self::ViaPeer { hook },
             // A kernel without a hook point says EINVAL, as it does to a bad argument.
             Some(libc::EINVAL) => {
-                let support = probe::of(hook.point);
+                let support = probe(hook.point);
                 if support.available {
                     Self::sys(call, hook.to_string(), source)
                 } else {
@@ -268,7 +272,8 @@ mod tests {
     }
 
     fn of(point: HookPoint, errno: i32) -> LinkError {
-        LinkError::kernel(&hook(point), "a call", io::Error::from_raw_os_error(errno))
+        let lacking = |_| Support { available: false, detail: "none".to_owned() };
+        LinkError::kernel(&hook(point), "a call", io::Error::from_raw_os_error(errno), lacking)
     }
 
     #[test]
@@ -282,6 +287,7 @@ mod tests {
         assert!(matches!(of(tcx, libc::EPERM), LinkError::Denied { .. }));
         assert!(matches!(of(netkit, libc::ENXIO), LinkError::NotNetkit { .. }));
         assert!(matches!(of(netkit, libc::EACCES), LinkError::ViaPeer { .. }));
+        assert!(matches!(of(tcx, libc::EINVAL), LinkError::Unsupported { .. }));
         for errno in [libc::ENXIO, libc::EACCES, libc::ENOMEM] {
             assert!(matches!(of(tcx, errno), LinkError::Sys { .. }));
         }

@@ -6,11 +6,10 @@ use std::{io, os::fd::AsFd};
 use netloom_core::model::{Hook, HookPoint, IfIndex, Placement, Support};
 use netloom_sys::bpf::{self, AttachType, Position};
 
-use super::LinkError;
+use super::{LinkError, tc};
 use crate::{
     netns::{Netns, NetnsError},
     programs::Program,
-    tc,
 };
 
 /// The loopback device is the first of each namespace.

@@ -2,8 +2,8 @@
 
 use netloom_core::model::{ChainEntry, Hook, HookPoint};
 
-use super::{LinkError, Verdict, query, verdict};
-use crate::{netns::Netns, tc};
+use super::{LinkError, Verdict, query, tc, verdict};
+use crate::netns::Netns;
 
 /// Something that no packet reaches.
 #[derive(Clone, Debug, PartialEq, Eq)]

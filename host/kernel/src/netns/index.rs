@@ -26,9 +26,8 @@ use rustix::{
 };
 
 use super::{
-    Netns, NetnsError,
-    find::{NAMED, Search, cookies, stat},
-    listed,
+    Netns, NetnsError, listed,
+    search::{NAMED, Search, cookies, stat},
 };
 
 /// The multicast group in which the kernel tells that a namespace has become known to this one.

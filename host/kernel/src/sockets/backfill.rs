@@ -11,9 +11,9 @@ use std::{
 
 use super::{
     SocketError,
-    destroy::side_by_side,
+    everywhere::{enter, side_by_side},
     iterator::{Object, run},
-    namespaces::{Links, enter},
+    namespaces::Links,
 };
 use crate::netns;
 

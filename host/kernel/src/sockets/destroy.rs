@@ -3,27 +3,22 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    num::NonZero,
-    os::fd::AsFd,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
 };
 
 use netloom_core::model::{
     BoundSocket, DestroyFailureKind, DestroyOutcome, NetnsCookie, Protocol, SocketFilter, SocketState,
     canonical,
 };
-use netloom_sys::{
-    diag::{DiagSocket, Found, SocketId, Transport},
-    ns,
+use netloom_sys::diag::{Found, SocketId, Transport};
+
+use super::{
+    Exact, SocketError,
+    error::chain,
+    everywhere::{diag_in, side_by_side},
+    namespaces::Kfunc,
+    ways::Destroy,
 };
-
-use super::{Exact, SocketError, error::chain, namespaces::Kfunc, ways::Destroy};
-use crate::netns::{self, Netns, NetnsError};
-
-/// The kernel serves one sock_diag request at a time, so that more threads than this only wait. They pay off
-/// because opening a namespace and its socket is a good part of the work.
-const MAX_THREADS: usize = 4;
+use crate::netns::{self, Netns};
 
 /// What became of one socket, as far as one round can tell.
 #[derive(Clone, Debug)]
@@ -207,36 +202,6 @@ fn destroy_in(netns: &Netns, sockets: &[&Exact]) -> Result<Vec<Round>, SocketErr
 fn is_destroyed(before: &Exact, after: &Found) -> bool {
     let is_udp = before.socket.protocol == Protocol::Udp;
     is_udp && SocketState::from_number(after.state) == Some(SocketState::Close)
-}
-
-/// Runs work on each item on a few threads, which may change their namespace as they like.
-pub(super) fn side_by_side<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
-    let next = AtomicUsize::new(0);
-    let available = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = available.min(MAX_THREADS).min(items.len());
-    let mut done: Vec<(usize, T)> = thread::scope(|scope| {
-        let worker = || {
-            let mut done = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(item) = items.get(index) else { return done };
-                done.push((index, work(item)));
-            }
-        };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    });
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, value)| value).collect()
-}
-
-/// A sock_diag socket in a namespace, to which the calling thread moves.
-pub(super) fn diag_in(netns: &Netns) -> Result<DiagSocket, SocketError> {
-    ns::enter(netns.as_fd()).map_err(|source| NetnsError::Enter { netns: netns.id(), source })?;
-    DiagSocket::open().map_err(SocketError::Diag)
 }
 
 fn id(exact: &Exact) -> SocketId {

@@ -18,7 +18,7 @@ use netloom_sys::diag::{Found, Transport};
 use super::{
     Conditions, Exact, SocketError, age,
     descriptors::{Wanted, bindings_of},
-    destroy::{diag_in, side_by_side},
+    everywhere::{diag_in, namespaces, side_by_side},
     monotonic, payload, state_mask,
 };
 use crate::{
@@ -86,14 +86,6 @@ impl Dump {
         }
         Ok(())
     }
-}
-
-/// The namespaces that a filter is about.
-pub(super) fn namespaces(filter: &SocketFilter) -> Result<Vec<(NetnsCookie, Netns)>, SocketError> {
-    if filter.netns_cookies.is_empty() {
-        return Ok(netns::all()?.into_iter().map(|found| (found.cookie, found.netns)).collect());
-    }
-    Ok(netns::by_cookies(filter.netns_cookies.iter().copied()).into_iter().collect())
 }
 
 struct Search<'a> {

@@ -16,8 +16,8 @@ use netloom_sys::ns;
 
 use super::{
     Conditions, Exact, PROTOCOLS, SocketError,
-    destroy::side_by_side,
-    dump::{Dump, namespaces},
+    dump::Dump,
+    everywhere::{enter, namespaces, side_by_side},
     iterator::{FilterMaps, MAX_KEYS, Object, clear, passes, run},
 };
 use crate::{
@@ -117,12 +117,6 @@ fn protocols(filter: &SocketFilter) -> impl Iterator<Item = Protocol> {
     PROTOCOLS
         .into_iter()
         .filter(|protocol| filter.protocols.is_empty() || filter.protocols.contains(protocol))
-}
-
-/// Moves the calling thread to a namespace.
-pub(super) fn enter(netns: &Netns) -> Result<(), SocketError> {
-    ns::enter(netns.as_fd()).map_err(|source| NetnsError::Enter { netns: netns.id(), source })?;
-    Ok(())
 }
 
 /// Destroys with `bpf_sock_destroy`, a namespace at a time.

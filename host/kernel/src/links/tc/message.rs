@@ -7,7 +7,7 @@ use netlink_packet_route::{
 use netloom_core::model::{Hook, HookPoint, ProgramId};
 
 use super::{AnyFilter, socket::Answer};
-use crate::{links, programs::Program};
+use crate::{links::name_and_tag, programs::Program};
 
 use std::os::fd::AsRawFd;
 
@@ -54,8 +54,7 @@ impl Filter {
         let name = match &self.program {
             Some(program) => {
                 // A filter is named by who made it, after a file as often as not.
-                let name =
-                    links::name_and_tag(program.id).map_or_else(|_| program.name.clone(), |(name, _)| name);
+                let name = name_and_tag(program.id).map_or_else(|_| program.name.clone(), |(name, _)| name);
                 format!("filter of program {name} (id {}, priority {})", program.id, self.priority)
             }
             None => format!("{} filter of priority {}", self.kind, self.priority),

@@ -28,11 +28,8 @@ use self::{
     priority::Neighbours,
     socket::Socket,
 };
-use crate::{
-    links::{self, Attached, LinkError},
-    netns::Netns,
-    programs::Program,
-};
+use super::{Attached, LinkError, entry, name_and_tag};
+use crate::{netns::Netns, programs::Program};
 
 /// Our handles are this and a number: recognisable to people, and unlike the low ones others take.
 const HANDLE_BASE: u32 = 0x6e6c_0000;
@@ -325,7 +322,7 @@ enum Place<'a> {
 /// Where among all filters, those without a program included, a placement in the chain is.
 fn place<'a>(snapshot: &Chain, filters: &'a [Filter], placement: Placement) -> Result<Place<'a>, LinkError> {
     let position = |id| {
-        let entry = links::entry(snapshot, id)?;
+        let entry = entry(snapshot, id)?;
         let position =
             filters.iter().position(|filter| entry.filter == Some((filter.priority, filter.handle)));
         position.ok_or_else(|| LinkError::AnchorGone { hook: snapshot.hook.clone() })
@@ -366,7 +363,7 @@ fn chain(hook: &Hook, filters: &[Filter]) -> Chain {
         let program = filter.program.as_ref()?;
         // The program is held by the filter, so it is there unless the filter went just now.
         let (name, tag) =
-            links::name_and_tag(program.id).unwrap_or_else(|_| (program.name.clone(), program.tag.clone()));
+            name_and_tag(program.id).unwrap_or_else(|_| (program.name.clone(), program.tag.clone()));
         Some(ChainEntry {
             program: program.id,
             link: None,
