@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     bindings::{Bindings, BoundBackend},
-    netns::{self, Netns},
+    netns::Netns,
 };
 
 /// A dump asks for the bindings of so many backends at once: each is a descriptor, and a comparison for every socket.

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -12,7 +12,6 @@ use std::{
 use aya::maps::{HashMap as BpfHashMap, MapData};
 use netloom_core::model::{Protocol, SocketCookie, SocketFilter, SocketState};
 use netloom_ebpf::{layout::Doomed, socket_destroyer_with};
-use netloom_sys::ns;
 
 use super::{
     Conditions, Exact, PROTOCOLS, SocketError,
@@ -20,10 +19,7 @@ use super::{
     everywhere::{enter, namespaces, side_by_side},
     iterator::{FilterMaps, MAX_KEYS, Object, clear, passes, run},
 };
-use crate::{
-    kernel_types::KernelTypes,
-    netns::{Netns, NetnsError},
-};
+use crate::{kernel_types::KernelTypes, netns::Netns};
 
 /// The links of both protocols' iterators. A link knows no namespace: each pass is of the one it is started in.
 pub(super) struct Links {
