@@ -11,13 +11,13 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 use anyhow::anyhow;
 use netloom_api::{
     Paths,
-    types::{AttachAnswer, AttachRequest, Attachment, Chain, Done},
+    types::{AttachAnswer, AttachRequest, Attachment, Done},
 };
 use netloom_core::{
     model::{AttachmentMode, Candidate, Capabilities, Feature, HookPoint, Owner, ProgramSource},
     plan::{Op, Plan, Relocation, Target},
 };
-use netloom_kernel::{datapath::Datapath, devices::Devices, links, netns::Netns, programs};
+use netloom_kernel::{datapath::Datapath, devices::Devices, netns::Netns, programs};
 
 use crate::{
     config::Config,
@@ -124,7 +124,7 @@ impl Chains {
             return Err(anyhow!("nothing was attached").into());
         }
         let attachment = attached.remove(0);
-        let chain = self.chain_of(&attachment)?;
+        let chain = self.inventory.present(&attachment.hook).await?;
         Ok(AttachAnswer { decided_by: attachment.decided_by.clone(), attachment, chain, more: attached })
     }
 
@@ -221,11 +221,6 @@ impl Chains {
         let plan = Plan::detach(attachment);
         let journal = self.executor.begin(plan).await?;
         Ok(self.executor.run(journal, |_, changes| changes.remove::<Attachment>(&attachment.id)).await?.1)
-    }
-
-    fn chain_of(&self, attachment: &Attachment) -> Result<Chain, Failure> {
-        let netns = attachment.netns.as_deref().map_or_else(|| Ok(self.netns.clone()), Netns::open)?;
-        Ok(self.inventory.annotated(links::query(&attachment.hook, &netns)?)?)
     }
 
     /// Where a request wants its program: a device, or an endpoint's device on the node.

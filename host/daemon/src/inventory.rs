@@ -1,9 +1,9 @@
 //! What is there: hooks, chains with whose their programs are, and the records of ours. Nothing here changes anything.
 //!
-//! - [`presence`]: a namespace by what it is
+//! - [`namespaces`]: a namespace by what it is
 //! - [`seen`]: what the watcher saw of the chains so far
 
-pub(crate) mod presence;
+pub(crate) mod namespaces;
 pub(crate) mod seen;
 
 use std::{collections::HashMap, path::Path, sync::Arc};

@@ -280,7 +280,7 @@ impl Operations for Operator {
     }
 
     async fn attachment(&self, id: &str) -> Operation<Attachment> {
-        Ok(self.actions()?.attachment_record(id)?)
+        Ok(self.actions()?.inventory.attachment(id)?)
     }
 
     async fn update(&self, by: &Name, id: &str, program: &ProgramGrant) -> Operation<()> {

@@ -14,7 +14,7 @@ use netloom_kernel::{
 };
 
 use super::Executor;
-use crate::{failure::Failure, inventory::presence::namespace, naming};
+use crate::{failure::Failure, inventory::namespaces::namespace, naming};
 
 /// Longest time that a packet which was routed before its route was held takes to its device. A packet takes
 /// microseconds; this is for one whose thread was preempted in between.

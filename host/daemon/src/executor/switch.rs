@@ -12,7 +12,7 @@ use netloom_kernel::{
 };
 
 use super::Executor;
-use crate::{failure::Failure, inventory::presence::namespace};
+use crate::{failure::Failure, inventory::namespaces::namespace};
 
 impl Executor {
     /// Switches an endpoint over to its other pair: how long it had no path. On the way back, what is gone is fine,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use netloom_api::types::UpdateRequest;
 use netloom_core::{
     grants::{Namespace, ProgramGrant},
-    model::{Attachment, Candidate, Chain, HookPoint, Labels, Name, ProgramSource, Revision},
+    model::{Candidate, Chain, HookPoint, Labels, Name, ProgramSource, Revision},
     plan::{FixedPlace, Op, Target},
 };
 use netloom_kernel::links;
@@ -36,12 +36,6 @@ impl Actions {
     ) -> Result<Chain, Failure> {
         let (hook, netns) = self.inventory.hook(&target(namespace, device, point)).await?;
         Ok(self.inventory.annotated(links::query(&hook, &netns)?)?)
-    }
-
-    pub(super) fn attachment_record(&self, id: &str) -> Result<Attachment, Failure> {
-        self.store
-            .get::<Attachment>(id)?
-            .ok_or_else(|| Failure::not_found(format!("there is no attachment {id}")))
     }
 
     pub(super) async fn attach_for_plugin(&self, by: &Name, request: LinkRequest) -> Result<String, Failure> {

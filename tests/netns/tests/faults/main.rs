@@ -49,6 +49,8 @@ fn a_daemon_killed_at_a_call_leaks_nothing_and_the_next_one_works() {
 fn sweep(effect: impl Fn(&'static str) -> Effect, every: usize) {
     let wanted = std::env::var("NETLOOM_FAULTS").ok();
     let every = if wanted.is_some() { 1 } else { every };
+    let known = |wanted: &str| wanted == "all" || CALLS.iter().any(|(calls, _)| *calls == wanted);
+    assert!(wanted.as_deref().is_none_or(known), "{wanted:?} is neither \"all\" nor one of {CALLS:?}");
     let is_wanted = |calls: &str| wanted.as_deref().is_none_or(|wanted| wanted == "all" || wanted == calls);
     let mut world = World::new();
     let mut met = 0;
