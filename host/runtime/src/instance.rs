@@ -115,6 +115,7 @@ impl Blueprint {
     /// Makes an instance and lets it `init`.
     pub(crate) async fn instantiate(&self) -> Result<Instance, NoInstance> {
         let deadline = self.limits.init_deadline;
+        let _running = self.engine.running();
         let started = tokio::time::timeout(slack(deadline), self.start(deadline)).await;
         started.unwrap_or(Err(NoInstance::Failed(Failure::Deadline(deadline))))
     }

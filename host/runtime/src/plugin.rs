@@ -397,6 +397,7 @@ impl Plugin {
             Some(instance) => instance,
             None => self.fresh().await?,
         };
+        let _running = self.blueprint.engine.running();
         instance.arm(deadline);
         match tokio::time::timeout(slack(deadline), run(instance)).await {
             Ok((instance, Ok(answer))) => {

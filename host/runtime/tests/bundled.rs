@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Instant};
 
 use netloom_core::{
     answer::{Answer, RawPlacement},
-    model::{Capabilities, DeviceMode, EndpointSpec, Feature, Labels, NetnsId, ReapAction},
+    model::{Capabilities, DefaultRoute, DeviceMode, EndpointSpec, Feature, Labels, NetnsId, ReapAction},
 };
 use netloom_runtime::{
     EndpointFacts, HostConfig, LoadError, LoadRequest, Plugin, PluginHost, Refusal, config_schema,
@@ -67,6 +67,9 @@ async fn the_mode_follows_the_node_and_the_endpoint() {
             mac: None,
             runtime_class: None,
             virtual_machine,
+            mtu: None,
+            default_route: DefaultRoute::First,
+            routes: Vec::new(),
             labels: Labels::new(),
         };
         let addresses = ["10.0.0.2/32".parse().unwrap()];

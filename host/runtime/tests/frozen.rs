@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use netloom_core::{
     answer::{Answer, RawPlacement},
     grants::{Access, Grant, Grants},
-    model::{DeviceMode, EndpointSpec, Labels, NetnsId, ReapAction},
+    model::{DefaultRoute, DeviceMode, EndpointSpec, Labels, NetnsId, ReapAction},
 };
 use netloom_runtime::{
     EmptyNode, EndpointFacts, Failure, Health, HostConfig, LoadError, LoadRequest, Operations, Plugin,
@@ -85,6 +85,9 @@ async fn one_that_chooses_modes_answers() {
         mac: None,
         runtime_class: None,
         virtual_machine: true,
+        mtu: None,
+        default_route: DefaultRoute::First,
+        routes: Vec::new(),
         labels: Labels::new(),
     };
     let addresses = ["10.0.0.2/32".parse().unwrap()];

@@ -15,7 +15,7 @@ use std::{
 
 use netloom_core::{
     answer::Answer,
-    model::{EndpointSpec, Labels, NetnsId},
+    model::{DefaultRoute, EndpointSpec, Labels, NetnsId},
     validate::{self, ModeDefaults},
 };
 use netloom_plugin_build::Options;
@@ -124,6 +124,9 @@ fn endpoint() -> EndpointSpec {
         mac: None,
         runtime_class: None,
         virtual_machine: false,
+        mtu: None,
+        default_route: DefaultRoute::First,
+        routes: Vec::new(),
         labels: Labels::new(),
     }
 }

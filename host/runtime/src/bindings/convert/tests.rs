@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use netloom_core::model::{
-    Capabilities, EndpointSpec, EntryId, IfIndex, LinkId, Name, Owner, ProgramId, Revision, ServiceId,
-    SocketCookie, Support,
+    Capabilities, DefaultRoute, EndpointSpec, EntryId, IfIndex, LinkId, Name, Owner, ProgramId, Revision,
+    ServiceId, SocketCookie, Support,
 };
 
 use super::*;
@@ -111,6 +111,9 @@ fn an_endpoint_carries_what_a_decision_needs() {
         mac: Some(MacAddress([2, 0, 0, 0, 0, 1])),
         runtime_class: Some("kata".into()),
         virtual_machine: true,
+        mtu: None,
+        default_route: DefaultRoute::First,
+        routes: Vec::new(),
         labels: Labels::from([("app".into(), "db".into())]),
     };
     let addresses = ["10.0.0.2/32".parse().unwrap(), "fd00::2/128".parse().unwrap()];
