@@ -287,10 +287,36 @@ layout! {
     Flows {
         /// Counts the flows ever written: this, modulo their number, is the next to be overwritten.
         next: u32,
-        /// Zero.
-        reserved: u32,
+        /// The flow of the message that was sent last.
+        last: u32,
         /// The flows.
         flow: [Flow; 16],
+    }
+}
+
+layout! {
+    /// `struct nl_exchange_key`: an unconnected UDP socket, and a backend that it sent to.
+    ExchangeKey {
+        /// The socket's cookie.
+        cookie: u64,
+        /// The backend's address.
+        backend: Address,
+        /// The backend's port.
+        port: U16,
+        /// Zero.
+        reserved: [u8; 6],
+    }
+}
+
+layout! {
+    /// `struct nl_exchange`: the service that was asked.
+    Exchange {
+        /// Its address.
+        vip: Address,
+        /// Its port.
+        port: U16,
+        /// Zero.
+        reserved: u16,
     }
 }
 
@@ -321,8 +347,10 @@ layout! {
         gateway_mac: [u8; 6],
         /// `enum nl_mode`: [`mode`].
         mode: u8,
+        /// 1 if what it sends and gets goes through the node's stack.
+        through_stack: u8,
         /// Zero.
-        reserved: [u8; 3],
+        reserved: [u8; 2],
     }
 }
 
@@ -334,17 +362,73 @@ layout! {
     Node {
         /// The indices of the devices to outside, zeros at the end.
         uplinks: [u32; UPLINKS],
-        /// Another one with each change of the endpoints or of the uplinks.
+        /// Another one with each change of the endpoints or of what is here.
         generation: u32,
+        /// Bits of [`node_flag`].
+        flags: u32,
+    }
+}
+
+/// `NL_NODE_…`: what the node's stack has a say in.
+pub mod node_flag {
+    /// What goes from one endpoint to another goes through it.
+    pub const LOCAL_BY_STACK: u32 = 1;
+    /// It translates addresses of flows.
+    pub const TRANSLATES: u32 = 2;
+    /// The way to outside depends on which of a sender's addresses a packet comes from.
+    pub const ROUTES_BY_SOURCE: u32 = 4;
+    /// What goes to an address outside the native prefixes leaves through it.
+    pub const MASQUERADES: u32 = 8;
+}
+
+layout! {
+    /// `struct nl_prefix`: a prefix of addresses, as a trie has it.
+    Prefix {
+        /// Its length, in bits of a v4-mapped address.
+        bits: u32,
+        /// Its address.
+        address: Address,
+    }
+}
+
+layout! {
+    /// `struct nl_local_flow_key`: one direction of a flow between two endpoints, as its sender addresses it.
+    LocalFlowKey {
+        /// The sender's address.
+        source: Address,
+        /// The address that it sends to.
+        destination: Address,
+        /// The sender's port.
+        source_port: U16,
+        /// The port that it sends to.
+        destination_port: U16,
+        /// The IP protocol's number.
+        protocol: u8,
+        /// Zero.
+        reserved: [u8; 3],
+    }
+}
+
+layout! {
+    /// `struct nl_local_flow`: what is known of it.
+    LocalFlow {
+        /// When a packet of it went through the node's stack last, in nanoseconds of the monotonic clock.
+        asked: u64,
+        /// When a packet of it was seen last.
+        seen: u64,
+        /// 1 if what went through the stack came out as it was.
+        untranslated: u32,
+        /// Zero.
+        reserved: u32,
     }
 }
 
 layout! {
     /// `struct nl_route`: where a sender's packets to an address went last, on one CPU.
     Route {
-        /// Where to.
+        /// Where to; of an element about a source, that source.
         destination: Address,
-        /// The sending endpoint's number, or 0 for an uplink.
+        /// The sending endpoint's number, 0 for an uplink, or `NL_SOURCE` where it is about a source.
         sender: u32,
         /// [`Node::generation`] before it was looked up.
         generation: u32,
@@ -358,7 +442,7 @@ layout! {
         receiver: u32,
         /// The first twelve bytes of a frame to the endpoint.
         macs: [u8; 12],
-        /// [`mode`] of the endpoint.
+        /// [`mode`] of the endpoint; `enum nl_origin` of a source.
         mode: u32,
         /// Outside: the next hop's address family.
         next_hop_family: u32,
@@ -377,18 +461,25 @@ pub mod mode {
     pub const VETH: u8 = 3;
 }
 
-/// `enum nl_drop`: why a packet from an endpoint was dropped, as an index of [`Counters::dropped`].
+/// `enum nl_drop`: why a packet from an endpoint, or from outside to one, was dropped, as an index of
+/// [`Counters::dropped`].
 pub mod drop_reason {
-    /// The source address is not the endpoint's.
+    /// The source address is not the endpoint's; from outside, it is an endpoint's or the node's own.
     pub const SPOOFED: usize = 0;
-    /// Shorter than its headers.
+    /// Shorter than its headers, or these contradict each other.
     pub const MALFORMED: usize = 1;
     /// A protocol that this kind of link does not carry.
     pub const UNSUPPORTED: usize = 2;
+    /// It has a VLAN tag.
+    pub const TAGGED: usize = 3;
+    /// It belongs to one link, and would leave it.
+    pub const LINK: usize = 4;
+    /// To an address that no link carries.
+    pub const MARTIAN: usize = 5;
     /// How many reasons there are.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 6;
     /// Their names.
-    pub const NAMES: [&str; COUNT] = ["spoofed", "malformed", "unsupported"];
+    pub const NAMES: [&str; COUNT] = ["spoofed", "malformed", "unsupported", "tagged", "link", "martian"];
 }
 
 /// `enum nl_event_kind`: kinds of events, as bits of [`Monitor::kinds`].
@@ -488,7 +579,7 @@ layout! {
         received_packets: u64,
         /// To the endpoint.
         received_bytes: u64,
-        /// From the endpoint, by [`drop_reason`].
+        /// From the endpoint, or from outside to it, by [`drop_reason`].
         dropped: [u64; drop_reason::COUNT],
     }
 }

@@ -4,6 +4,7 @@ mod artifacts;
 mod bench;
 mod build;
 mod demo;
+mod equivalence;
 mod faults;
 mod fuzz;
 mod histories;
@@ -33,6 +34,7 @@ enum Task {
     BuildEbpf(artifacts::EbpfArgs),
     BuildPlugins(artifacts::PluginsArgs),
     Demo(demo::Args),
+    Equivalence(equivalence::Args),
     Faults(faults::Args),
     Fuzz(fuzz::Args),
     Histories(histories::Args),
@@ -61,6 +63,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BuildEbpf(args) => artifacts::ebpf_main(&args).map(|()| ExitCode::SUCCESS),
         Task::BuildPlugins(args) => artifacts::plugins_main(&args).map(|()| ExitCode::SUCCESS),
         Task::Demo(args) => demo::main(&args),
+        Task::Equivalence(args) => equivalence::main(&args),
         Task::Faults(args) => faults::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Histories(args) => histories::main(&args),

@@ -9,6 +9,8 @@
  * at the egress of the node's end.
  */
 #include "events.h"
+#include "flows.h"
+#include "link_scope.h"
 #include "neighbours.h"
 
 const volatile struct nl_config nl_config = {};
@@ -28,10 +30,7 @@ static __always_inline void nl_count_sent(__u32 bytes)
 
 static __always_inline int nl_drop(struct __sk_buff *skb, enum nl_drop reason)
 {
-	struct nl_counters *counters = nl_counters_of(nl_config.id);
-
-	if (counters)
-		counters->dropped[reason]++;
+	nl_count_dropped(nl_config.id, reason);
 	nl_event_drop(skb, nl_config.id, reason, NL_FROM_ENDPOINT);
 	return TC_ACT_SHOT;
 }
@@ -127,7 +126,6 @@ static __always_inline void nl_find_outside(struct __sk_buff *skb, struct nl_rou
 {
 	int found;
 
-	route->until = bpf_jiffies64() + NL_ROUTE_JIFFIES;
 	if (!node->uplinks[0])
 		return;
 	/* The node's end of the pair, where the node receives what the endpoint sends. */
@@ -170,6 +168,39 @@ static __always_inline int nl_to_outside(struct __sk_buff *skb, const struct nl_
 	return bpf_redirect_neigh(route->ifindex, &next, sizeof(next), 0);
 }
 
+/*
+ * Whether the way to outside depends on which of several addresses the endpoint sends from: one way is remembered
+ * for all of them.
+ */
+static __always_inline int nl_depends_on_source(const struct nl_node *node, __u8 family)
+{
+	return (node->flags & NL_NODE_ROUTES_BY_SOURCE) &&
+	       (family == AF_INET ? nl_config.v4_count : nl_config.v6_count) > 1;
+}
+
+/* Whether the node's stack has a say in everything that the endpoint sends. */
+static __always_inline int nl_sends_by_stack(const struct nl_addr *source)
+{
+	const struct nl_endpoint *own = bpf_map_lookup_elem(&nl_endpoints, source);
+
+	return !own || own->through_stack;
+}
+
+/* Finds the way of a packet, and remembers it. */
+static __always_inline void nl_find(struct __sk_buff *skb, struct nl_route *route, const struct nl_addr *source,
+				    const struct nl_addr *destination, const struct nl_node *node,
+				    struct bpf_fib_lookup *lookup)
+{
+	int local = nl_find_local(route, destination, nl_config.id, node->generation);
+
+	route->until = bpf_jiffies64() + NL_ROUTE_JIFFIES;
+	if (nl_sends_by_stack(source) || (local && (node->flags & NL_NODE_LOCAL_BY_STACK)))
+		nl_by_stack(route);
+	else if (!local && !nl_stays_on_a_link(destination) && !nl_depends_on_source(node, lookup->family) &&
+		 nl_keeps_address(node, destination))
+		nl_find_outside(skb, route, node, lookup);
+}
+
 /* The way of a packet, and whether it has to be looked up. */
 static __always_inline int nl_is_fresh(const struct nl_route *route, const struct nl_addr *destination,
 				       const struct nl_node *node)
@@ -179,11 +210,17 @@ static __always_inline int nl_is_fresh(const struct nl_route *route, const struc
 	       (route->receiver || bpf_jiffies64() <= route->until);
 }
 
-static __always_inline int nl_take(struct __sk_buff *skb, const struct nl_route *route, __u32 header,
-				   __u8 protocol)
+static __always_inline int nl_take(struct __sk_buff *skb, const struct nl_route *route,
+				   const struct nl_node *node, __u32 header, __u8 protocol)
 {
-	if (route->receiver)
+	/* A router forwards no packet of a frame to everybody. */
+	if (nl_config.mode != NL_MODE_NETKIT && skb->pkt_type != PACKET_HOST)
+		return nl_to_node(skb);
+	if (route->receiver) {
+		if ((node->flags & NL_NODE_TRANSLATES) && !nl_is_untranslated(skb))
+			return nl_to_node(skb);
 		return nl_to_local(skb, route, header, protocol);
+	}
 	if (route->ifindex)
 		return nl_to_outside(skb, route, header, protocol);
 	return nl_to_node(skb);
@@ -199,8 +236,12 @@ static __always_inline int nl_from_endpoint_v4(struct __sk_buff *skb)
 
 	if (!ip || !node)
 		return nl_drop(skb, NL_DROP_MALFORMED);
+	if ((!nl_is_plain_v4(ip) && !nl_is_v4(ip)) || nl_is_cut_off(skb, bpf_ntohs(ip->total_length)))
+		return nl_drop(skb, NL_DROP_MALFORMED);
 	if (!nl_is_own_v4(ip->source))
 		return nl_drop(skb, NL_DROP_SPOOFED);
+	if (nl_is_ttl_of_link(ip->ttl))
+		return nl_to_node(skb);
 	destination = nl_mapped(ip->destination);
 	version_length = ip->version_length;
 	protocol = ip->protocol;
@@ -213,14 +254,14 @@ static __always_inline int nl_from_endpoint_v4(struct __sk_buff *skb)
 			.ipv4_src = ip->source,
 			.ipv4_dst = ip->destination,
 		};
+		struct nl_addr source = nl_mapped(ip->source);
 
-		if (!nl_find_local(route, &destination, nl_config.id, node->generation))
-			nl_find_outside(skb, route, node, &lookup);
+		nl_find(skb, route, &source, &destination, node, &lookup);
 	}
 	/* Options are for routers, and the next one is the node. */
 	if (version_length != 0x45 && !route->receiver)
 		return nl_to_node(skb);
-	return nl_take(skb, route, (version_length & 0xf) * 4, protocol);
+	return nl_take(skb, route, node, (version_length & 0xf) * 4, protocol);
 }
 
 /* Answers a solicitation in place. The node's own address on the link is with the endpoint's other constants. */
@@ -233,15 +274,46 @@ static __always_inline int nl_solicits(struct __sk_buff *skb, struct nl_addr sou
 	return own && own->id == nl_config.id && nl_answer_solicitation(skb, source, nl_config.id, own->gateway_mac);
 }
 
+/* What becomes of neighbour discovery between addresses that are not of the link alone. */
+enum nl_discovered {
+	NL_DISCOVERED_ANSWERED,
+	NL_DISCOVERED_NODE,
+	NL_DISCOVERED_LEAVES,
+};
+
+/*
+ * The node answers for everybody on the link; what is for the node itself is left to its stack, which also drops it
+ * where it does not forward. Nothing else gets off the link. Calls nothing, for its stack is deep.
+ */
+static __noinline int nl_discovers(struct __sk_buff *skb)
+{
+	struct bpf_fib_lookup lookup = { .family = AF_INET6, .ifindex = skb->ifindex, .tot_len = 1 };
+	struct nl_ipv6_header ip;
+	int found;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+		return NL_DISCOVERED_LEAVES;
+	if (nl_config.mode != NL_MODE_NETKIT && nl_solicits(skb, ip.source))
+		return NL_DISCOVERED_ANSWERED;
+	__builtin_memcpy(lookup.ipv6_src, &ip.source, sizeof(lookup.ipv6_src));
+	__builtin_memcpy(lookup.ipv6_dst, &ip.destination, sizeof(lookup.ipv6_dst));
+	found = bpf_fib_lookup(skb, &lookup, sizeof(lookup), 0);
+	if (found == BPF_FIB_LKUP_RET_NOT_FWDED || found == BPF_FIB_LKUP_RET_FWD_DISABLED)
+		return NL_DISCOVERED_NODE;
+	return NL_DISCOVERED_LEAVES;
+}
+
 static __always_inline int nl_from_endpoint_v6(struct __sk_buff *skb)
 {
 	const struct nl_ipv6_header *ip = nl_network_header(skb, sizeof(*ip));
 	const struct nl_node *node = nl_this_node();
 	struct nl_addr destination;
 	struct nl_route *route;
-	__u8 next_header;
+	__u8 next_header, hop_limit;
 
 	if (!ip || !node)
+		return nl_drop(skb, NL_DROP_MALFORMED);
+	if (!nl_is_v6(ip) || nl_is_cut_off(skb, bpf_ntohs(ip->payload_length) + sizeof(*ip)))
 		return nl_drop(skb, NL_DROP_MALFORMED);
 	if (!nl_is_own_v6(&ip->source)) {
 		if (!nl_stays_on_link(ip))
@@ -255,23 +327,44 @@ static __always_inline int nl_from_endpoint_v6(struct __sk_buff *skb)
 	}
 	destination = ip->destination;
 	next_header = ip->next_header;
-	if (nl_is_multicast(&destination) || nl_is_link_local(&destination)) {
+	hop_limit = ip->hop_limit;
+	if (nl_may_stay_v6(&destination)) {
 		if (nl_config.mode != NL_MODE_NETKIT && next_header == IPPROTO_ICMPV6 && nl_solicits(skb, ip->source))
 			return nl_answer(skb);
 		return nl_to_node(skb);
 	}
+	/* It would be taken for IPv4's. */
+	if (nl_is_mapped(&destination))
+		return nl_drop(skb, NL_DROP_MARTIAN);
+	if (!nl_is_stream_or_datagram(next_header)) {
+		int scope = nl_scope_of_v6(skb);
+
+		if (scope == NL_SCOPE_LINK) {
+			switch (nl_discovers(skb)) {
+			case NL_DISCOVERED_ANSWERED:
+				return nl_answer(skb);
+			case NL_DISCOVERED_NODE:
+				return nl_to_node(skb);
+			}
+			return nl_drop(skb, NL_DROP_LINK);
+		}
+		if (scope == NL_SCOPE_STACK)
+			return nl_to_node(skb);
+	}
+	if (nl_is_ttl_of_link(hop_limit))
+		return nl_to_node(skb);
 	route = nl_route_of(&destination, nl_config.id);
 	if (!route)
 		return nl_to_node(skb);
 	if (!nl_is_fresh(route, &destination, node)) {
 		struct bpf_fib_lookup lookup = { .family = AF_INET6 };
+		struct nl_addr source = ip->source;
 
 		__builtin_memcpy(lookup.ipv6_src, &ip->source, sizeof(lookup.ipv6_src));
 		__builtin_memcpy(lookup.ipv6_dst, &destination, sizeof(lookup.ipv6_dst));
-		if (!nl_find_local(route, &destination, nl_config.id, node->generation))
-			nl_find_outside(skb, route, node, &lookup);
+		nl_find(skb, route, &source, &destination, node, &lookup);
 	}
-	return nl_take(skb, route, sizeof(*ip), next_header);
+	return nl_take(skb, route, node, sizeof(*ip), next_header);
 }
 
 SEC("classifier")
@@ -286,6 +379,10 @@ int nl_from_endpoint(struct __sk_buff *skb)
 	if (nl_config.mode != NL_MODE_NETKIT && skb->pkt_type == PACKET_OTHERHOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
 
+	/* The outer tag is beside the frame, or in it; another one behind it is what the frame then has in it. */
+	if (skb->vlan_present)
+		return nl_drop(skb, NL_DROP_TAGGED);
+
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		return nl_from_endpoint_v4(skb);
@@ -294,6 +391,10 @@ int nl_from_endpoint(struct __sk_buff *skb)
 	case bpf_htons(ETH_P_ARP):
 		if (nl_config.mode != NL_MODE_NETKIT)
 			return nl_answer_arp(skb, nl_config.id) ? nl_answer(skb) : nl_to_node(skb);
+		break;
+	case bpf_htons(ETH_P_8021Q):
+	case bpf_htons(ETH_P_8021AD):
+		return nl_drop(skb, NL_DROP_TAGGED);
 	}
 	return nl_drop(skb, NL_DROP_UNSUPPORTED);
 }
@@ -301,7 +402,11 @@ int nl_from_endpoint(struct __sk_buff *skb)
 SEC("classifier")
 int nl_to_endpoint(struct __sk_buff *skb)
 {
+	const struct nl_node *node = nl_this_node();
+
 	nl_count_received(nl_config.id, skb->len);
+	if (node && (node->flags & NL_NODE_TRANSLATES))
+		nl_note_arrival(skb);
 	return nl_config.pass;
 }
 

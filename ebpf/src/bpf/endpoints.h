@@ -32,6 +32,16 @@ struct {
 	__type(value, struct nl_node);
 } nl_node SEC(".maps");
 
+/* The node's own addresses, but for those that each of its links has. The values are of no account. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct nl_addr);
+	__type(value, __u32);
+} nl_own_addresses SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, NL_ROUTES);
@@ -39,6 +49,16 @@ struct {
 	__type(key, __u32);
 	__type(value, struct nl_route);
 } nl_routes SEC(".maps");
+
+/* Prefixes to and from which packets keep the addresses of endpoints. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct nl_prefix);
+	__type(value, __u32);
+} nl_native SEC(".maps");
 
 static __always_inline struct nl_counters *nl_counters_of(__u32 id)
 {
@@ -53,6 +73,15 @@ static __always_inline void nl_count_received(__u32 id, __u32 bytes)
 		counters->received_packets++;
 		counters->received_bytes += bytes;
 	}
+}
+
+/* A packet to or from an endpoint that was dropped. */
+static __always_inline void nl_count_dropped(__u32 id, enum nl_drop reason)
+{
+	struct nl_counters *counters = nl_counters_of(id);
+
+	if (counters)
+		counters->dropped[reason]++;
 }
 
 static __always_inline const struct nl_node *nl_this_node(void)
@@ -77,7 +106,16 @@ static __always_inline int nl_same(const struct nl_addr *a, const struct nl_addr
 		 (a->word[0] ^ b->word[0]));
 }
 
-/* The route of an endpoint on this node; false if the address is not one's. */
+/* Sends what takes this route through the node's stack. */
+static __always_inline void nl_by_stack(struct nl_route *route)
+{
+	route->ifindex = 0;
+	route->receiver = 0;
+}
+
+/*
+ * The route of an endpoint on this node; false if the address is not one's. Through the stack where that has a say.
+ */
 static __always_inline int nl_find_local(struct nl_route *route, const struct nl_addr *destination, __u32 sender,
 					 __u32 generation)
 {
@@ -87,9 +125,12 @@ static __always_inline int nl_find_local(struct nl_route *route, const struct nl
 	route->sender = sender;
 	route->generation = generation;
 	if (!to) {
-		route->ifindex = 0;
-		route->receiver = 0;
+		nl_by_stack(route);
 		return 0;
+	}
+	if (to->through_stack) {
+		nl_by_stack(route);
+		return 1;
 	}
 	route->ifindex = to->ifindex;
 	route->mtu = to->mtu;
@@ -97,6 +138,14 @@ static __always_inline int nl_find_local(struct nl_route *route, const struct nl
 	route->mode = to->mode;
 	__builtin_memcpy(route->macs, to->mac, sizeof(route->macs));
 	return 1;
+}
+
+/* Whether packets to and from an address outside keep the endpoints' addresses: the others the stack masquerades. */
+static __always_inline int nl_keeps_address(const struct nl_node *node, const struct nl_addr *outside)
+{
+	struct nl_prefix all = { .bits = 128, .address = *outside };
+
+	return !(node->flags & NL_NODE_MASQUERADES) || bpf_map_lookup_elem(&nl_native, &all);
 }
 
 static __always_inline int nl_is_uplink(const struct nl_node *node, __u32 ifindex)

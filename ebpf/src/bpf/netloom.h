@@ -125,8 +125,24 @@ struct nl_flow {
 /* Value of nl_flows, a socket storage: the flows of an unconnected UDP socket, the oldest overwritten first. */
 struct nl_flows {
 	__u32 next;
-	__u32 reserved;
+	/* The flow of the message that was sent last. */
+	__u32 last;
 	struct nl_flow flow[NL_FLOWS];
+};
+
+/* Key of nl_exchanges: an unconnected UDP socket, and a backend that it sent to. */
+struct nl_exchange_key {
+	__u64 cookie;
+	struct nl_addr backend;
+	__be16 port;
+	__u8 reserved[6];
+};
+
+/* Value of nl_exchanges: the service that was asked. */
+struct nl_exchange {
+	struct nl_addr vip;
+	__be16 port;
+	__u16 reserved;
 };
 
 /* Value of nl_service_counters. The first is of services that are gone. */
@@ -158,7 +174,9 @@ struct nl_endpoint {
 	__u8 gateway_mac[6];
 	/* enum nl_mode */
 	__u8 mode;
-	__u8 reserved[3];
+	/* Whether what it sends and gets goes through the node's stack: its device queues or filters there. */
+	__u8 through_stack;
+	__u8 reserved[2];
 };
 
 #define NL_UPLINKS 8
@@ -170,22 +188,71 @@ struct nl_node {
 	 * at the end. None at all where that stack has to see them, for it translates or filters.
 	 */
 	__u32 uplinks[NL_UPLINKS];
-	/* Another one with each change of nl_endpoints or of the uplinks: what nl_routes has of before is void. */
+	/* Another one with each change of nl_endpoints or of what is here: what nl_routes has of before is void. */
 	__u32 generation;
+	/* NL_NODE_… */
+	__u32 flags;
+};
+
+/* What goes from one endpoint to another goes through the node's stack, which has a say in it. */
+#define NL_NODE_LOCAL_BY_STACK 1
+/* The node's stack translates addresses of flows: which of them, it decides when they begin. */
+#define NL_NODE_TRANSLATES 2
+/* Which way a packet to outside takes depends on which of a sender's addresses it comes from. */
+#define NL_NODE_ROUTES_BY_SOURCE 4
+
+/* What goes to an address that is not in nl_native leaves the node through its stack, which masquerades it. */
+#define NL_NODE_MASQUERADES 8
+
+/* Key of nl_native: a prefix of addresses, those of IPv4 mapped. */
+struct nl_prefix {
+	__u32 bits;
+	struct nl_addr address;
+};
+
+/* Key of nl_local_flows: one direction of a flow between two endpoints, as its sender addresses it. */
+struct nl_local_flow_key {
+	struct nl_addr source;
+	struct nl_addr destination;
+	__be16 source_port;
+	__be16 destination_port;
+	/* IPPROTO_TCP or IPPROTO_UDP. */
+	__u8 protocol;
+	__u8 reserved[3];
+};
+
+/* Value of nl_local_flows. */
+struct nl_local_flow {
+	/* CLOCK_MONOTONIC, in nanoseconds: when a packet of it went through the node's stack last. */
+	__u64 asked;
+	/* When one of its packets was seen last. */
+	__u64 seen;
+	/* Whether what went through the stack came out as it was. */
+	__u32 untranslated;
+	__u32 reserved;
 };
 
 /* 169.254.1.1 and fe80::1: the gateway of every endpoint that has a link layer. No device has these addresses. */
 #define NL_GATEWAY_V4 bpf_htonl(0xa9fe0101)
 #define NL_GATEWAY_V6 { .word = { bpf_htonl(0xfe800000), 0, 0, bpf_htonl(1) } }
 
-/* Why a packet from an endpoint was dropped: an index of nl_counters.dropped. */
+/*
+ * Why a packet from an endpoint, or from outside to one, was dropped: an index of nl_counters.dropped, of which
+ * others come at the end only.
+ */
 enum nl_drop {
-	/* The source address is not the endpoint's. */
+	/* The source address is not the endpoint's; from outside, it is an endpoint's or the node's own. */
 	NL_DROP_SPOOFED,
-	/* Shorter than its headers. */
+	/* Shorter than its headers, or these contradict each other. */
 	NL_DROP_MALFORMED,
 	/* A protocol that this kind of link does not carry. */
 	NL_DROP_UNSUPPORTED,
+	/* It has a VLAN tag: nobody but the node says which of its networks an endpoint is in. */
+	NL_DROP_TAGGED,
+	/* It belongs to one link, and would leave it. */
+	NL_DROP_LINK,
+	/* To an address that no link carries. */
+	NL_DROP_MARTIAN,
 	NL_DROPS,
 };
 
@@ -269,7 +336,7 @@ struct nl_counters {
  * than everything else about a packet, and many packets take the same way.
  */
 struct nl_route {
-	/* What it is for. A sender is the id of an endpoint, or 0 for an uplink. */
+	/* What it is for. A sender is the id of an endpoint, 0 for an uplink, or NL_SOURCE. */
 	struct nl_addr destination;
 	__u32 sender;
 	/* nl_node.generation before it was looked up. */
@@ -287,6 +354,18 @@ struct nl_route {
 	/* Outside: AF_INET or AF_INET6, and the next hop. */
 	__u32 next_hop_family;
 	struct nl_addr next_hop;
+};
+
+/* Not a sender: the element is about an address that packets from outside come from. */
+#define NL_SOURCE 0xffffffff
+
+/* nl_route.mode of such an element. */
+enum nl_origin {
+	NL_ORIGIN_OUTSIDE,
+	/* Nobody's: the node's stack knows what to do. */
+	NL_ORIGIN_MARTIAN,
+	/* Of the node itself, or of an endpoint. */
+	NL_ORIGIN_NODE,
 };
 
 /* A power of two. */

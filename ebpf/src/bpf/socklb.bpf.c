@@ -52,6 +52,27 @@ struct {
 	__type(value, struct nl_flows);
 } nl_flows SEC(".maps");
 
+/* Flows that a socket had more of than its storage has room for; the oldest are forgotten first. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct nl_exchange_key);
+	__type(value, struct nl_exchange);
+} nl_exchanges SEC(".maps");
+
+/*
+ * Namespaces, by cookie, whose sockets see services' addresses as they are: what runs there translates them itself.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u64);
+	__type(value, __u32);
+} nl_untranslated SEC(".maps");
+
 static __always_inline struct nl_service_counters *nl_count(__u32 counters)
 {
 	return bpf_map_lookup_elem(&nl_service_counters, &counters);
@@ -196,6 +217,19 @@ static __always_inline int nl_choose_for(struct bpf_sock_addr *ctx, const struct
 	return nl_choose(ctx, key, service, backend, slot);
 }
 
+/* The service that a socket is to be led to. Whoever asks for none of them pays for one lookup. */
+static __always_inline const struct nl_service *nl_find_service(struct bpf_sock_addr *ctx,
+								const struct nl_service_key *key)
+{
+	const struct nl_service *service = bpf_map_lookup_elem(&nl_services, key);
+	__u64 netns;
+
+	if (!service)
+		return NULL;
+	netns = bpf_get_netns_cookie(ctx);
+	return bpf_map_lookup_elem(&nl_untranslated, &netns) ? NULL : service;
+}
+
 /* Fails the system call with ECONNREFUSED, as a connection to a closed port does. */
 static __always_inline int nl_refuse(struct bpf_sock_addr *ctx, const struct nl_service_key *key,
 				     struct nl_service_counters *counters)
@@ -248,7 +282,7 @@ static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
 
 	if (!ctx->sk)
 		return 1;
-	service = bpf_map_lookup_elem(&nl_services, &key);
+	service = nl_find_service(ctx, &key);
 	if (!service) {
 		nl_unbind_from_peer(ctx->sk, v6, key.protocol);
 		/* A backend's own address: no reap is to take this for a connection through the service. */
@@ -284,6 +318,42 @@ static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
 	return 1;
 }
 
+static __always_inline struct nl_exchange_key nl_exchange_key(struct bpf_sock_addr *ctx, const struct nl_addr *backend,
+							      __be16 port)
+{
+	struct nl_exchange_key key = { .cookie = bpf_get_socket_cookie(ctx), .backend = *backend, .port = port };
+
+	return key;
+}
+
+/* Keeps a flow whose place another takes: its answers may be under way. */
+static __noinline int nl_keep_flow(struct bpf_sock_addr *ctx, const struct nl_flow *flow)
+{
+	struct nl_exchange_key key;
+	struct nl_exchange exchange = {};
+
+	if (!flow || !flow->vip_port)
+		return 0;
+	key = nl_exchange_key(ctx, &flow->backend, flow->backend_port);
+	exchange.vip = flow->vip;
+	exchange.port = flow->vip_port;
+	bpf_map_update_elem(&nl_exchanges, &key, &exchange, BPF_ANY);
+	return 0;
+}
+
+/* The service that was asked, of a flow that was kept. */
+static __always_inline int nl_show_kept(struct bpf_sock_addr *ctx, int v6)
+{
+	struct nl_addr peer = nl_read_address(ctx, v6);
+	struct nl_exchange_key key = nl_exchange_key(ctx, &peer, ctx->user_port);
+	const struct nl_exchange *exchange = bpf_map_lookup_elem(&nl_exchanges, &key);
+
+	if (!exchange)
+		return 0;
+	nl_write_address(ctx, v6, &exchange->vip, exchange->port);
+	return 1;
+}
+
 /*
  * A message with an address of its own. The socket keeps its backend for a service as long as the service
  * keeps the backend, so that an exchange of several messages is with one server.
@@ -291,7 +361,7 @@ static __always_inline int nl_connect(struct bpf_sock_addr *ctx, int v6)
 static __always_inline int nl_sendmsg(struct bpf_sock_addr *ctx, int v6)
 {
 	struct nl_service_key key = nl_service_key(ctx, v6);
-	const struct nl_service *service = bpf_map_lookup_elem(&nl_services, &key);
+	const struct nl_service *service = nl_find_service(ctx, &key);
 	struct nl_service_counters *counters;
 	struct nl_backend backend;
 	struct nl_flows *flows;
@@ -309,6 +379,7 @@ static __always_inline int nl_sendmsg(struct bpf_sock_addr *ctx, int v6)
 				continue;
 			if (flow->slot < service->count && nl_backend_at(service->id, flow->slot, &backend) &&
 			    nl_is(&flow->backend, flow->backend_port, &backend.address, backend.port)) {
+				flows->last = i;
 				nl_write_address(ctx, v6, &backend.address, backend.port);
 				return 1;
 			}
@@ -321,7 +392,9 @@ static __always_inline int nl_sendmsg(struct bpf_sock_addr *ctx, int v6)
 	if (counters)
 		counters->connected++;
 	if (flows) {
-		flow = &flows->flow[flows->next++ % NL_FLOWS];
+		flows->last = flows->next++ % NL_FLOWS;
+		flow = &flows->flow[flows->last % NL_FLOWS];
+		nl_keep_flow(ctx, flow);
 		flow->vip = key.vip;
 		flow->backend = backend.address;
 		flow->vip_port = key.port;
@@ -355,14 +428,22 @@ static __always_inline int nl_recvmsg(struct bpf_sock_addr *ctx, int v6)
 		return 1;
 	flows = bpf_sk_storage_get(&nl_flows, ctx->sk, NULL, 0);
 	if (flows) {
-		for (int i = 0; i < NL_FLOWS; i++) {
-			struct nl_flow *flow = &flows->flow[i];
+		struct nl_flow *flow = &flows->flow[flows->last % NL_FLOWS];
 
+		/* Where two services have one backend, the answer is to the question that was asked last. */
+		if (nl_is(&flow->backend, flow->backend_port, &peer, ctx->user_port)) {
+			nl_write_address(ctx, v6, &flow->vip, flow->vip_port);
+			return 1;
+		}
+		for (int i = 0; i < NL_FLOWS; i++) {
+			flow = &flows->flow[i];
 			if (nl_is(&flow->backend, flow->backend_port, &peer, ctx->user_port)) {
 				nl_write_address(ctx, v6, &flow->vip, flow->vip_port);
 				return 1;
 			}
 		}
+		if (flows->next > NL_FLOWS && nl_show_kept(ctx, v6))
+			return 1;
 	}
 	nl_show_service(ctx, v6, &peer);
 	return 1;

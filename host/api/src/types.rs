@@ -10,6 +10,7 @@
 //! | `GET /v1/endpoints` | | `[EndpointView]` |
 //! | `POST /v1/endpoints` | [`EndpointSpec`] | [`EndpointView`] |
 //! | `GET /v1/endpoints/{name}` | | [`EndpointView`] |
+//! | `GET /v1/endpoints/{name}/check` | | [`EndpointCheck`] |
 //! | `PATCH /v1/endpoints/{name}` | [`PairChange`] | [`EndpointView`] |
 //! | `POST /v1/endpoints/{name}/migrate` | [`EndpointMigration`] | [`EndpointMigrated`] |
 //! | `POST /v1/endpoints/{name}/trace` | [`TraceQuery`] | [`Trace`] |
@@ -69,9 +70,9 @@ mod trace;
 
 pub use netloom_core::grants::{Access, Grant, Grants};
 pub use netloom_core::model::{
-    Attachment, AttachmentKind, AttachmentMode, BoundSocket, Capabilities, Chain, DestroyOutcome, Device,
-    Endpoint, EndpointSpec, Feature, HookPoint, Labels, Name, Owner, PairChange, Placement, Protocol,
-    ReapPlan, Service, SocketState,
+    Attachment, AttachmentKind, AttachmentMode, BoundSocket, Capabilities, Chain, DefaultRoute,
+    DestroyOutcome, Device, Endpoint, EndpointRoute, EndpointSpec, Feature, HookPoint, Labels, Name, Owner,
+    PairChange, Placement, Protocol, ReapPlan, Service, SocketState,
 };
 use serde::{Deserialize, Serialize};
 

@@ -10,11 +10,11 @@ pub(crate) enum Failure {
     #[error("CNI version {asked} is not supported: use one of {supported}")]
     Version { asked: String, supported: String },
     /// The configuration's version knows no such command.
-    #[error("{command} needs a configuration of CNI version 1.1.0, and this one is of {version}")]
-    Command { command: &'static str, version: &'static str },
+    #[error("{command} needs a configuration of CNI version {since} or later, and this one is of {version}")]
+    Command { command: &'static str, since: &'static str, version: &'static str },
     /// A part of the configuration that would be ignored.
     #[error("the configuration has {key} = {value}: {why}")]
-    Unsupported { key: &'static str, value: String, why: &'static str },
+    Unsupported { key: &'static str, value: String, why: String },
     /// Variables are missing or wrong.
     #[error("wrong environment: {}", .0.join("; "))]
     Environment(Vec<String>),
@@ -39,6 +39,12 @@ pub(crate) enum Failure {
     /// STATUS: ADD would fail. Existing endpoints go on: their programs do not need netloomd.
     #[error("netloomd is not ready: {0}")]
     NotReady(Box<Self>),
+    /// STATUS: ADD would fail.
+    #[error("netloomd cannot add endpoints: {0}")]
+    Unable(String),
+    /// STATUS: ADD would fail, and what is there already may not work either.
+    #[error("netloomd cannot add endpoints: {why}; and of what is there already, {limits}")]
+    Limited { why: String, limits: String },
     /// netloomd refused, or is not understood.
     #[error("{0}")]
     Refused(ClientError),
@@ -61,7 +67,8 @@ impl Failure {
             Self::Decode(_) => 6,
             Self::Config(_) => 7,
             Self::Unavailable(_) | Self::Timeout(_) => 11,
-            Self::NotReady(_) => 50,
+            Self::NotReady(_) | Self::Unable(_) => 50,
+            Self::Limited { .. } => 51,
             Self::Refused(_) => 100,
             Self::Drifted(_) => 101,
             Self::Leftovers(_) => 102,

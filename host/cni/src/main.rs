@@ -1,6 +1,6 @@
 //! netloom-cni, the CNI executable: container runtimes run it, it asks netloomd.
 //!
-//! It speaks versions 0.4.0, 1.0.0 and 1.1.0 of <https://www.cni.dev/docs/spec/>: parameters come in the
+//! It speaks versions 0.3.0 to 1.1.0 of <https://www.cni.dev/docs/spec/>: parameters come in the
 //! environment ([`environment`]), the network's configuration on stdin ([`config`]), the answer goes to stdout
 //! ([`result`]), and so do errors ([`failure`]). It keeps no state: what is there, netloomd knows.
 
@@ -43,8 +43,12 @@ fn answer(version: &mut SpecVersion) -> Result<Option<Value>, Failure> {
         return version::answer(&text).map(Some);
     }
     let document: Value = serde_json::from_str(&text).map_err(Failure::Decode)?;
-    *version = SpecVersion::of(&document)?;
-    let config = config::NetworkConfig::parse(document)?;
+    *version = match SpecVersion::of(&document) {
+        // What is to go goes, whatever else is in the configuration.
+        Err(_) if command == Command::Del => SpecVersion::NEWEST,
+        version => version?,
+    };
+    let config = config::NetworkConfig::parse(document, command)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(verbs::run(command, *version, &config))

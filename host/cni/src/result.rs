@@ -3,23 +3,34 @@
 use std::path::Path;
 
 use ipnet::IpNet;
-use netloom_api::types::EndpointView;
+use netloom_api::types::{EndpointRoute, EndpointView};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::version::SpecVersion;
+use crate::{
+    config::{Dns, PreviousAddress, PreviousResult},
+    version::SpecVersion,
+};
 
-/// The index of the container's device among the interfaces.
+/// The index of the container's device among those of an endpoint.
 const CONTAINER_INTERFACE: usize = 1;
 
+/// What the plugins in front did, and what was done here, behind it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AddResult {
     cni_version: &'static str,
-    interfaces: [Interface; 2],
-    ips: Vec<Ip>,
-    routes: Vec<Route>,
-    dns: Map<String, Value>,
+    interfaces: Vec<OneOf<Map<String, Value>, Interface>>,
+    ips: Vec<OneOf<PreviousAddress, Ip>>,
+    routes: Vec<OneOf<Map<String, Value>, Route>>,
+    dns: OneOf<Map<String, Value>, Dns>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum OneOf<Theirs, Ours> {
+    Theirs(Theirs),
+    Ours(Ours),
 }
 
 #[derive(Debug, Serialize)]
@@ -46,48 +57,74 @@ struct Ip {
 
 #[derive(Debug, Serialize)]
 struct Route {
-    dst: &'static str,
+    dst: IpNet,
+    /// From 1.1.0 on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u32>,
 }
 
 impl AddResult {
-    /// The result for an endpoint in this namespace.
-    pub(crate) fn new(version: SpecVersion, view: &EndpointView, netns: &Path) -> Self {
+    /// The result for an endpoint in this namespace, behind what the plugins in front answered.
+    pub(crate) fn new(
+        version: SpecVersion,
+        view: &EndpointView,
+        netns: &Path,
+        previous: PreviousResult,
+        dns: Option<Dns>,
+    ) -> Self {
         let endpoint = &view.endpoint;
         let mtu = (version >= SpecVersion::V1_1_0).then_some(endpoint.mode.mtu);
-        let with_family = version < SpecVersion::V1_0_0;
+        let container = previous.interfaces.len() + CONTAINER_INTERFACE;
         let ip = |address: &IpNet| Ip {
-            version: with_family.then_some(if is_v4(address) { "4" } else { "6" }),
+            version: family(version, address),
             address: *address,
-            interface: CONTAINER_INTERFACE,
+            interface: container,
         };
-        let default_route =
-            |dst, of: fn(&IpNet) -> bool| endpoint.addresses.iter().any(of).then_some(Route { dst });
+        let with_priority = version >= SpecVersion::V1_1_0;
+        let route = |route: EndpointRoute| Route {
+            dst: route.destination,
+            priority: route.metric.filter(|_| with_priority),
+        };
+        let node = Interface {
+            name: endpoint.host_interface.clone(),
+            mac: endpoint.host_mac.map(|mac| mac.to_string()),
+            mtu,
+            sandbox: None,
+        };
+        let inside = Interface {
+            name: endpoint.spec.interface.clone(),
+            mac: endpoint.mac.map(|mac| mac.to_string()),
+            mtu,
+            sandbox: Some(netns.display().to_string()),
+        };
         Self {
             cni_version: version.as_str(),
-            interfaces: [
-                Interface {
-                    name: endpoint.host_interface.clone(),
-                    mac: endpoint.host_mac.map(|mac| mac.to_string()),
-                    mtu,
-                    sandbox: None,
-                },
-                Interface {
-                    name: endpoint.spec.interface.clone(),
-                    mac: endpoint.mac.map(|mac| mac.to_string()),
-                    mtu,
-                    sandbox: Some(netns.display().to_string()),
-                },
-            ],
-            ips: endpoint.addresses.iter().map(ip).collect(),
-            routes: [default_route("0.0.0.0/0", is_v4), default_route("::/0", |address| !is_v4(address))]
-                .into_iter()
-                .flatten()
-                .collect(),
-            dns: Map::new(),
+            interfaces: behind(previous.interfaces, [node, inside]),
+            ips: behind(
+                previous.ips.into_iter().map(|theirs| in_version(version, theirs)),
+                endpoint.addresses.iter().map(ip),
+            ),
+            routes: behind(previous.routes, endpoint.routes_inside().into_iter().map(route)),
+            dns: dns.map_or(OneOf::Theirs(previous.dns), OneOf::Ours),
         }
     }
 }
 
-fn is_v4(address: &IpNet) -> bool {
-    matches!(address, IpNet::V4(_))
+fn behind<T, O>(theirs: impl IntoIterator<Item = T>, ours: impl IntoIterator<Item = O>) -> Vec<OneOf<T, O>> {
+    theirs.into_iter().map(OneOf::Theirs).chain(ours.into_iter().map(OneOf::Ours)).collect()
+}
+
+/// The family of an address, as versions before 1.0.0 say it.
+fn family(version: SpecVersion, address: &IpNet) -> Option<&'static str> {
+    let family = if address.addr().is_ipv4() { "4" } else { "6" };
+    (version < SpecVersion::V1_0_0).then_some(family)
+}
+
+/// An address of another plugin's. Its result may be of another version.
+fn in_version(version: SpecVersion, mut theirs: PreviousAddress) -> PreviousAddress {
+    match family(version, &theirs.address) {
+        Some(family) => theirs.others.insert("version".to_owned(), family.into()),
+        None => theirs.others.remove("version"),
+    };
+    theirs
 }

@@ -4,10 +4,11 @@ mod add;
 mod check;
 mod del;
 mod gc;
+mod status;
 
 use std::{future::Future, time::Duration};
 
-use netloom_api::{Client, ClientError};
+use netloom_api::ClientError;
 use netloom_core::model::Name;
 use serde_json::Value;
 
@@ -41,33 +42,28 @@ pub(crate) async fn run(
     let client = config.client();
     match command {
         Command::Add => add::run(&client, version, config).await.map(Some),
-        Command::Check => check::run(&client, config).await.map(|()| None),
-        Command::Del => del::run(&client).await.map(|()| None),
+        Command::Check => {
+            since(SpecVersion::V0_4_0, "CHECK", version)?;
+            check::run(&client, config).await.map(|()| None)
+        }
+        Command::Del => del::run(&client, config).await.map(|()| None),
         Command::Gc => {
-            since_1_1("GC", version)?;
+            since(SpecVersion::V1_1_0, "GC", version)?;
             gc::run(&client, config).await.map(|()| None)
         }
         Command::Status => {
-            since_1_1("STATUS", version)?;
-            status(&client).await.map(|()| None)
+            since(SpecVersion::V1_1_0, "STATUS", version)?;
+            status::run(&client).await.map(|()| None)
         }
         Command::Version => Ok(None),
     }
 }
 
-fn since_1_1(command: &'static str, version: SpecVersion) -> Result<(), Failure> {
-    if version < SpecVersion::V1_1_0 {
-        return Err(Failure::Command { command, version: version.as_str() });
+fn since(first: SpecVersion, command: &'static str, version: SpecVersion) -> Result<(), Failure> {
+    if version < first {
+        return Err(Failure::Command { command, since: first.as_str(), version: version.as_str() });
     }
     Ok(())
-}
-
-/// Whether ADD would find netloomd at work.
-async fn status(client: &Client) -> Result<(), Failure> {
-    match patiently(client.text("/v1/status")).await {
-        Ok(_) => Ok(()),
-        Err(failure) => Err(Failure::NotReady(Box::new(failure))),
-    }
 }
 
 /// An answer of netloomd's, if it comes in time.

@@ -5,18 +5,22 @@ use crate::failure::Failure;
 /// A version of the CNI specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SpecVersion {
+    V0_3_0,
+    V0_3_1,
     V0_4_0,
     V1_0_0,
     V1_1_0,
 }
 
 impl SpecVersion {
-    const ALL: [Self; 3] = [Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
+    const ALL: [Self; 5] = [Self::V0_3_0, Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
 
     pub(crate) const NEWEST: Self = Self::V1_1_0;
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
+            Self::V0_3_0 => "0.3.0",
+            Self::V0_3_1 => "0.3.1",
             Self::V0_4_0 => "0.4.0",
             Self::V1_0_0 => "1.0.0",
             Self::V1_1_0 => "1.1.0",

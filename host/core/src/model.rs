@@ -19,7 +19,7 @@ pub use device::{
     Device, DeviceMode, DeviceStats, EndSettings, MacAddress, NetkitPolicy, NetkitScrub, PairChange,
     PairSpec, Segmentation,
 };
-pub use endpoint::{Endpoint, EndpointMode, EndpointSpec};
+pub use endpoint::{DefaultRoute, Endpoint, EndpointMode, EndpointRoute, EndpointSpec};
 pub use hook::{Hook, HookPoint};
 pub use ids::{
     IfIndex, InvalidName, LinkId, Name, NetnsCookie, NetnsId, ProgramId, Revision, ServiceId, SocketCookie,

@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Attachment, AttachmentMode, Candidate, EndSettings, Endpoint, HookPoint, IfIndex, Name, NetkitPolicy,
-    NetnsId, PairSpec, Placement, ProgramId, ProgramSource, Revision,
+    Attachment, AttachmentMode, Candidate, EndSettings, Endpoint, EndpointRoute, HookPoint, IfIndex, Name,
+    NetkitPolicy, NetnsId, PairSpec, Placement, ProgramId, ProgramSource, Revision,
 };
 
 pub use self::{
@@ -51,12 +51,15 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ifindex: Option<IfIndex>,
     },
-    /// Routes and neighbours of both ends of the pair just made. They go with the device.
+    /// Both ends of the pair just made are set up, and get their routes and neighbours, which go with the device.
     Wire {
         /// A path of the endpoint's namespace.
         netns: PathBuf,
         /// The endpoint's addresses.
         addresses: Vec<IpNet>,
+        /// The routes of its namespace; none if they are the default ones alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        routes: Option<Vec<EndpointRoute>>,
     },
     /// Make an endpoint known to the datapath.
     Publish {
@@ -486,18 +489,23 @@ impl Plan {
         self.before.iter().take(done.saturating_add(1)).rev().filter_map(Op::undo).collect()
     }
 
-    /// Attach an endpoint: its devices, then what the datapath knows of it, then its programs. The order
-    /// matters: nothing leaves the endpoint before its program is there.
+    /// Attach an endpoint: its devices, which stay down, then what the datapath knows of it, its programs, and its
+    /// wiring, which sets the devices up. The order matters: nothing leaves the endpoint before its program is there,
+    /// whatever address it is sent to.
     #[must_use]
     pub fn add_endpoint(endpoint: &Endpoint, pair: PairSpec, programs: Vec<Op>) -> Self {
         let netns = endpoint.spec.netns.clone();
-        let wire = Op::Wire { netns: netns.clone(), addresses: endpoint.addresses.clone() };
+        let wire = Op::Wire {
+            netns: netns.clone(),
+            addresses: endpoint.addresses.clone(),
+            routes: endpoint.routes.clone(),
+        };
         let mut steps = vec![
             Op::CreatePair { netns, netns_id: Some(endpoint.netns), pair: Box::new(pair) },
-            wire,
             Op::Publish { endpoint: Box::new(endpoint.clone()) },
         ];
         steps.extend(programs);
+        steps.push(wire);
         Self::make(format!("add endpoint {}", endpoint.spec.name), steps)
     }
 
@@ -562,8 +570,8 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::model::{
-        AttachmentKind, DeviceMode, EndpointMode, EndpointSpec, Hook, IfIndex, Labels, LinkId, NetkitPolicy,
-        NetnsCookie, NetnsId, ProgramId,
+        AttachmentKind, DefaultRoute, DeviceMode, EndpointMode, EndpointSpec, Hook, IfIndex, Labels, LinkId,
+        NetkitPolicy, NetnsCookie, NetnsId, ProgramId,
     };
 
     fn endpoint() -> Endpoint {
@@ -576,6 +584,9 @@ mod tests {
                 mac: None,
                 runtime_class: None,
                 virtual_machine: false,
+                mtu: None,
+                default_route: DefaultRoute::First,
+                routes: Vec::new(),
                 labels: Labels::new(),
             },
             id: 7,
@@ -590,6 +601,7 @@ mod tests {
             mac: None,
             host_mac: None,
             attachments: vec!["web-from".into(), "web-to".into()],
+            routes: None,
         }
     }
 
@@ -658,8 +670,8 @@ mod tests {
         let detach = |id: &str| Op::Detach { id: id.into(), target: target() };
 
         assert_eq!(plan.undo(0), std::slice::from_ref(&device));
-        assert_eq!(plan.undo(1), std::slice::from_ref(&device));
-        assert_eq!(plan.undo(2), [withdraw.clone(), device.clone()]);
+        assert_eq!(plan.undo(1), [withdraw.clone(), device.clone()]);
+        assert_eq!(plan.undo(2), [detach("web-from"), withdraw.clone(), device.clone()]);
         let all = [detach("web-to"), detach("web-from"), withdraw, device];
         assert_eq!(plan.undo(4), all);
         assert_eq!(plan.undo(usize::MAX), all);

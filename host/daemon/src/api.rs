@@ -15,11 +15,11 @@ use netloom_api::{
     Asked,
     types::{
         AttachAnswer, AttachRequest, Attachment, AuditEntry, BackendChange, BackendRequest, Chain, Decision,
-        DeviceRequest, DeviceView, Doctor, Done, EndpointMigrated, EndpointMigration, EndpointSpec,
-        EndpointView, Event, MigrateRequest, MonitorQuery, Name, NodeView, OrphanView, PairChange,
-        PluginInspection, PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest, RebalanceRequest,
-        Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, ServiceView, ServicesApplied,
-        ServicesApply, SocketDestroy, SocketQuery, Status, StoreCheck, Trace, UpdateRequest,
+        DeviceRequest, DeviceView, Doctor, Done, EndpointCheck, EndpointMigrated, EndpointMigration,
+        EndpointSpec, EndpointView, Event, MigrateRequest, MonitorQuery, Name, NodeView, OrphanView,
+        PairChange, PluginInspection, PluginLoad, PluginVersion, PluginView, ReapReport, ReapRequest,
+        RebalanceRequest, Rebalanced, ReloadReport, ReloadRequest, RollbackRequest, Service, ServiceView,
+        ServicesApplied, ServicesApply, SocketDestroy, SocketQuery, Status, StoreCheck, Trace, UpdateRequest,
     },
 };
 use netloom_runtime::Recording;
@@ -89,6 +89,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/v1/endpoints", get(endpoints).post(add_endpoint))
         .route("/v1/endpoints/{name}/migrate", post(migrate_endpoint))
         .route("/v1/endpoints/{name}/trace", post(trace))
+        .route("/v1/endpoints/{name}/check", get(check_endpoint))
         .route("/v1/endpoints/{name}", get(endpoint).patch(change_endpoint).delete(delete_endpoint))
         .route("/v1/node", get(node_view))
         .route("/v1/orphans", get(orphans).delete(remove_orphans))
@@ -189,6 +190,10 @@ async fn migrate_endpoint(
 
 async fn trace(State(api): Shared, Path(text): Path<String>, body: Bytes) -> Answer<Trace> {
     Ok(Json(api.report.trace(&name(&text)?, parse(&body)?).await?))
+}
+
+async fn check_endpoint(State(api): Shared, Path(text): Path<String>) -> Answer<EndpointCheck> {
+    Ok(Json(api.report.check(&name(&text)?).await?))
 }
 
 async fn delete_endpoint(State(api): Shared, Path(text): Path<String>, headers: HeaderMap) -> Answer<Done> {

@@ -17,6 +17,9 @@ use netloom_core::{
 use netloom_kernel::sockets::{Destroyer, Finder};
 use serde::{Deserialize, Serialize};
 
+/// Most prefixes of `datapath.native`: the datapath has room for some more.
+const MAX_NATIVE: usize = 1_000;
+
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -64,6 +67,21 @@ pub(crate) struct Endpoints {
     pub(crate) prefixes: Vec<IpNet>,
     /// Bytes.
     pub(crate) mtu: u32,
+    /// What is made as it was when somebody else changes it.
+    pub(crate) mend: Mend,
+}
+
+/// What of an endpoint is mended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mend {
+    /// Everything that Netloom set.
+    #[default]
+    All,
+    /// What is on the node; not what is in the endpoint's namespace.
+    Node,
+    /// Nothing.
+    None,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,10 +106,23 @@ pub(crate) struct Datapath {
     pub(crate) max_backends: u32,
     /// Clients of services with an affinity whose backend is remembered; of more, those that stayed away are forgotten.
     pub(crate) max_affinities: u32,
+    /// Answers that UDP sockets wait for which sent to more than sixteen services; of more, the oldest are forgotten and
+    /// show the backend's address.
+    pub(crate) max_udp_exchanges: u32,
+    /// Directions of flows between endpoints that are known at a time while the node's stack translates addresses.
+    pub(crate) max_local_flows: u32,
+    /// Labels, each `KEY=VALUE` or `KEY`, of endpoints whose sockets see services' addresses as they are.
+    pub(crate) untranslated: Vec<String>,
     /// The cgroup whose processes services are translated for; the root if none.
     pub(crate) cgroup: Option<PathBuf>,
     /// How packets of endpoints go to and come from outside.
-    pub(crate) outside: Outside,
+    pub(crate) outside: Way,
+    /// How packets go from one endpoint to another.
+    pub(crate) local: Way,
+    /// Give what endpoints send to outside the node's address, but for what goes to `native` prefixes.
+    pub(crate) masquerade: bool,
+    /// Prefixes outside whose hosts know the way to endpoints' addresses.
+    pub(crate) native: Vec<IpNet>,
     /// The devices to outside; those of the default routes if there are none here.
     pub(crate) uplinks: Vec<String>,
     /// So many events a second does each CPU report to `netloom monitor`, at most; the others are counted.
@@ -100,8 +131,8 @@ pub(crate) struct Datapath {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Outside {
-    /// Past the node's stack, unless its netfilter sees what is forwarded.
+pub(crate) enum Way {
+    /// Past the node's stack, unless that has a say in them.
     #[default]
     Auto,
     /// Past the node's stack always.
@@ -176,7 +207,15 @@ impl Default for Endpoints {
             ipv6_pool: Ipv6Net::new([0xfd6e, 0x6c00, 0, 0, 0, 0, 0, 0].into(), 112).ok(),
             prefixes: Vec::new(),
             mtu: 1_500,
+            mend: Mend::All,
         }
+    }
+}
+
+impl Endpoints {
+    /// The pools that there are, of both families.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = IpNet> {
+        [self.ipv4_pool.map(IpNet::from), self.ipv6_pool.map(IpNet::from)].into_iter().flatten()
     }
 }
 
@@ -198,8 +237,14 @@ impl Default for Datapath {
             max_services: 16_384,
             max_backends: 131_072,
             max_affinities: 65_536,
+            max_udp_exchanges: 65_536,
+            max_local_flows: 32_768,
+            untranslated: vec!["netloom.dev/service-translation=none".to_owned()],
             cgroup: None,
-            outside: Outside::Auto,
+            outside: Way::Auto,
+            local: Way::Auto,
+            masquerade: true,
+            native: Vec::new(),
             uplinks: Vec::new(),
             events_per_second: 1_000,
         }
@@ -253,14 +298,22 @@ impl Config {
         if self.plugins.deadline_ms == 0 || self.plugins.memory_mib == 0 {
             bail!("plugins.deadline_ms and plugins.memory_mib must be 1 or more");
         }
+        if self.datapath.untranslated.iter().any(|label| label.is_empty() || label.starts_with('=')) {
+            bail!("datapath.untranslated has a label without a key: use KEY or KEY=VALUE");
+        }
         if self.datapath.uplinks.len() > 8 {
             bail!("datapath.uplinks names {} devices: name at most 8", self.datapath.uplinks.len());
+        }
+        if self.datapath.native.len() > MAX_NATIVE {
+            bail!("datapath.native has {} prefixes: give at most {MAX_NATIVE}", self.datapath.native.len());
         }
         for (key, value) in [
             ("max_endpoints", self.datapath.max_endpoints),
             ("max_services", self.datapath.max_services),
             ("max_backends", self.datapath.max_backends),
             ("max_affinities", self.datapath.max_affinities),
+            ("max_udp_exchanges", self.datapath.max_udp_exchanges),
+            ("max_local_flows", self.datapath.max_local_flows),
             ("events_per_second", self.datapath.events_per_second),
         ] {
             if value == 0 {

@@ -1,13 +1,22 @@
 //! Endpoints: attaching them to the node, showing them, taking them away.
 
+mod addresses;
+mod inside;
 mod migrate;
 mod order;
+mod queued;
+mod reserved;
+mod untranslated;
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
 
 use ipnet::IpNet;
 use netloom_api::{
-    Asked,
+    Asked, Deletions,
     types::{Adoption, Done, EndpointCounters, EndpointView},
 };
 use netloom_core::{
@@ -22,10 +31,11 @@ use netloom_kernel::{
     devices::Devices,
     netns::Netns,
 };
+use tokio::sync::MutexGuard;
 
 use self::order::Order;
 use crate::{
-    config::Config,
+    config::{Config, Mend},
     executor::Executor,
     failure::Failure,
     inventory::Inventory,
@@ -56,6 +66,9 @@ pub(crate) struct Endpoints {
     orphans: Arc<Orphans>,
     /// In which order endpoints were asked for.
     order: Order,
+    deletions: Deletions,
+    /// The address of each pool that was given last.
+    given: Mutex<HashMap<IpNet, IpAddr>>,
 }
 
 impl Endpoints {
@@ -81,6 +94,8 @@ impl Endpoints {
             executor: Arc::clone(executor),
             orphans: Arc::clone(orphans),
             order: Order::default(),
+            deletions: Deletions::beside(&opened.paths.socket),
+            given: Mutex::default(),
         }
     }
 
@@ -98,8 +113,8 @@ impl Endpoints {
                     .push(format!("endpoint {key}: its device {} is gone", endpoint.host_interface));
                 continue;
             };
-            if device.name != endpoint.host_interface {
-                // Somebody renamed it.
+            if device.name != endpoint.host_interface && self.config.endpoints.mend == Mend::None {
+                // Somebody renamed it, and nobody is to rename it back.
                 endpoint.host_interface = device.name;
                 self.store.commit(|changes| changes.put(&key, &endpoint))?;
             }
@@ -112,7 +127,7 @@ impl Endpoints {
             }
             adoption.endpoints += 1;
         }
-        Ok(())
+        self.adopt_untranslated()
     }
 
     pub(crate) fn has_ipv6(&self) -> bool {
@@ -127,7 +142,7 @@ impl Endpoints {
             received_packets: counters.received_packets,
             received_bytes: counters.received_bytes,
             dropped_spoofed: counters.dropped_spoofed,
-            dropped_other: counters.dropped_malformed + counters.dropped_unsupported,
+            dropped_other: counters.dropped_other(),
         })
     }
 
@@ -156,6 +171,7 @@ impl Endpoints {
                 "endpoint {name} is not added: its deletion was asked for later"
             )));
         }
+        let mut default_routes = self.default_routes_in(&netns).await?;
         // Numbers and addresses are given out one endpoint at a time.
         let admission = self.locks.admission().await;
         let existing = self.admitted()?;
@@ -163,9 +179,12 @@ impl Endpoints {
             return Err(Failure::conflict(format!("there is an endpoint {name} already"))
                 .hint("delete it first, or choose another name"));
         }
-        let addresses = self.addresses(&spec, &existing)?;
+        let addresses = self.addresses(&spec, &existing, &self.reserved().await?)?;
         let mode = self.policy.choose_mode(&spec, netns.id(), &addresses).await?;
+        let here = existing.iter().filter(|other| other.netns == netns.id());
+        default_routes.extend(inside::defaults_of(here));
         let endpoint = Endpoint {
+            routes: inside::choose_routes(&spec, &addresses, &default_routes)?,
             id: self.free_id(&existing)?,
             netns: netns.id(),
             netns_cookie: netns.cookie()?,
@@ -185,24 +204,32 @@ impl Endpoints {
             decided_by: mode.decided_by.clone(),
             spec,
         };
-        let plan = Plan::add_endpoint(&endpoint, self.pair(&endpoint), self.programs(&endpoint));
+        self.leave_untranslated(&endpoint)?;
+        let added = self.make(&endpoint, admission).await;
+        if added.is_err() {
+            self.translate_again(&endpoint)?;
+        }
+        self.view(added.map_err(|failure| failure.context(format!("endpoint {name} was not added")))?).await
+    }
+
+    /// Makes everything of an endpoint, or nothing; others are admitted once the plan is written down.
+    async fn make(&self, endpoint: &Endpoint, admission: MutexGuard<'_, ()>) -> Result<Endpoint, Failure> {
+        let plan = Plan::add_endpoint(endpoint, self.pair(endpoint), self.programs(endpoint));
         let journal = self.executor.begin(plan).await?;
         drop(admission);
-
-        let name = endpoint.spec.name.clone();
-        let (done, _) = self
+        let added = self
             .executor
             .run(journal, |progress, changes: &Changes| {
-                let endpoint = progress.on_pair(&endpoint);
+                let endpoint = progress.on_pair(endpoint);
                 for attachment in &progress.attachments {
                     changes.put(&attachment.id, attachment)?;
                 }
                 changes.put(endpoint.spec.name.as_str(), &endpoint)?;
+                self.note_given(&endpoint, changes)?;
                 Ok(endpoint)
             })
-            .await
-            .map_err(|failure| failure.context(format!("endpoint {name} was not added")))?;
-        self.view(done).await
+            .await;
+        Ok(added?.0)
     }
 
     /// Every endpoint.
@@ -294,13 +321,16 @@ impl Endpoints {
             }
             changes.remove::<Endpoint>(name.as_str())
         });
-        Ok(removed.await?.1)
+        let warnings = removed.await?.1;
+        self.translate_again(endpoint)?;
+        Ok(warnings)
     }
 
     pub(crate) async fn view(&self, endpoint: Endpoint) -> Result<EndpointView, Failure> {
         let device = self.devices.get(&endpoint.host_interface).await?;
         let counters = self.counters(&endpoint)?;
-        Ok(EndpointView { endpoint, device, counters })
+        let untranslated = self.untranslated_by(&endpoint.spec.labels).map(str::to_owned);
+        Ok(EndpointView { endpoint, device, counters, untranslated })
     }
 
     /// Every endpoint, and those that are being added: a plan under way holds its name, number and addresses.
@@ -332,74 +362,6 @@ impl Endpoints {
         Ok(lowest_free(existing.iter().map(|other| other.id).chain(known).chain(withdrawn)))
     }
 
-    /// The addresses asked for, if nobody has them, or free ones of the pools.
-    fn addresses(&self, spec: &EndpointSpec, existing: &[Endpoint]) -> Result<Vec<IpNet>, Failure> {
-        // An address without a record is that of an orphan.
-        let mut taken: HashSet<IpAddr> = self.orphans.addresses().iter().map(|entry| entry.address).collect();
-        for endpoint in existing {
-            taken.extend(endpoint.addresses.iter().map(IpNet::addr));
-        }
-        let withdrawn: HashSet<IpAddr> =
-            self.withdrawn_in_part()?.into_iter().flat_map(|(_, addresses)| addresses).collect();
-        taken.extend(&withdrawn);
-        if !spec.addresses.is_empty() {
-            for (index, address) in spec.addresses.iter().enumerate() {
-                if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-                    return Err(Failure::invalid(anyhow::anyhow!(
-                        "{address} cannot be an endpoint's address"
-                    )));
-                }
-                if let Some(other) =
-                    existing.iter().find(|other| other.addresses.iter().any(|net| net.addr() == *address))
-                {
-                    return Err(Failure::conflict(format!(
-                        "the address {address} belongs to endpoint {}",
-                        other.spec.name
-                    )));
-                }
-                if withdrawn.contains(address) {
-                    return Err(Failure::conflict(format!(
-                        "the address {address} is being taken from an endpoint that is deleted"
-                    ))
-                    .hint("try again; `netloom doctor` tells what is in the way"));
-                }
-                let prefixes = &self.config.endpoints.prefixes;
-                if !prefixes.is_empty() && !prefixes.iter().any(|prefix| prefix.contains(address)) {
-                    let listed: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
-                    return Err(Failure::invalid(anyhow::anyhow!(
-                        "the address {address} is in none of the node's prefixes {}",
-                        listed.join(", ")
-                    ))
-                    .hint("use an address of this node, or add its prefix to endpoints.prefixes"));
-                }
-                if spec.addresses.iter().take(index).any(|earlier| earlier == address) {
-                    return Err(Failure::invalid(anyhow::anyhow!("the address {address} is given twice")));
-                }
-            }
-            if spec.addresses.len() > 8 {
-                return Err(Failure::invalid(anyhow::anyhow!("an endpoint has at most 8 addresses")));
-            }
-            return Ok(spec.addresses.iter().copied().map(IpNet::from).collect());
-        }
-        let pools = &self.config.endpoints;
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        if let Some(pool) = pools.ipv4_pool {
-            let address = naming::free_ipv4(pool, &taken).ok_or_else(|| pool_empty("ipv4_pool", &pool))?;
-            addresses.push(address.into());
-        }
-        if let Some(pool) = pools.ipv6_pool.filter(|_| self.has_ipv6()) {
-            let address = naming::free_ipv6(pool, &taken).ok_or_else(|| pool_empty("ipv6_pool", &pool))?;
-            addresses.push(address.into());
-        }
-        if addresses.is_empty() {
-            return Err(Failure::invalid(anyhow::anyhow!(
-                "the endpoint brings no address, and no pool is configured"
-            ))
-            .hint("give it an address, or set endpoints.ipv4_pool"));
-        }
-        Ok(addresses.into_iter().map(IpNet::from).collect())
-    }
-
     pub(crate) fn pair(&self, endpoint: &Endpoint) -> PairSpec {
         let EndpointMode {
             device, primary_policy, peer_policy, scrub, peer_scrub, headroom, tailroom, ..
@@ -423,6 +385,7 @@ impl Endpoints {
             tx_queues: None,
             rx_queues: None,
             alias: naming::alias(&self.instance, &endpoint.spec.name),
+            closed: true,
         }
     }
 
@@ -475,11 +438,6 @@ fn check_interface(name: &str) -> Result<(), Failure> {
 fn lowest_free(taken: impl Iterator<Item = u32>) -> u32 {
     let taken: HashSet<u32> = taken.collect();
     (1..=u32::MAX).find(|id| !taken.contains(id)).unwrap_or(u32::MAX)
-}
-
-fn pool_empty(key: &str, pool: &dyn std::fmt::Display) -> Failure {
-    Failure::conflict(format!("the pool {pool} has no free address"))
-        .hint(format!("delete endpoints, or set a larger endpoints.{key}"))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use std::{
 
 use netloom_api::Paths;
 use netloom_core::{
-    model::{Attachment, Endpoint, NetnsId},
+    model::{Attachment, Endpoint, EndpointRoute, NetnsId},
     plan::{FixedPlace, Op, Pivot, Plan, RelocationStep},
 };
 use netloom_kernel::{
@@ -317,12 +317,17 @@ impl Executor {
                 let made = self.devices.create_pair(pair, &netns).await;
                 progress.pair = Some(made?);
             }
-            Op::Wire { netns, addresses } => {
+            Op::Wire { netns, addresses, routes } => {
                 let pair =
                     progress.pair.clone().ok_or_else(|| Failure::conflict("there is no pair to wire"))?;
                 let netns = progress.namespace(netns, Some(pair.peer.netns))?;
+                // Only now that its programs are there. The node's end first: the other one is ready at once then.
+                self.devices.set_up(pair.host.ifindex, true).await?;
+                Devices::open(&netns)?.set_up(pair.peer.ifindex, true).await?;
+                let routes = routes.clone().unwrap_or_else(|| EndpointRoute::defaults(addresses));
+                let gateway_mac = pair.gateway_mac();
                 let connected =
-                    self.devices.connect_endpoint(&pair, &netns, addresses, pair.gateway_mac()).await?;
+                    self.devices.connect_endpoint(&pair, &netns, addresses, &routes, gateway_mac).await?;
                 for warning in connected.warnings {
                     tracing::warn!(device = pair.host.name, "{warning}");
                 }

@@ -13,6 +13,7 @@ mod failpoints;
 mod failure;
 mod inventory;
 mod locks;
+mod mends;
 mod monitor;
 mod naming;
 mod node;

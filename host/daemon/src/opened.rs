@@ -62,6 +62,8 @@ impl Opened {
             services: config.datapath.max_services,
             backends: config.datapath.max_backends,
             affinities: config.datapath.max_affinities,
+            udp_exchanges: config.datapath.max_udp_exchanges,
+            local_flows: config.datapath.max_local_flows,
         };
         let datapath = Datapath::open(&paths.bpffs, sizes)?;
         let ways = Ways { finder: config.sockets.finder, destroyer: config.sockets.destroyer };

@@ -16,6 +16,7 @@ use netloom_core::{
     },
     validate::{self, ModeDefaults},
 };
+use netloom_kernel::devices::check_mtu;
 use netloom_runtime::{
     EndpointFacts, Hook, Judged, Outcome, Plugin, Question, RecordedNode, RecordedReply, Recording, Registry,
     Reply, Step, StepAnswer, Suspect, Verdict,
@@ -61,6 +62,7 @@ struct Shape {
     virtual_machine: bool,
     runtime_class: Option<String>,
     ipv6: bool,
+    mtu: Option<u32>,
 }
 
 impl Policy {
@@ -137,9 +139,12 @@ impl Policy {
         netns: NetnsId,
         addresses: &[IpNet],
     ) -> Result<Decided<EndpointMode>, Failure> {
-        let defaults =
-            ModeDefaults { attachment: self.config.attachments.mode, mtu: self.config.endpoints.mtu };
         let ipv6 = addresses.iter().any(|address| address.addr().is_ipv6());
+        if let Some(mtu) = spec.mtu {
+            check_mtu(&spec.interface, mtu, ipv6)?;
+        }
+        let mtu = spec.mtu.unwrap_or(self.config.endpoints.mtu);
+        let defaults = ModeDefaults { attachment: self.config.attachments.mode, mtu };
         let check = |raw| validate::mode(&raw, spec, ipv6, &self.node.capabilities, &defaults);
         let endpoint = EndpointFacts { spec, netns, addresses };
         let outcome = self.registry.choose(self.node.facts(), endpoint, check).await;
@@ -152,6 +157,7 @@ impl Policy {
             virtual_machine: spec.virtual_machine,
             runtime_class: spec.runtime_class.clone(),
             ipv6,
+            mtu: spec.mtu,
         };
         self.remember(
             Question::Choose { spec: spec.clone(), netns, addresses: addresses.to_vec() },
@@ -180,6 +186,13 @@ impl Policy {
                 return Err(self.vetoed(Hook::DatapathMode, subject, steps, &plugin, &reason));
             }
         };
+        if let Some(mtu) = spec.mtu.filter(|mtu| *mtu != decided.answer.mtu) {
+            return Err(Failure::conflict(format!(
+                "endpoint {} asks for an MTU of {mtu}, and {} gives it {}",
+                spec.name, decided.decided_by, decided.answer.mtu
+            ))
+            .hint("leave the MTU out, or have the plugin leave it open"));
+        }
         let outcome = format!("{} by {}", decided.answer.device, decided.answer.attachment);
         self.keep(Hook::DatapathMode, spec.name.to_string(), steps, outcome, &decided.decided_by);
         Ok(decided)

@@ -1,9 +1,11 @@
 //! How the node is, for people and for what watches it. Nothing here changes anything.
 //!
+//! - [`check`]: whether one endpoint is as it was added
 //! - [`doctor`]: what is wrong, and the way out
 //! - [`trace`]: which way a packet would take
 //! - [`traffic`]: what the datapath counted
 
+mod check;
 mod doctor;
 mod trace;
 mod traffic;
@@ -28,6 +30,7 @@ use crate::{
     executor::Executor,
     failure::Failure,
     inventory::{Inventory, seen::SeenChains},
+    mends::Mends,
     monitor::Monitor,
     node::Node,
     opened::Opened,
@@ -39,7 +42,7 @@ use crate::{
     start::Start,
     store::Store,
     telemetry::metrics::Metrics,
-    uplinks::Uplinks,
+    uplinks::{Uplinks, Ways},
 };
 
 /// Tells how the node is.
@@ -56,6 +59,7 @@ pub(crate) struct Report {
     inventory: Arc<Inventory>,
     executor: Arc<Executor>,
     endpoints: Arc<Endpoints>,
+    mends: Arc<Mends>,
     orphans: Arc<Orphans>,
     services: Arc<Services>,
     plugins: Arc<Plugins>,
@@ -83,6 +87,7 @@ impl Report {
             inventory: Arc::clone(&node.inventory),
             executor: Arc::clone(&node.executor),
             endpoints: Arc::clone(&node.endpoints),
+            mends: Arc::clone(&node.mends),
             orphans: Arc::clone(&node.orphans),
             services: Arc::clone(&node.services),
             plugins: Arc::clone(&node.plugins),
@@ -99,6 +104,7 @@ impl Report {
     /// The daemon at a glance.
     pub(crate) async fn status(&self) -> Result<Status, Failure> {
         let socket_lb = self.socket_lb.attached();
+        let Ways { outside, local, .. } = self.uplinks.now();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -116,9 +122,11 @@ impl Report {
             endpoints: self.endpoints.list().await?,
             attachments: self.inventory.attachments()?,
             socket_lb_links: socket_lb.links,
-            outside: self.uplinks.now(),
+            outside,
+            local,
             services: self.inventory.services()?,
             plugins: self.plugins.list(),
+            pools: self.endpoints.pools().await?,
             adoption: self.start.adoption(),
             store: self.store.status(),
         })

@@ -28,6 +28,7 @@ use crate::{
     endpoints::Endpoints,
     executor::Executor,
     failure::Failure,
+    mends::Mends,
     monitor::Monitor,
     naming,
     node::Node,
@@ -56,6 +57,7 @@ pub(crate) struct Start {
     executor: Arc<Executor>,
     chains: Arc<Chains>,
     endpoints: Arc<Endpoints>,
+    mends: Arc<Mends>,
     pairs: Arc<Pairs>,
     orphans: Arc<Orphans>,
     services: Arc<Services>,
@@ -82,6 +84,7 @@ impl Start {
             executor: Arc::clone(&node.executor),
             chains: Arc::clone(&node.chains),
             endpoints: Arc::clone(&node.endpoints),
+            mends: Arc::clone(&node.mends),
             pairs: Arc::clone(&node.pairs),
             orphans: Arc::clone(&node.orphans),
             services: Arc::clone(&node.services),
@@ -116,8 +119,11 @@ impl Start {
         if let Err(failure) = self.uplinks.refresh().await {
             tracing::error!(%failure, "packets to and from outside go through the node's stack");
         }
+        self.background.spawn(Arc::clone(&self.endpoints).watch_addresses());
         self.background.spawn(Arc::clone(&self.uplinks).watch());
         self.background.spawn(Arc::clone(&self.chains).watch());
+        self.background.spawn(Arc::clone(&self.mends).watch());
+        self.background.spawn(Arc::clone(&self.endpoints).watch_queued());
         self.background.spawn(Arc::clone(&self.executor).finish_in_time());
         // Packets flow meanwhile, and a node full of endpoints takes a while: nobody has to wait for it.
         self.background.spawn(Arc::clone(&self.chains).follow_configuration());
@@ -150,6 +156,7 @@ impl Start {
         adoption.recovered.extend(self.executor.recover().await?);
         self.rebuild_endpoints(adoption).await?;
         self.endpoints.adopt(adoption).await?;
+        adoption.recovered.extend(self.endpoints.delete_queued().await);
         adoption.dropped.extend(self.pairs.adopt().await?);
         self.chains.adopt(adoption).await?;
         self.note_orphans(adoption).await?;
@@ -212,6 +219,7 @@ impl Start {
         }
         note("orphans", whole(self.orphans.remove_all().await.map(|done| done.warnings)));
         note("what moves and updates left", self.chains.remove_leftovers());
+        note("masquerading and routes of the pools", self.uplinks.remove_everything().await);
         note("socket-LB", self.datapath.detach_socket_lb().map_err(Failure::from));
         Ok(failures)
     }

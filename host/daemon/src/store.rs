@@ -40,7 +40,10 @@ pub(crate) use self::{
     file::sync_folder,
     health::{Health, Notice},
     instance::{InstanceLock, listen},
-    records::{KvRecord, PairRecord, PluginRecord, Record, ServiceRecord, VersionRecord, number_key},
+    records::{
+        KvRecord, LastAddress, PairRecord, PluginRecord, Record, ServiceRecord, SwitchRecord, VersionRecord,
+        number_key,
+    },
 };
 use self::{
     changes::decode,

@@ -50,6 +50,7 @@ pub use self::{
     events::{Connected, DatapathEvent, Dropped, EventKinds, EventReader, Happened},
     services::{ServiceCounters, ServiceEntry},
     socket_lb::SocketLbHook,
+    uplinks::{ByStack, OwnAddresses},
 };
 use self::{loader::Loader, maps::Maps, tables::all};
 pub use crate::maps::MapSizes;

@@ -5,6 +5,7 @@
 //! it does not know) is read back and reported as [`DeviceError::Ignored`].
 
 mod address;
+mod announcements;
 mod carry;
 mod changes;
 mod device;
@@ -29,18 +30,19 @@ use std::{
 
 use futures::{TryStream, TryStreamExt};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoNetkit, LinkAttribute, LinkMessage};
-use netloom_core::model::{Device, EndSettings, IfIndex, NetkitPolicy};
+use netloom_core::model::{Device, EndSettings, IfIndex, MacAddress, NetkitPolicy};
 use rtnetlink::{LinkMessageBuilder, LinkNetkit, LinkUnspec};
 use tokio::{runtime::Handle, sync::Mutex, task::AbortHandle};
 
 pub use self::{
+    announcements::{Announced, Announcements},
     changes::Changes,
     device::NetkitDetails,
-    endpoint::{Connected, GATEWAY_V4, GATEWAY_V6},
+    endpoint::{Connected, node_sysctls, routes_inside},
     error::{DeviceError, NetlinkError},
-    pair::{Pair, check_mtu},
+    pair::{Pair, check_mtu, quiet_sysctls},
     peer::Peer,
-    route::{ForwardingWay, Route},
+    route::{ForwardingWay, Route, own_metric},
     sysctl::{IpFamily, Sysctl},
 };
 use crate::netns::Netns;
@@ -257,6 +259,18 @@ impl Devices {
         let message = if up { message.up() } else { message.down() }.build();
         self.change(&device.name, if up { "set up" } else { "set down" }, message).await?;
         readback::equal(&device.name, "up", &up, &self.existing_device(index).await?.up, "a working driver")
+    }
+
+    /// Gives a device a hardware address.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotFound`], [`DeviceError::Ignored`], [`DeviceError::Netlink`].
+    pub async fn set_mac(&self, index: IfIndex, mac: MacAddress) -> Result<(), DeviceError> {
+        let device = self.existing_device(index).await?;
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index.0).address(mac.0.to_vec()).build();
+        self.change(&device.name, "set the hardware address", message).await?;
+        let found = self.existing_device(index).await?.mac;
+        readback::equal(&device.name, "mac", &Some(mac), &found, "a mode with MACs")
     }
 
     /// `RTM_NEWLINK` without `NLM_F_CREATE`: `RTM_SETLINK` answers success to `IFLA_INFO_DATA` and drops it.

@@ -118,6 +118,15 @@ pub fn query(hook: &Hook, netns: &Netns) -> Result<Chain, LinkError> {
     Err(LinkError::Stale { hook: hook.clone() })
 }
 
+/// The filters of legacy tc at a hook that run none of some programs, in words. None where there is no qdisc for them.
+///
+/// # Errors
+/// [`LinkError::DeviceGone`], [`LinkError::Unsupported`], [`LinkError::Denied`].
+pub fn filters_beside(hook: &Hook, netns: &Netns, programs: &[ProgramId]) -> Result<Vec<String>, LinkError> {
+    let is_other = |filter: &tc::AnyFilter| filter.program.is_none_or(|program| !programs.contains(&program));
+    Ok(tc::filters(hook, netns)?.into_iter().filter(is_other).map(|filter| filter.name).collect())
+}
+
 /// The revisions of chains, all of them in one namespace: a cheap way to see that nothing has changed. None for a
 /// chain that cannot be read, because its device is gone or was moved, and for those of legacy tc, which have none.
 ///

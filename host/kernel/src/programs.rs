@@ -18,10 +18,10 @@ use std::{
 
 use aya::EbpfLoader;
 use aya_obj::{ProgramSection, maps::PinningType};
-use netloom_core::model::ProgramId;
+use netloom_core::model::{IfIndex, ProgramId};
 use netloom_sys::bpf;
 
-use crate::{loader, maps::MapSizes};
+use crate::{loader, maps::MapSizes, netns::Netns};
 
 pub use self::{
     error::{LoadError, ProgramError},
@@ -127,6 +127,20 @@ impl Program {
     #[must_use]
     pub fn maps(&self) -> &[u32] {
         &self.info.maps
+    }
+
+    /// Runs it over a frame, as if that had come in by a device of a namespace: its verdict, and the frame as it left
+    /// it. The verdict is not carried out.
+    ///
+    /// # Errors
+    /// [`ProgramError::Sys`]: it is no classifier, there is no such device, or the frame is shorter than its link
+    /// header.
+    pub fn test(&self, netns: &Netns, device: IfIndex, frame: &[u8]) -> Result<(i32, Vec<u8>), ProgramError> {
+        let failed = |source| ProgramError::sys(bpf::command::PROG_TEST_RUN, self.name().to_owned(), source);
+        netns
+            .run(|| bpf::test_run(self.fd(), device.0, frame))
+            .map_err(|error| failed(io::Error::other(error)))?
+            .map_err(failed)
     }
 
     /// Whether it is of the type that attaches to tc, tcx and netkit.

@@ -57,6 +57,8 @@ pub mod command {
     pub const PROG_LOAD: &str = "BPF_PROG_LOAD";
     /// `BPF_PROG_QUERY`.
     pub const PROG_QUERY: &str = "BPF_PROG_QUERY";
+    /// `BPF_PROG_TEST_RUN`.
+    pub const PROG_TEST_RUN: &str = "BPF_PROG_TEST_RUN";
     /// `BPF_PROG_ATTACH`.
     pub const PROG_ATTACH: &str = "BPF_PROG_ATTACH";
     /// `BPF_PROG_DETACH`.
@@ -348,6 +350,43 @@ pub fn iter_link(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Re
 pub fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     call_fd(&mut attr::IterCreate { link: raw(link), flags: 0 })
 }
+
+/// Runs a classifier once over a frame, as if it had come in by a device of this namespace: its verdict, and the frame
+/// as it left it. Where it sends the frame to is not carried out.
+///
+/// # Errors
+/// EINVAL: the frame is shorter than an Ethernet header, or there is no such device. ENOSPC: the program made the frame
+/// longer than [`TEST_RUN_ROOM`] bytes more than it was.
+pub fn test_run(program: BorrowedFd<'_>, ifindex: u32, frame: &[u8]) -> io::Result<(i32, Vec<u8>)> {
+    // `struct __sk_buff` up to the device's index.
+    let mut context = [0_u32; 11];
+    if let Some(last) = context.last_mut() {
+        *last = ifindex;
+    }
+    let mut out = vec![0_u8; frame.len() + TEST_RUN_ROOM];
+    let mut attr = attr::ProgTestRun {
+        program: raw(program),
+        verdict: 0,
+        size_in: frame.len() as u32,
+        size_out: out.len() as u32,
+        frame_in: frame.as_ptr() as u64,
+        frame_out: out.as_mut_ptr() as u64,
+        repeat: 1,
+        duration: 0,
+        context_size_in: mem::size_of_val(&context) as u32,
+        context_size_out: 0,
+        context_in: address(&context),
+        context_out: 0,
+        flags: 0,
+        cpu: 0,
+    };
+    call(&mut attr)?;
+    out.truncate(attr.size_out as usize);
+    Ok((attr.verdict.cast_signed(), out))
+}
+
+/// Bytes by which [`test_run`] lets a frame grow.
+pub const TEST_RUN_ROOM: usize = 256;
 
 /// Puts a program into a map of programs, for tail calls.
 ///

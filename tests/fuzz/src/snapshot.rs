@@ -1,6 +1,6 @@
 //! What plugins are asked about, where the bytes do not say.
 
-use netloom_core::model::{EndpointSpec, Hook, HookPoint, IfIndex, Labels, Name, NetnsId};
+use netloom_core::model::{DefaultRoute, EndpointSpec, Hook, HookPoint, IfIndex, Labels, Name, NetnsId};
 
 pub(crate) fn hook() -> Hook {
     let netns = NetnsId { device: 4, inode: 1 };
@@ -16,6 +16,9 @@ pub(crate) fn spec() -> EndpointSpec {
         mac: None,
         runtime_class: None,
         virtual_machine: false,
+        mtu: None,
+        default_route: DefaultRoute::First,
+        routes: Vec::new(),
         labels: Labels::new(),
     }
 }

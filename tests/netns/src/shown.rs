@@ -30,7 +30,7 @@ pub fn addresses(netns: &Netns, device: &str) -> Vec<String> {
     addresses
 }
 
-/// Where the default routes of a namespace lead: the devices' names, of IPv4 and of IPv6.
+/// Where the default routes of a namespace lead: the devices' names, of IPv4 and of IPv6, the ones taken first in front.
 pub fn default_routes(netns: &Netns) -> [Vec<String>; 2] {
     ["-4", "-6"].map(|family| {
         json(netns, &[family, "route", "show", "default"]).iter().map(|route| text(&route["dev"])).collect()

@@ -2,7 +2,7 @@ use std::{path::PathBuf, thread, time::Duration};
 
 use aya::maps::{Array, Map, MapData};
 use netloom_api::types::{AttachAnswer, Attachment};
-use netloom_test_support::{Arrivals, DaemonOptions, Netns, UdpReceiver, UdpSender};
+use netloom_test_support::{Arrivals, DaemonOptions, Netns, UdpReceiver, UdpSender, until};
 use serde_json::{Value, json};
 
 use crate::{Node, ObjectFile, Way};
@@ -50,7 +50,7 @@ impl Wire {
         let node = Node::with(DaemonOptions { config, ..DaemonOptions::default() });
         let peer = Netns::new("peer");
         node.netns.link("10.9.0.1/24").of(way.device()).named("d0").to(&peer, "10.9.0.2/24");
-        assert!(peer.can_ping(std::net::Ipv4Addr::new(10, 9, 0, 1)), "the wire is up");
+        until(|| peer.can_ping(std::net::Ipv4Addr::new(10, 9, 0, 1)), |is_up| *is_up);
         let (from, to, address) = if way.is_outwards() {
             (&node.netns, &peer, Self::PEER)
         } else {
@@ -89,8 +89,8 @@ impl Wire {
 
     /// Lets the stream run for so many datagrams more.
     pub fn run(&self, datagrams: u64) {
-        let until = self.sender.sent() + datagrams;
-        while self.sender.sent() < until {
+        let enough = self.sender.sent() + datagrams;
+        while self.sender.sent() < enough {
             thread::sleep(Duration::from_millis(2));
         }
     }

@@ -9,8 +9,8 @@ use std::{
 use ipnet::IpNet;
 use netloom_core::{
     model::{
-        AttachmentKind, AttachmentMode, Capabilities, DeviceMode, Feature, Hook, HookPoint, Name,
-        NetkitPolicy, PairSpec, Placement, Protocol, Service, ServiceId,
+        AttachmentKind, AttachmentMode, Capabilities, DeviceMode, EndpointRoute, Feature, Hook, HookPoint,
+        Name, NetkitPolicy, PairSpec, Placement, Protocol, Service, ServiceId,
     },
     validate::best_attachment,
 };
@@ -68,7 +68,13 @@ impl Node {
         let spec = pair(mode, format!("lxc{id}"), prefixes.clone());
         let pair = runtime.block_on(self.devices.create_pair(&spec, netns.handle())).expect("a pair");
         runtime
-            .block_on(self.devices.connect_endpoint(&pair, netns.handle(), &prefixes, pair.gateway_mac()))
+            .block_on(self.devices.connect_endpoint(
+                &pair,
+                netns.handle(),
+                &prefixes,
+                &EndpointRoute::defaults(&prefixes),
+                pair.gateway_mac(),
+            ))
             .expect("an endpoint can be wired");
         addresses.iter().for_each(|address| settle(netns.handle(), *address));
         let attachment = self.attachment(mode);

@@ -89,8 +89,15 @@ pub(super) const MODULES: [Module; 11] = [
     },
     Module {
         name: "netfilter",
-        files: &["host/kernel/src/netfilter.rs"],
-        guards: &[KERNEL, Guard::node("node", &["outside::netfilter"])],
+        files: &[
+            "host/kernel/src/stack.rs",
+            "host/kernel/src/netlink.rs",
+            "host/kernel/src/stack/netfilter.rs",
+            "host/kernel/src/stack/rules.rs",
+            "host/kernel/src/stack/queues.rs",
+            "host/kernel/src/stack/xfrm.rs",
+        ],
+        guards: &[KERNEL, Guard::node("node", &["outside::netfilter", "outside::stack"])],
     },
     Module {
         name: "links",

@@ -2,8 +2,8 @@
 
 mod checks;
 mod libtest;
-mod newest;
 mod outcome;
+mod selected;
 mod skips;
 mod tier;
 mod virtual_machine;
@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Result, anyhow};
 
 pub(crate) use libtest::ended;
-use outcome::{Outcome, Progress, Rules};
+use outcome::{Outcome, Progress, Ran, Rules};
 use skips::Expected;
 pub(crate) use tier::Tier;
 use virtual_machine::Fleet;
@@ -30,6 +30,9 @@ use crate::{
 
 /// How long one program of tests may take.
 const PATIENCE_SECONDS: &str = "900";
+
+/// Tests in namespaces wait most of the time: for grace periods of the kernel, for packets, for what must not come.
+const THREADS_A_CPU: usize = 2;
 
 /// Each machine takes 4 GiB of memory.
 const MACHINES_AT_ONCE: usize = 4;
@@ -72,7 +75,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let (first, beside) = here.split_at(usize::from(here.first() == Some(&Tier::Unit)));
     let mut outcomes = suite.run_here(first)?;
     outcomes.extend(suite.run_here(beside)?);
-    outcomes.extend(suite.run_in_machines(&machines)?);
+    let here = outcomes.iter().find(|outcome| outcome.tier == Tier::Netns);
+    let here = here.map(|outcome| outcome.ran.clone()).unwrap_or_default();
+    outcomes.extend(suite.run_in_machines(&machines, &here)?);
     let summary = outcome::summarize(&outcomes, workspace::is_ci());
     Ok(if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -85,7 +90,8 @@ struct Suite<'a> {
 impl Suite<'_> {
     /// A machine keeps one CPU of ours busy, but for when its tests wait: there is one more at once than we have CPUs, of
     /// whichever tiers.
-    fn run_in_machines(&self, tiers: &[Tier]) -> Result<Vec<Outcome>> {
+    /// `here` has passed on the running kernel.
+    fn run_in_machines(&self, tiers: &[Tier], here: &Ran) -> Result<Vec<Outcome>> {
         let mut cannot = Vec::new();
         let mut fleets = Vec::new();
         for tier in tiers {
@@ -94,7 +100,7 @@ impl Suite<'_> {
                 Ok(rules) => {
                     let tests = self.programs_of(*tier);
                     let programs = &self.built.programs;
-                    fleets.push(Fleet::new(*tier, kernel, rules, &tests, programs, self.args)?);
+                    fleets.push(Fleet::new(*tier, kernel, rules, &tests, programs, self.args, here)?);
                 }
                 Err(reason) => cannot.push(cannot_run(*tier, &reason)),
             }
@@ -140,17 +146,21 @@ impl Suite<'_> {
             checks::run(&self.args.package, self.built.warnings, &mut progress);
         }
         for program in self.programs_of(tier) {
-            self.run_program(program, &mut progress)?;
+            self.run_program(tier, program, &mut progress)?;
         }
         Ok(progress.end())
     }
 
-    fn run_program(&self, program: &Program, progress: &mut Progress) -> Result<()> {
+    fn run_program(&self, tier: Tier, program: &Program, progress: &mut Progress) -> Result<()> {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", PATIENCE_SECONDS]).arg(&program.executable).arg("--show-output");
         command.args(&self.args.filter);
         command.current_dir(&program.package_dir).env("CARGO_MANIFEST_DIR", &program.package_dir);
         command.env("PATH", workspace::path()).envs(progress.environment());
+        if tier == Tier::Netns {
+            let cpus = thread::available_parallelism().map_or(1, usize::from);
+            command.env("RUST_TEST_THREADS", (THREADS_A_CPU * cpus).to_string());
+        }
         if let Ok(libraries) = capture(Command::new("rustc").args(["--print", "target-libdir"])) {
             // The tests of a procedural macro load the standard library, as the compiler does.
             command.env("LD_LIBRARY_PATH", libraries.trim());

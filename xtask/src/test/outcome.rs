@@ -19,7 +19,12 @@ pub(crate) struct Outcome {
     pub(crate) notes: Vec<String>,
     /// How long it took.
     pub(crate) time: Duration,
+    /// Those that passed, with their programs.
+    pub(crate) ran: Ran,
 }
+
+/// Tests, by program.
+pub(crate) type Ran = BTreeMap<String, BTreeSet<String>>;
 
 /// How a tier's tests are judged.
 pub(crate) struct Rules {
@@ -40,7 +45,8 @@ pub(crate) struct Progress {
     counts: Counts,
     notes: Vec<String>,
     /// Tests that the tier leaves out, by program.
-    left_out: BTreeMap<String, BTreeSet<String>>,
+    left_out: Ran,
+    ran: Ran,
     started: Instant,
     times: Vec<(Duration, String)>,
 }
@@ -60,7 +66,8 @@ impl Progress {
             label,
             counts: Counts::default(),
             notes: Vec::new(),
-            left_out: BTreeMap::new(),
+            left_out: Ran::new(),
+            ran: Ran::new(),
             started: Instant::now(),
             times: Vec::new(),
         }
@@ -73,6 +80,7 @@ impl Progress {
 
     /// A program of tests has ended: whether as it should. Its output is shown if not.
     pub(crate) fn program(&mut self, name: &str, report: &Report, ended: &Result<(), String>, output: &str) {
+        self.ran.entry(name.to_owned()).or_default().extend(report.ran.iter().cloned());
         let mut counts = Counts { passed: report.passed, failed: report.failed, ..Counts::default() };
         let mut why: Vec<String> = ended.as_ref().err().cloned().into_iter().collect();
         if report.results == 0 && why.is_empty() {
@@ -169,7 +177,13 @@ impl Progress {
             }
             print!("{text}");
         }
-        Outcome { tier: self.tier, counts: self.counts, notes: self.notes, time: self.started.elapsed() }
+        Outcome {
+            tier: self.tier,
+            counts: self.counts,
+            notes: self.notes,
+            time: self.started.elapsed(),
+            ran: self.ran,
+        }
     }
 }
 
@@ -267,7 +281,8 @@ impl Gathered {
 pub(crate) fn cannot_run(tier: Tier, reason: &str) -> Outcome {
     println!("\n── {tier}\n   cannot run: {reason}");
     let counts = Counts { unexpected: 1, ..Counts::default() };
-    Outcome { tier, counts, notes: vec![format!("{tier} cannot run: {reason}")], time: Duration::ZERO }
+    let notes = vec![format!("{tier} cannot run: {reason}")];
+    Outcome { tier, counts, notes, time: Duration::ZERO, ran: Ran::new() }
 }
 
 /// The table at the end, what nobody expects, and the counts over all.

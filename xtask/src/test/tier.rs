@@ -2,7 +2,7 @@ use std::{fmt, path::Path};
 
 use clap::ValueEnum;
 
-use super::newest;
+use super::{outcome::Ran, selected};
 use crate::{
     build::{Kind, Program},
     vm::Kernel,
@@ -30,22 +30,18 @@ pub(crate) enum Tier {
     /// Plugins in Wasm, well-behaved and not
     #[value(name = "plugin")]
     Plugin,
-    /// The namespace tests on Linux 6.12, where netkit and tcx must be there
+    /// The namespace tests on Linux 6.12, where netkit and tcx must be there: those that have not passed on the running
+    /// kernel, and those of netkit, or all if this tier is asked for
     #[value(name = "vm-6.12")]
     Vm6_12,
-    /// The namespace tests on Linux 6.1, without netkit and tcx: those of what it does otherwise than newer kernels, or
-    /// all if this tier is asked for
+    /// The namespace tests on Linux 6.1, without netkit and tcx: those that have not passed on the running kernel, and
+    /// those of what it does otherwise, or all if this tier is asked for
     #[value(name = "vm-6.1")]
     Vm6_1,
     /// The namespace tests on Debian's newest kernel: a selection of them, or all if this tier is asked for
     #[value(name = "vm-newest")]
     VmNewest,
 }
-
-/// Modules of a node's tests about what 6.1 does as the newer kernels do: it differs in how programs are attached and
-/// sockets are found.
-const ALIKE_ON_6_1: [&str; 8] =
-    ["changes::", "devices::", "modes::", "monitor::", "outside::", "services::", "storage::", "trace::"];
 
 /// Tests that count every packet that a device sends, which 6.1 disturbs.
 const COUNTS_EXACTLY: [(&str, &str); 3] = [
@@ -104,22 +100,28 @@ impl Tier {
     }
 
     /// Why it leaves out a test of a program that is its own, if it does. A machine runs what depends on its kernel:
-    /// all programs but those of [`ON_ONE_KERNEL`]. Unless they are asked for, the newest kernel has a selection, and
-    /// the oldest goes without [`ALIKE_ON_6_1`].
-    pub(crate) fn leaves_out(self, program: &Program, test: &str, asked_for: bool) -> Option<&'static str> {
-        let of_node = program.name == "tests/netns/tests/node";
+    /// all programs but those of [`ON_ONE_KERNEL`], and of these, unless it is asked for, what is [`selected`] given
+    /// what has passed `here`, on the running kernel.
+    pub(crate) fn leaves_out(
+        self,
+        program: &Program,
+        test: &str,
+        asked_for: bool,
+        here: &Ran,
+    ) -> Option<&'static str> {
+        let passed_here = here.get(&program.name).is_some_and(|tests| tests.contains(test));
         if self.kernel().is_none() {
             None
         } else if ON_ONE_KERNEL.contains(&program.name.as_str()) {
             Some("it depends on no kernel, and runs on this machine's own")
-        } else if self == Self::VmNewest && !asked_for && !newest::selects(&program.name, test) {
-            Some("on the newest kernel a selection runs, and all of them with `--tier vm-newest`")
-        } else if self == Self::Vm6_1
-            && !asked_for
-            && (program.name == "tests/netns/tests/histories"
-                || of_node && ALIKE_ON_6_1.iter().any(|module| test.starts_with(module)))
-        {
-            Some("it is on 6.1 as on the other kernels; all run with `--tier vm-6.1`")
+        } else if !asked_for && !selected::selects(self, &program.name, test, passed_here) {
+            Some(match self {
+                Self::VmNewest => {
+                    "on the newest kernel a selection runs, and all of them with `--tier vm-newest`"
+                }
+                Self::Vm6_1 => "it has passed on the running kernel; all run with `--tier vm-6.1`",
+                _ => "it has passed on the running kernel; all run with `--tier vm-6.12`",
+            })
         } else if self == Self::Vm6_1 && COUNTS_EXACTLY.contains(&(program.name.as_str(), test)) {
             Some("it counts every packet, and 6.1 reports the groups of a new device at times of its own")
         } else {
@@ -155,17 +157,21 @@ mod tests {
             kind: Kind::Integration,
             executable: "/x".into(),
         };
-        let (node, other) = (named("tests/netns/tests/node"), named("x"));
-        assert_eq!(Tier::Vm6_12.leaves_out(&node, "services::x", false), None);
-        assert!(Tier::Vm6_1.leaves_out(&node, "services::x", false).is_some_and(|why| why.contains("6.1")));
-        assert_eq!(Tier::Vm6_1.leaves_out(&node, "services::x", true), None);
-        assert_eq!(Tier::Vm6_1.leaves_out(&node, "reaping::services", false), None);
-        assert_eq!(Tier::Vm6_1.leaves_out(&other, "services::x", false), None);
-        assert!(Tier::VmNewest.leaves_out(&node, "services::x", false).is_some());
-        assert_eq!(Tier::VmNewest.leaves_out(&node, "services::x", true), None);
+        let node = named("tests/netns/tests/node");
+        let here = Ran::from([(node.name.clone(), ["services::x".to_owned()].into())]);
+        let nothing = Ran::new();
+        let leaves_out =
+            |tier: Tier, asked_for, here: &Ran| tier.leaves_out(&node, "services::x", asked_for, here);
+        for tier in [Tier::Vm6_12, Tier::Vm6_1] {
+            assert!(leaves_out(tier, false, &here).is_some_and(|why| why.contains(tier.as_str())));
+            assert_eq!(leaves_out(tier, true, &here), None);
+            assert_eq!(leaves_out(tier, false, &nothing), None, "it did not run here");
+        }
+        assert!(leaves_out(Tier::VmNewest, false, &nothing).is_some());
+        assert_eq!(leaves_out(Tier::VmNewest, true, &here), None);
         for name in ON_ONE_KERNEL {
-            assert!(Tier::VmNewest.leaves_out(&named(name), "x", true).is_some());
-            assert_eq!(Tier::Netns.leaves_out(&named(name), "x", false), None);
+            assert!(Tier::VmNewest.leaves_out(&named(name), "x", true, &here).is_some());
+            assert_eq!(Tier::Netns.leaves_out(&named(name), "x", false, &here), None);
         }
     }
 

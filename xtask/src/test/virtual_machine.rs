@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::{
     Args, libtest,
-    outcome::{Gathered, Outcome, Rules},
+    outcome::{Gathered, Outcome, Ran, Rules},
     tier::Tier,
 };
 use crate::{
@@ -45,7 +45,8 @@ pub(crate) struct Fleet<'a> {
 type Share<'a> = Vec<(&'a Program, Vec<String>)>;
 
 impl<'a> Fleet<'a> {
-    /// Shares the tests out. What the filter leaves is asked of the programs themselves.
+    /// Shares the tests out. What the filter leaves is asked of the programs themselves; `here` has passed on the running
+    /// kernel.
     pub(crate) fn new(
         tier: Tier,
         kernel: Kernel,
@@ -53,6 +54,7 @@ impl<'a> Fleet<'a> {
         tests: &[&'a Program],
         programs: &'a [Program],
         args: &Args,
+        here: &Ran,
     ) -> Result<Self> {
         let asked_for = args.asks_for(tier);
         let mut gathered = Gathered::begin(tier, rules);
@@ -62,7 +64,7 @@ impl<'a> Fleet<'a> {
             let list = capture(list.args(["--list", "--format", "terse"]).args(&args.filter))?;
             let (mut names, mut left_out) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
             for name in list.lines().filter_map(|line| line.strip_suffix(": test")) {
-                match tier.leaves_out(program, name, asked_for) {
+                match tier.leaves_out(program, name, asked_for, here) {
                     None => names.push(name.to_owned()),
                     Some(why) => left_out.entry(why).or_default().push(name.to_owned()),
                 }

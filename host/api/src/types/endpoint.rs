@@ -13,6 +13,9 @@ pub struct EndpointView {
     pub device: Option<Device>,
     /// What its programs counted.
     pub counters: EndpointCounters,
+    /// The label by which its sockets see services' addresses as they are; none if services are translated for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untranslated: Option<String>,
 }
 
 /// What an endpoint's programs counted.
@@ -30,6 +33,13 @@ pub struct EndpointCounters {
     pub dropped_spoofed: u64,
     /// Dropped for any other reason.
     pub dropped_other: u64,
+}
+
+/// Whether an endpoint is as it was added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointCheck {
+    /// What is not so, each in words; empty when all is well.
+    pub problems: Vec<String>,
 }
 
 /// An endpoint to take to a pair of another mode.

@@ -93,7 +93,7 @@ pub struct DropEvent {
     pub endpoint_id: u32,
     /// The endpoint's namespace.
     pub netns: Option<PathBuf>,
-    /// Why: `spoofed`, `malformed`, `unsupported`.
+    /// Why: `spoofed`, `malformed`, `unsupported`, `tagged`, `link`, `martian`.
     pub reason: String,
     /// Which way it went.
     pub direction: Direction,

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use netloom_core::model::{Attachment, Capabilities, Feature, Service};
+use ipnet::IpNet;
+use netloom_core::model::{Attachment, Capabilities, Feature, Name, Service};
 use serde::{Deserialize, Serialize};
 
 use super::{EndpointView, PluginView};
@@ -39,10 +40,16 @@ pub struct Status {
     /// How packets of endpoints go to and come from outside.
     #[serde(default)]
     pub outside: Outside,
+    /// How packets go from one endpoint to another.
+    #[serde(default)]
+    pub local: LocalWay,
     /// Every service.
     pub services: Vec<Service>,
     /// Every plugin.
     pub plugins: Vec<PluginView>,
+    /// The pools that endpoints without addresses of their own get theirs from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolView>,
     /// What the start found: adopted, dropped, re-attached.
     pub adoption: Adoption,
     /// Where records are kept, and whether they can be written.
@@ -104,6 +111,46 @@ pub struct Outside {
     pub uplinks: Vec<String>,
     /// Why they go through the node's stack, where they do.
     pub through_stack: Option<String>,
+    /// Those that get the node's address on their way.
+    #[serde(default)]
+    pub masquerade: Masquerade,
+}
+
+/// What endpoints send to outside gets the address of the device that it leaves by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Masquerade {
+    /// What comes from these prefixes does.
+    pub from: Vec<IpNet>,
+    /// What goes to these does not.
+    pub native: Vec<IpNet>,
+    /// Why nothing does.
+    pub off: Option<String>,
+    /// Whether the configuration wants it, also where nothing does yet because there is no outside.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wanted: bool,
+}
+
+/// Addresses that endpoints are given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolView {
+    /// All of them.
+    pub prefix: IpNet,
+    /// How many endpoints have, or are being given or losing.
+    pub used: usize,
+    /// Whether there is none left.
+    pub full: bool,
+}
+
+/// How packets go from one endpoint of the node to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalWay {
+    /// Why they go through the node's stack, where they do.
+    pub through_stack: Option<String>,
+    /// What translates addresses of flows: those it does translate, and the beginnings of all, go through the stack.
+    pub translated_by: Option<String>,
+    /// The endpoints whose packets go through the node's stack whatever the others do, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<Name, String>,
 }
 
 /// What a start found of an earlier daemon's work.
@@ -216,6 +263,12 @@ pub enum EventKind {
     NamespaceGone,
     /// A device has the name of one of ours, and cannot be proven ours: it was left alone.
     ForeignDevice,
+    /// Somebody changed or removed what an endpoint needs, and it was made as it was.
+    Mended,
+    /// The same, and it cannot be made as it was.
+    NotMended,
+    /// Somebody changes or removes it again and again: it is mended less and less often.
+    Fight,
     /// The store cannot be written: changes are refused.
     StoreBroken,
     /// The store is written again.
@@ -237,6 +290,9 @@ impl EventKind {
             Self::DeviceMoved => "device-moved",
             Self::NamespaceGone => "namespace-gone",
             Self::ForeignDevice => "foreign-device",
+            Self::Mended => "mended",
+            Self::NotMended => "not-mended",
+            Self::Fight => "fight",
             Self::StoreBroken => "store-broken",
             Self::StoreHealed => "store-healed",
         }
@@ -247,7 +303,11 @@ impl EventKind {
     pub const fn is_trouble(self) -> bool {
         !matches!(
             self,
-            Self::ForeignAttached | Self::ForeignDetached | Self::OrderRestored | Self::StoreHealed
+            Self::ForeignAttached
+                | Self::ForeignDetached
+                | Self::OrderRestored
+                | Self::Mended
+                | Self::StoreHealed
         )
     }
 }

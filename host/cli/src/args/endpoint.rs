@@ -1,9 +1,10 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
-use netloom_core::model::{DeviceMode, MacAddress, Name, NetkitPolicy, PairChange};
+use ipnet::IpNet;
+use netloom_core::model::{DefaultRoute, DeviceMode, MacAddress, Name, NetkitPolicy, PairChange};
 
-use super::values::{VirtualAddress, device_mode, label, netns, policy};
+use super::values::{VirtualAddress, default_route, device_mode, label, netns, policy};
 
 /// `netloom endpoint …`
 #[derive(Debug, Subcommand)]
@@ -167,4 +168,13 @@ pub(crate) struct EndpointAdd {
     /// The device's name inside the namespace
     #[arg(long, value_name = "DEVICE", default_value = "eth0")]
     pub(crate) interface: String,
+    /// Its MTU [default: as policy or the configuration says]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mtu: Option<u32>,
+    /// Whether the namespace gets a default route by it: if it has none yet, also behind one that it has, or never
+    #[arg(long, value_name = "WHEN", value_parser = default_route(), default_value = "first")]
+    pub(crate) default_route: DefaultRoute,
+    /// Where else the namespace gets to by it; may be repeated
+    #[arg(long = "route", value_name = "PREFIX")]
+    pub(crate) routes: Vec<IpNet>,
 }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use netloom_api::types::{AttachmentMode, HookPoint};
-use netloom_core::model::{DeviceMode, NetkitPolicy, NetkitScrub, Protocol, Weight};
+use netloom_core::model::{DefaultRoute, DeviceMode, NetkitPolicy, NetkitScrub, Protocol, Weight};
 
 /// Parses `KEY=VALUE`.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
@@ -69,6 +69,14 @@ pub(super) fn scrub() -> impl TypedValueParser<Value = NetkitScrub> {
     PossibleValuesParser::new(["none", "default"]).map(|text| match text.as_str() {
         "none" => NetkitScrub::None,
         _ => NetkitScrub::Default,
+    })
+}
+
+/// Parses which default route an endpoint gets.
+pub(super) fn default_route() -> impl TypedValueParser<Value = DefaultRoute> {
+    PossibleValuesParser::new(DefaultRoute::ALL.map(|(name, _)| name)).try_map(|text| {
+        let known = DefaultRoute::ALL.into_iter().find(|(name, _)| *name == text);
+        known.map(|(_, choice)| choice).ok_or("not a choice of default routes")
     })
 }
 

@@ -77,6 +77,9 @@ impl Render for EndpointView {
         if !spec.labels.is_empty() {
             lines.push(("Labels", labels(&spec.labels)));
         }
+        if let Some(label) = &self.untranslated {
+            lines.push(("Services", format!("not translated (label {label})")));
+        }
         lines.extend([
             ("Attachment kind", mode.attachment.to_string()),
             ("Attachments", list(&endpoint.attachments)),

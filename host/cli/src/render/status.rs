@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use netloom_api::types::{Adoption, Outside, Status};
+use ipnet::IpNet;
+use netloom_api::types::{Adoption, LocalWay, Masquerade, Outside, Status};
 
 use super::{
     Render,
@@ -35,7 +36,10 @@ fn daemon(status: &Status) -> String {
         ("Namespaces", namespaces(&status.namespaces)),
         ("Socket-LB", socket_lb),
         ("Outside", outside(&status.outside)),
+        ("Masquerade", masquerade(&status.outside.masquerade)),
+        ("Between endpoints", local(&status.local)),
     ];
+    lines.extend(status.local.endpoints.iter().map(|(name, why)| ("By the stack", format!("{name}: {why}"))));
     lines.extend(store(status).map(|trouble| ("Store", trouble)));
     lines.extend(adoption(&status.adoption));
     facts(lines)
@@ -58,6 +62,24 @@ fn outside(outside: &Outside) -> String {
     match &outside.through_stack {
         Some(why) => format!("through the node's stack: {why}"),
         None => format!("by {}, past the node's stack", outside.uplinks.join(", ")),
+    }
+}
+
+fn masquerade(masquerade: &Masquerade) -> String {
+    let prefixes = |prefixes: &[IpNet]| prefixes.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ");
+    match &masquerade.off {
+        Some(why) => format!("off: {why}"),
+        None => {
+            format!("from {}, but not to {}", prefixes(&masquerade.from), prefixes(&masquerade.native))
+        }
+    }
+}
+
+fn local(local: &LocalWay) -> String {
+    match (&local.through_stack, &local.translated_by) {
+        (Some(why), _) => format!("through the node's stack: {why}"),
+        (None, Some(what)) => format!("past the node's stack, but for flows that {what} translates"),
+        (None, None) => "past the node's stack".to_owned(),
     }
 }
 

@@ -50,6 +50,9 @@ fn spec(args: EndpointAdd) -> EndpointSpec {
         mac: args.mac,
         runtime_class: args.runtime_class,
         virtual_machine: args.virtual_machine,
+        mtu: args.mtu,
+        default_route: args.default_route,
+        routes: args.routes,
         labels: args.labels.into_iter().collect(),
     }
 }

@@ -6,14 +6,14 @@ use ipnet::IpNet;
 use netloom_api::types::{
     Adoption, AttachAnswer, Attachment, AttachmentKind, BoundSocket, Capabilities, CapabilityView, Chain,
     Decision, DecisionStep, Device, DeviceView, Doctor, Endpoint, EndpointCounters, EndpointSpec,
-    EndpointView, Fate, Feature, Finding, HookPoint, Labels, MonitorEvent, Name, NodeView, Outside, Owner,
-    PeerView, PluginInspection, PluginView, ReapReport, ReapedSocket, Service, SocketView, Status,
-    StoreTrouble, StoreView,
+    EndpointView, Fate, Feature, Finding, HookPoint, Labels, LocalWay, Masquerade, MonitorEvent, Name,
+    NodeView, Outside, Owner, PeerView, PluginInspection, PluginView, ReapReport, ReapedSocket, Service,
+    SocketView, Status, StoreTrouble, StoreView,
 };
 use netloom_core::model::{
-    Candidate, ChainEntry, DeviceMode, DeviceStats, EndpointMode, Hook, IfIndex, LinkId, MacAddress,
-    NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol, Revision, ServiceId,
-    SocketCookie, SocketState, Support,
+    Candidate, ChainEntry, DefaultRoute, DeviceMode, DeviceStats, EndpointMode, Hook, IfIndex, LinkId,
+    MacAddress, NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol,
+    Revision, ServiceId, SocketCookie, SocketState, Support,
 };
 use serde_json::json;
 
@@ -41,6 +41,9 @@ pub(crate) fn endpoint() -> EndpointView {
                 mac: None,
                 runtime_class: None,
                 virtual_machine: false,
+                mtu: None,
+                default_route: DefaultRoute::First,
+                routes: Vec::new(),
                 labels: labels(&[("app", "shop"), ("tier", "front")]),
             },
             id: 7,
@@ -54,6 +57,7 @@ pub(crate) fn endpoint() -> EndpointView {
             mac: None,
             host_mac: None,
             attachments: vec!["nl7-primary".to_owned(), "nl7-peer".to_owned()],
+            routes: None,
             decided_by: "datapath-mode".to_owned(),
         },
         device: Some(device("nl7", DeviceMode::Netkit)),
@@ -65,6 +69,7 @@ pub(crate) fn endpoint() -> EndpointView {
             dropped_spoofed: 3,
             dropped_other: 1,
         },
+        untranslated: None,
     }
 }
 
@@ -129,7 +134,8 @@ pub(crate) fn lost_endpoint() -> EndpointView {
     view.endpoint.spec.name = name("vm1");
     view.endpoint.spec.virtual_machine = true;
     view.endpoint.spec.runtime_class = Some("kata".to_owned());
-    view.endpoint.spec.labels.clear();
+    view.endpoint.spec.labels = labels(&[("mesh", "on")]);
+    view.untranslated = Some("mesh=on".to_owned());
     view.endpoint.mode = EndpointMode::plain(DeviceMode::Veth, AttachmentKind::Tcx);
     view.endpoint.mac = Some(MacAddress([2, 0, 0, 0, 0, 1]));
     view.endpoint.host_mac = Some(MacAddress([2, 0, 0, 0, 0, 2]));
@@ -498,9 +504,24 @@ pub(crate) fn status() -> Status {
         endpoints: vec![endpoint()],
         attachments: vec![attachment()],
         socket_lb_links: vec![51, 52],
-        outside: Outside { uplinks: vec!["eth0".into()], through_stack: None },
+        outside: Outside {
+            uplinks: vec!["eth0".into()],
+            through_stack: None,
+            masquerade: Masquerade {
+                from: vec!["10.210.0.0/16".parse().unwrap()],
+                native: vec!["10.0.0.0/8".parse().unwrap(), "10.210.0.0/16".parse().unwrap()],
+                off: None,
+                wanted: false,
+            },
+        },
+        local: LocalWay {
+            through_stack: None,
+            translated_by: Some("the nftables chain ip nat POSTROUTING".into()),
+            endpoints: [(name("web"), "its device has the qdisc tbf".into())].into(),
+        },
         services: vec![service()],
         plugins: vec![plugin()],
+        pools: Vec::new(),
         adoption: Adoption {
             endpoints: 1,
             attachments: 2,
@@ -529,7 +550,15 @@ pub(crate) fn idle_status() -> Status {
     Status {
         socket_lb: None,
         socket_lb_links: Vec::new(),
-        outside: Outside { uplinks: Vec::new(), through_stack: Some("datapath.outside says so".into()) },
+        outside: Outside {
+            uplinks: Vec::new(),
+            through_stack: Some("datapath.outside says so".into()),
+            masquerade: Masquerade {
+                off: Some("datapath.masquerade says so".into()),
+                ..Masquerade::default()
+            },
+        },
+        local: LocalWay::default(),
         endpoints: Vec::new(),
         attachments: Vec::new(),
         services: Vec::new(),

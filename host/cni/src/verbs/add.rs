@@ -1,8 +1,8 @@
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use netloom_api::{
     Client,
-    types::{EndpointSpec, EndpointView, Labels},
+    types::{EndpointSpec, EndpointView, Labels, Status},
 };
 use serde_json::Value;
 
@@ -21,13 +21,40 @@ pub(super) async fn run(
     config: &NetworkConfig,
 ) -> Result<Value, Failure> {
     let (attachment, netns) = environment::attachment_in_netns()?;
-    if config.prev_result.is_some() {
-        let why = "netloom-cni makes the container's device: put it first in the list of plugins";
-        return Err(Failure::Config(format!("prevResult is set, but {why}")));
-    }
     let spec = spec(config, &attachment, netns)?;
+    if let Some(wanted) = config.ip_masq {
+        masquerades(client, wanted, &spec.addresses).await?;
+    }
+    // A deletion of before that is still waiting is not about this one.
+    config.deletions().remove(&spec.name).ok();
     let view: EndpointView = patiently(client.post("/v1/endpoints", &spec)).await?;
-    serde_json::to_value(AddResult::new(version, &view, &spec.netns)).map_err(Failure::Decode)
+    let previous = config.prev_result.clone().unwrap_or_default();
+    let result = AddResult::new(version, &view, &spec.netns, previous, config.dns());
+    serde_json::to_value(result).map_err(Failure::Decode)
+}
+
+/// Whether the node does with what endpoints send to outside as is wanted. It is the same for all of them.
+async fn masquerades(client: &Client, wanted: bool, addresses: &[IpAddr]) -> Result<(), Failure> {
+    let status: Status = patiently(client.get("/v1/status")).await?;
+    let node = status.outside.masquerade;
+    let left_out = |address: &&IpAddr| !status.pools.iter().any(|pool| pool.prefix.contains(*address));
+    let why = match (wanted, node.wanted, addresses.iter().find(left_out)) {
+        (true, true, None) | (false, false, _) => return Ok(()),
+        (true, true, Some(address)) => {
+            format!("the node masquerades its pools, and {address} is in none: leave out either")
+        }
+        (true, false, _) => {
+            let why = node.off.unwrap_or_default();
+            format!("the node masquerades nothing ({why}): leave it out, or see netloomd's configuration")
+        }
+        (false, true, _) => {
+            "the node masquerades what all its endpoints send to outside: leave it out, name the \
+                          destinations in datapath.native, or set datapath.masquerade = false in netloomd's \
+                          configuration"
+                .to_owned()
+        }
+    };
+    Err(Failure::Unsupported { key: "ipMasq", value: wanted.to_string(), why })
 }
 
 fn spec(config: &NetworkConfig, attachment: &Attachment, netns: PathBuf) -> Result<EndpointSpec, Failure> {
@@ -39,6 +66,9 @@ fn spec(config: &NetworkConfig, attachment: &Attachment, netns: PathBuf) -> Resu
         mac: config.mac()?,
         runtime_class: config.runtime_class.clone(),
         virtual_machine: config.virtual_machine,
+        mtu: config.mtu(),
+        default_route: config.default_route.unwrap_or_default(),
+        routes: config.routes(),
         labels: labels(config, attachment),
     })
 }

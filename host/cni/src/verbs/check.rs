@@ -1,6 +1,9 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use netloom_api::{Client, types::EndpointView};
+use netloom_api::{
+    Client,
+    types::{EndpointCheck, EndpointView},
+};
 use netloom_core::model::NetnsId;
 
 use super::{if_there, name_of, route_of};
@@ -22,7 +25,12 @@ pub(super) async fn run(client: &Client, config: &NetworkConfig) -> Result<(), F
     };
     has_device(&view)?;
     is_in(&view, &netns)?;
-    has_addresses(&view, previous)
+    has_addresses(&view, previous)?;
+    let checked = if_there(client.get::<EndpointCheck>(&format!("{}/check", route_of(&name)))).await?;
+    match checked.map(|checked| checked.problems.join("; ")) {
+        Some(problems) if !problems.is_empty() => Err(Failure::Drifted(problems)),
+        _ => Ok(()),
+    }
 }
 
 fn has_device(view: &EndpointView) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use netloom_api::types::{AttachmentKind, Done, Endpoint, EndpointCounters, EndpointSpec, EndpointView};
-use netloom_core::model::{DeviceMode, EndpointMode, IfIndex, Name, NetnsCookie, NetnsId};
+use netloom_core::model::{DefaultRoute, DeviceMode, EndpointMode, IfIndex, Name, NetnsCookie, NetnsId};
 use netloom_test_support::CniCall;
 use serde_json::{Value, json};
 
@@ -32,6 +32,9 @@ fn endpoint(name: &str) -> EndpointView {
         mac: None,
         runtime_class: None,
         virtual_machine: false,
+        mtu: None,
+        default_route: DefaultRoute::First,
+        routes: Vec::new(),
         labels: [("cni.netloom/network".to_owned(), "pods".to_owned())].into(),
     };
     let endpoint = Endpoint {
@@ -47,9 +50,10 @@ fn endpoint(name: &str) -> EndpointView {
         mac: None,
         host_mac: None,
         attachments: Vec::new(),
+        routes: None,
         spec,
     };
-    EndpointView { endpoint, device: None, counters: EndpointCounters::default() }
+    EndpointView { endpoint, device: None, counters: EndpointCounters::default(), untranslated: None }
 }
 
 #[test]

@@ -85,7 +85,13 @@ fn a_configuration_must_be_usable() {
         ("instance", json!("Not A Name")),
         ("runtimeConfig", json!({"ips": ["10.0.0"]})),
         ("runtimeConfig", json!({"mac": "02"})),
-        ("prevResult", json!({"cniVersion": "1.1.0", "ips": []})),
+        ("prevResult", json!({"ips": [{"address": "nowhere"}]})),
+        ("dns", json!("10.0.0.53")),
+        ("mtu", json!(60)),
+        ("mtu", json!("1500")),
+        ("defaultRoute", json!("last")),
+        ("routes", json!([{"dst": "10.0.0"}])),
+        ("ipMasq", json!("no")),
     ] {
         let mut config = config("1.1.0", nobody());
         config[field] = value.clone();
@@ -94,26 +100,47 @@ fn a_configuration_must_be_usable() {
 }
 
 #[test]
-fn addresses_are_not_anothers_to_give() {
+fn what_would_be_ignored_is_refused_with_its_key_and_value() {
+    for (key, config_key, value, shown) in [
+        ("ipam", "ipam", json!({"type": "host-local"}), "host-local"),
+        (
+            "runtimeConfig.portMappings",
+            "runtimeConfig",
+            json!({"portMappings": [{"hostPort": 8080, "containerPort": 80}]}),
+            "8080",
+        ),
+        ("routes", "routes", json!([{"dst": "10.1.0.0/16", "gw": "10.1.0.1"}]), "10.1.0.1"),
+        ("runtimeConfig.bandwidth", "runtimeConfig", json!({"bandwidth": {"ingressRate": 4096}}), "4096"),
+        (
+            "runtimeConfig.ipRanges",
+            "runtimeConfig",
+            json!({"ipRanges": [[{"subnet": "10.1.0.0/16"}]]}),
+            "10.1",
+        ),
+        ("runtimeConfig.aliases", "runtimeConfig", json!({"aliases": ["shop"]}), "shop"),
+    ] {
+        let mut config = config("1.1.0", nobody());
+        config[config_key] = value;
+        let (code, message) = add().run(&config).error();
+        assert_eq!(code, 2, "{key}");
+        assert!(message.contains(&format!("{key} = ")) && message.contains(shown), "{message}");
+    }
+    // Where they say nothing, they are not there.
     let mut config = config("1.1.0", nobody());
-    config["ipam"] = json!({"type": "host-local"});
-    let (code, message) = add().run(&config).error();
-    assert_eq!(code, 2);
-    assert!(message.contains("ipam") && message.contains("host-local"), "{message}");
+    config["runtimeConfig"] = json!({"portMappings": [], "bandwidth": {"ingressRate": 0, "egressRate": 0}});
+    assert_eq!(code_of(&config), 11);
 }
 
 #[test]
 fn another_version_is_refused() {
-    for version in [json!("0.3.1"), json!("2.0.0"), Value::Null] {
+    for version in [json!("0.2.0"), json!("2.0.0"), Value::Null] {
         let mut config = config("1.1.0", nobody());
         config["cniVersion"] = version.clone();
         assert_eq!(code_of(&config), 1, "{version}");
     }
-    for command in ["GC", "STATUS"] {
-        assert_eq!(
-            CniCall::new(command, Path::new("/")).run(&config("1.0.0", nobody())).error().0,
-            1,
-            "{command}"
-        );
+    for (command, version) in [("GC", "1.0.0"), ("STATUS", "1.0.0"), ("CHECK", "0.3.1")] {
+        let (code, message) = CniCall::new(command, Path::new("/")).run(&config(version, nobody())).error();
+        assert_eq!(code, 1, "{command}");
+        assert!(message.contains(version), "{message}");
     }
 }

@@ -272,6 +272,9 @@ pub struct PairSpec {
     pub rx_queues: Option<u32>,
     /// Shown by `ip link`; says whose device it is.
     pub alias: String,
+    /// Both ends stay down: somebody sets them up when what is to see their packets is in place.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 impl PairSpec {
@@ -298,6 +301,7 @@ impl PairSpec {
             tx_queues: None,
             rx_queues: None,
             alias: String::new(),
+            closed: false,
         }
     }
 }

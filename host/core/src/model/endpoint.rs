@@ -1,6 +1,6 @@
 use std::{net::IpAddr, path::PathBuf};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -31,9 +31,65 @@ pub struct EndpointSpec {
     /// Whether it is a virtual machine.
     #[serde(default)]
     pub virtual_machine: bool,
+    /// The MTU it asks for, in bytes; as policy says if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Whether its namespace gets a default route by it.
+    #[serde(default, skip_serializing_if = "DefaultRoute::is_first")]
+    pub default_route: DefaultRoute,
+    /// Where else its namespace gets to by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<IpNet>,
     /// The orchestrator's labels.
     #[serde(default)]
     pub labels: Labels,
+}
+
+/// Whether an endpoint's namespace gets a default route by it, for each family it has addresses of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultRoute {
+    /// If it has none yet.
+    #[default]
+    First,
+    /// If it has one already, behind that.
+    Always,
+    /// No.
+    Never,
+}
+
+impl DefaultRoute {
+    /// Every choice, with its name.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("first", Self::First), ("always", Self::Always), ("never", Self::Never)];
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+    fn is_first(&self) -> bool {
+        *self == Self::First
+    }
+}
+
+/// A route of an endpoint's namespace by the endpoint's device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointRoute {
+    /// Where to.
+    pub destination: IpNet,
+    /// Its metric, if it is not the kernel's own: of two to the same destination, the lower one is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
+}
+
+impl EndpointRoute {
+    /// The default routes of a namespace whose only device has these addresses.
+    #[must_use]
+    pub fn defaults(addresses: &[IpNet]) -> Vec<Self> {
+        let has = |v4: bool| addresses.iter().any(|address| address.addr().is_ipv4() == v4);
+        [(has(true), IpNet::V4(Ipv4Net::default())), (has(false), IpNet::V6(Ipv6Net::default()))]
+            .into_iter()
+            .filter(|(has, _)| *has)
+            .map(|(_, destination)| Self { destination, metric: None })
+            .collect()
+    }
 }
 
 fn default_interface() -> String {
@@ -123,4 +179,15 @@ pub struct Endpoint {
     pub host_mac: Option<MacAddress>,
     /// The ids of its datapath attachments.
     pub attachments: Vec<String>,
+    /// The routes of its namespace by it; none if they are the default ones alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Vec<EndpointRoute>>,
+}
+
+impl Endpoint {
+    /// The routes of its namespace by it.
+    #[must_use]
+    pub fn routes_inside(&self) -> Vec<EndpointRoute> {
+        self.routes.clone().unwrap_or_else(|| EndpointRoute::defaults(&self.addresses))
+    }
 }

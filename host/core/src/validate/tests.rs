@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Backend, ChainEntry, Hook, HookPoint, IfIndex, Labels, Name, NetkitScrub, NetnsId, Owner, ProgramId,
-    ReapAction, ReapReason, Revision, Support,
+    Backend, ChainEntry, DefaultRoute, Hook, HookPoint, IfIndex, Labels, Name, NetkitScrub, NetnsId, Owner,
+    ProgramId, ReapAction, ReapReason, Revision, Support,
 };
 
 fn capabilities(features: &[Feature]) -> Capabilities {
@@ -26,6 +26,9 @@ fn endpoint() -> EndpointSpec {
         mac: None,
         runtime_class: None,
         virtual_machine: false,
+        mtu: None,
+        default_route: DefaultRoute::First,
+        routes: Vec::new(),
         labels: Labels::new(),
     }
 }

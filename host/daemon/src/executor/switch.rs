@@ -43,15 +43,17 @@ impl Executor {
         if peer.name != take.spec.interface {
             inside.rename(peer.ifindex, &take.spec.interface).await?;
         }
-        inside.set_up(peer.ifindex, true).await?;
+        // It was closed until now. The node's end first: the other one is ready at once then.
         self.devices.set_up(host.ifindex, true).await?;
+        inside.set_up(peer.ifindex, true).await?;
         for address in &take.addresses {
             inside.add_address(peer.ifindex, *address).await?;
         }
         let (host_ifindex, peer_ifindex) = (host.ifindex, peer.ifindex);
         let pair = Pair { host, peer };
         let gateway_mac = pair.gateway_mac();
-        self.devices.connect_endpoint(&pair, inside.netns(), &take.addresses, gateway_mac).await?;
+        let routes = take.routes_inside();
+        self.devices.connect_endpoint(&pair, inside.netns(), &take.addresses, &routes, gateway_mac).await?;
         let has_mac = take.mode.device.has_mac();
         let gateway = (way.before.mode.device.has_mac() != has_mac).then_some(has_mac);
         inside.carry_routes(&way.endpoint_routes, peer_ifindex, gateway).await?;

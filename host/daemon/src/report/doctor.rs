@@ -1,16 +1,19 @@
 //! What is wrong on the node, and the way out.
 
 use netloom_api::types::{Attachment, Doctor, Endpoint, Finding, Owner};
-use netloom_core::model::{ChainEntry, Device, Feature, Hook, HookPoint};
+use netloom_core::{
+    model::{ChainEntry, Feature, Hook, HookPoint},
+    reserved::Reserved,
+};
 use netloom_kernel::{
-    devices::Devices,
     links::{self, Link, Shadow},
     netns::Netns,
     sockets::{Destroyer, Finder},
+    stack::Refusal,
 };
 
 use super::Report;
-use crate::{failure::Failure, naming};
+use crate::{failure::Failure, naming, uplinks::Ways};
 
 impl Report {
     /// Looks at everything once.
@@ -19,14 +22,18 @@ impl Report {
         findings.extend(self.store.findings());
         findings.extend(self.executor.unfinished.findings());
         findings.extend(self.socket_findings());
+        findings.extend(self.way_findings());
         findings.extend(self.plugin_findings());
         findings.extend(self.plugins.component_findings()?);
+        let reserved = self.endpoints.reserved().await?;
         for (_, endpoint) in self.store.all::<Endpoint>()? {
             findings.extend(self.endpoint_findings(&endpoint).await?);
+            findings.extend(address_findings(&endpoint, &reserved));
         }
         for (_, attachment) in self.store.all::<Attachment>()? {
             findings.extend(self.attachment_findings(&attachment));
         }
+        findings.extend(self.mends.fights());
         findings.extend(self.orphans.findings().await?);
         findings.extend(self.shadow_findings().await?);
         findings.extend(self.seen.churning().into_iter().map(|hook| {
@@ -103,6 +110,30 @@ impl Report {
         slow.into_iter().chain(way).collect()
     }
 
+    /// What keeps packets from going the shortest way, or from getting anywhere.
+    fn way_findings(&self) -> Vec<Finding> {
+        let Ways { local, refusals, troubles, .. } = self.uplinks.now();
+        let mut findings: Vec<Finding> = refusals.iter().map(refused).collect();
+        findings.extend(troubles.into_iter().map(|trouble| {
+            let hint = "mend what it says, or set `datapath.masquerade = false` if endpoints are to keep their addresses";
+            finding("warning", "outside", trouble, hint)
+        }));
+        let hint = "remove it, if packets are to pass the node's stack by";
+        findings.extend(local.through_stack.map(|why| {
+            finding(
+                "note",
+                "local",
+                format!("packets between endpoints go through the node's stack: {why}"),
+                hint,
+            )
+        }));
+        findings.extend(local.endpoints.into_iter().map(|(name, why)| {
+            let message = format!("its packets go through the node's stack: {why}");
+            finding("note", &format!("endpoint {name}"), message, hint)
+        }));
+        findings
+    }
+
     fn plugin_findings(&self) -> Vec<Finding> {
         self.plugins
             .list()
@@ -124,42 +155,18 @@ impl Report {
         let name = &endpoint.spec.name;
         let subject = format!("endpoint {name}");
         let delete = format!("netloom endpoint delete {name}");
-        let device = self.devices.get(&endpoint.host_interface).await?;
+        let device = self.devices.by_index(endpoint.host_ifindex).await?;
         Ok(match device {
             None => {
                 let message = format!("its device {} is gone", endpoint.host_interface);
                 vec![finding("error", &subject, message, &delete)]
             }
-            Some(device) if !device.up => {
-                let message = format!("its device {} is down", device.name);
-                vec![finding("warning", &subject, message, &format!("ip link set {} up", device.name))]
-            }
             Some(_) if namespace_gone(endpoint) => {
                 let message = format!("{} no longer names its namespace", endpoint.spec.netns.display());
                 vec![finding("warning", &subject, message, &delete)]
             }
-            Some(device) => self.drifted(endpoint, &device).await?,
+            Some(_) => self.mends.endpoint_findings(endpoint).await?,
         })
-    }
-
-    /// Ends of an endpoint's pair whose MTU somebody else changed.
-    async fn drifted(&self, endpoint: &Endpoint, node_end: &Device) -> Result<Vec<Finding>, Failure> {
-        let (name, wanted) = (&endpoint.spec.name, endpoint.mode.mtu);
-        let peers = Devices::open(&Netns::open(&endpoint.spec.netns)?)?;
-        let inside = peers.by_index(endpoint.peer_ifindex).await?;
-        let ends = [Some(node_end), inside.as_ref()].into_iter().flatten();
-        Ok(ends
-            .filter(|end| end.mtu != wanted)
-            .map(|end| {
-                let message = format!(
-                    "its device {} has an MTU of {} instead of {wanted}: somebody else changed it, and larger packets \
-                     are lost between the two ends",
-                    end.name, end.mtu
-                );
-                let hint = format!("netloom endpoint set {name} --mtu {wanted}");
-                finding("warning", &format!("endpoint {name}"), message, &hint)
-            })
-            .collect())
     }
 
     fn attachment_findings(&self, attachment: &Attachment) -> Vec<Finding> {
@@ -265,12 +272,43 @@ impl Report {
     }
 }
 
+/// A chain that drops what endpoints send to outside and get from there.
+fn refused(refusal: &Refusal) -> Finding {
+    let Refusal { family, table, chain } = refusal;
+    let named = format!("{family} {table} {chain}");
+    let rule = |direction: &str| format!("nft insert rule {named} {direction} \"nl*\" accept");
+    finding(
+        "error",
+        &format!("nftables chain {named}"),
+        "it drops forwarded packets that no rule accepts, those of endpoints too unless another rule accepts them",
+        &format!("{}; {}", rule("iifname"), rule("oifname")),
+    )
+}
+
+/// Addresses of an endpoint that the node or a service has got since.
+fn address_findings(endpoint: &Endpoint, reserved: &Reserved) -> Vec<Finding> {
+    let refused = endpoint.addresses.iter().filter_map(|network| {
+        let address = network.addr();
+        reserved.refuses(address).map(|why| (address, why))
+    });
+    refused
+        .map(|(address, why)| {
+            finding(
+                "error",
+                &format!("endpoint {}", endpoint.spec.name),
+                format!("it cannot have its address {address} any more, which {why}"),
+                "take the address away there, or delete the endpoint and add it with another",
+            )
+        })
+        .collect()
+}
+
 /// The namespaces of endpoints that no longer exist at their path.
-fn namespace_gone(endpoint: &Endpoint) -> bool {
+pub(super) fn namespace_gone(endpoint: &Endpoint) -> bool {
     Netns::open(&endpoint.spec.netns).map_or(true, |netns| netns.id() != endpoint.netns)
 }
 
-fn is(entry: &ChainEntry, attachment: &Attachment) -> bool {
+pub(super) fn is(entry: &ChainEntry, attachment: &Attachment) -> bool {
     match attachment.link {
         Some(link) => entry.link == Some(link),
         None => entry.program == attachment.program && entry.filter == attachment.filter,

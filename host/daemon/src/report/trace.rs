@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::anyhow;
-use netloom_api::types::{Trace, TraceOutcome, TraceQuery, TraceStep, TracedProgram, Way};
+use netloom_api::types::{LocalWay, Trace, TraceOutcome, TraceQuery, TraceStep, TracedProgram, Way};
 use netloom_core::model::{Chain, ChainEntry, DeviceMode, Endpoint, HookPoint, Name, Owner, canonical};
 use netloom_kernel::devices::ForwardingWay;
 
@@ -41,7 +41,11 @@ impl Report {
             .find(|service| service.protocol == query.protocol && vips(service, &addresses).contains(&to));
         let mut first = Vec::new();
         let mut targets = vec![to];
-        if let Some(service) = service {
+        let left_out = self.endpoints.untranslated_by(&endpoint.spec.labels);
+        if let (Some(service), Some(label)) = (&service, left_out) {
+            let text = format!("{} is not translated for endpoints with the label {label}", service.name);
+            first.push(step("socket", text));
+        } else if let Some(service) = service {
             targets = service.choices();
             targets.sort_unstable();
             targets.dedup();
@@ -101,6 +105,11 @@ impl Report {
         }
         if let Some(receiver) = self.owner_of(to)? {
             let mtu = receiver.mode.mtu;
+            if let Some(why) = through_stack(&self.uplinks.now().local, endpoint, &receiver) {
+                steps.push(step(&at, format!("datapath: to the node's stack ({why})")));
+                steps.append(&mut behind);
+                return self.through_stack(endpoint, packet, steps).await;
+            }
             if packet.length <= mtu {
                 steps.push(step(
                     &at,
@@ -116,7 +125,7 @@ impl Report {
             steps.append(&mut behind);
             return self.through_stack(endpoint, packet, steps).await;
         }
-        let outside = self.uplinks.now();
+        let outside = self.uplinks.now().outside;
         let way = self.devices.forwarding_way(packet.from, to, endpoint.host_ifindex).await?;
         if let Some(ForwardingWay::Device { index, via }) = way
             && let Some(device) = self.devices.by_index(index).await?
@@ -211,6 +220,19 @@ impl Report {
         let endpoints = self.store.all::<Endpoint>()?.into_iter().map(|(_, endpoint)| endpoint);
         Ok(endpoints.into_iter().find(|endpoint| has(endpoint, address)))
     }
+}
+
+/// Why packets from one endpoint to another go through the node's stack, if they do.
+fn through_stack(local: &LocalWay, sender: &Endpoint, receiver: &Endpoint) -> Option<String> {
+    let of = |endpoint: &Endpoint| local.endpoints.get(&endpoint.spec.name).cloned();
+    let flows = || {
+        local.translated_by.as_ref().map(|what| {
+            format!(
+                "as the first of a flow, which {what} may translate; the next ones pass it by if it does not"
+            )
+        })
+    };
+    local.through_stack.clone().or_else(|| of(sender)).or_else(|| of(receiver)).or_else(flows)
 }
 
 fn has(endpoint: &Endpoint, address: IpAddr) -> bool {

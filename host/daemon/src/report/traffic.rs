@@ -17,10 +17,13 @@ const COUNTED: [(&str, &str, Field); 4] = [
     ("endpoint_received_bytes", "Bytes to an endpoint", |counted| counted.received_bytes),
 ];
 
-const DROPPED: [(&str, Field); 3] = [
+const DROPPED: [(&str, Field); 6] = [
     ("spoofed", |counted| counted.dropped_spoofed),
     ("malformed", |counted| counted.dropped_malformed),
     ("unsupported", |counted| counted.dropped_unsupported),
+    ("tagged", |counted| counted.dropped_tagged),
+    ("link", |counted| counted.dropped_link),
+    ("martian", |counted| counted.dropped_martian),
 ];
 
 type OfService = fn(&ServiceCounters) -> u64;

@@ -7,10 +7,10 @@
 
 use anyhow::anyhow;
 use ipnet::IpNet;
-use netloom_api::types::Adoption;
+use netloom_api::types::{Adoption, DefaultRoute, EndpointRoute};
 use netloom_core::model::{
-    Attachment, Candidate, Device, Endpoint, EndpointMode, EndpointSpec, Hook, HookPoint, Labels, Name,
-    NetkitPolicy, ProgramSource,
+    Attachment, Candidate, Device, Endpoint, EndpointMode, EndpointSpec, Hook, HookPoint, Name, NetkitPolicy,
+    ProgramSource,
 };
 use netloom_kernel::{
     links::{self, Link},
@@ -81,16 +81,27 @@ impl Start {
         let kind = attachments.first().map(|attachment| attachment.kind);
         let kind = kind.ok_or_else(|| anyhow!("it has no programs"))?;
 
+        let addresses: Vec<IpNet> = entries.iter().map(|entry| IpNet::from(entry.address)).collect();
+        let mut routes = peer.devices.routes_by(peer.device.ifindex).await?;
+        routes.retain(|route| route.destination.prefix_len() == 0);
+        let routes: Vec<EndpointRoute> = routes
+            .into_iter()
+            .map(|route| EndpointRoute { destination: route.destination, metric: route.metric })
+            .collect();
         let endpoint = Endpoint {
+            routes: Some(routes).filter(|routes| *routes != EndpointRoute::defaults(&addresses)),
             spec: EndpointSpec {
                 name: name.clone(),
                 netns: netns.clone(),
                 interface: peer.device.name.clone(),
                 addresses: Vec::new(),
+                mtu: None,
+                default_route: DefaultRoute::First,
+                routes: Vec::new(),
                 mac: None,
                 runtime_class: None,
                 virtual_machine: false,
-                labels: Labels::new(),
+                labels: self.endpoints.found_labels(peer.devices.netns().cookie()?)?,
             },
             id,
             netns: peer.device.netns,
@@ -102,7 +113,7 @@ impl Start {
                 ..EndpointMode::plain(mode, kind)
             },
             decided_by: REBUILT.to_owned(),
-            addresses: entries.iter().map(|entry| IpNet::from(entry.address)).collect(),
+            addresses,
             host_interface: device.name.clone(),
             host_ifindex: device.ifindex,
             peer_ifindex: peer.device.ifindex,

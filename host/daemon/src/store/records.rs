@@ -1,6 +1,6 @@
 //! What is kept: a table each, keyed by name or number.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use netloom_core::{
     model::{Attachment, Endpoint, IfIndex, NetnsId, PairSpec, ReapEvent, Service, ServiceId},
@@ -80,6 +80,28 @@ impl PairRecord {
     }
 }
 
+/// A sysctl of the node that was set, and what it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SwitchRecord {
+    /// Of IPv4, otherwise of IPv6.
+    pub(crate) v4: bool,
+    /// A device's name, or `all`.
+    pub(crate) device: String,
+    pub(crate) key: String,
+    pub(crate) was: String,
+    pub(crate) set: String,
+}
+impl Record for SwitchRecord {
+    const TABLE: &'static str = "switches";
+}
+
+impl SwitchRecord {
+    /// The key that it is kept under.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}/{}", if self.v4 { "ipv4" } else { "ipv6" }, self.device, self.key)
+    }
+}
+
 /// A plugin loaded at run time. Its component is a file of the state directory, by its digest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PluginRecord {
@@ -121,6 +143,13 @@ impl Record for KvRecord {
 pub(super) struct Counter(pub(super) u64);
 impl Record for Counter {
     const TABLE: &'static str = "counters";
+}
+
+/// The address that was given last, by the pool that it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastAddress(pub(crate) IpAddr);
+impl Record for LastAddress {
+    const TABLE: &'static str = "last_addresses";
 }
 
 /// The key of a numbered record, such that keys sort as the numbers do.

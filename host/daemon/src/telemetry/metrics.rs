@@ -82,6 +82,8 @@ pub(crate) struct Metrics {
     pub(crate) unfinished_plans: Gauge,
     pub(crate) moves: Counter,
     pub(crate) events: Family<OfKind, Counter>,
+    pub(crate) mended: Family<OfWhat, Counter>,
+    pub(crate) unmended: Gauge,
     pub(crate) shadowed: Gauge,
     pub(crate) objects: Family<OfWhat, Gauge>,
     pub(crate) namespaces: Family<OfPlace, Gauge>,
@@ -112,6 +114,8 @@ impl Metrics {
         let unfinished_plans = Gauge::default();
         let moves = Counter::default();
         let events = Family::default();
+        let mended = Family::default();
+        let unmended = Gauge::default();
         let shadowed = Gauge::default();
         let objects = Family::default();
         let namespaces = Family::default();
@@ -194,6 +198,16 @@ impl Metrics {
             moves.clone(),
         );
         registry.register("events", "What happened on the node without a request, by kind", events.clone());
+        registry.register(
+            "mended",
+            "What endpoints need, that somebody changed or removed and that was made as it was",
+            mended.clone(),
+        );
+        registry.register(
+            "unmended",
+            "The same that is not as it was: somebody else has its place, or changes it again and again",
+            unmended.clone(),
+        );
         registry.register("shadowed", "Programs and filters that no packet reaches", shadowed.clone());
         registry.register("objects", "Endpoints, attachments, services and plugins", objects.clone());
         registry.register(
@@ -237,6 +251,8 @@ impl Metrics {
             unfinished_plans,
             moves,
             events,
+            mended,
+            unmended,
             shadowed,
             objects,
             namespaces,

@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use aya::{
     maps::{MapError, PerCpuValues},
@@ -12,10 +12,9 @@ use super::{
     loader::load_program,
     maps::{DATAPATH_OBJECT, Maps},
     tables::{all, delete, get, put},
-    uplinks::FROM_UPLINK,
 };
 use crate::{
-    maps::{COUNTERS, ENDPOINTS},
+    maps::{COUNTERS, ENDPOINTS, MapSizes},
     programs::Program,
 };
 
@@ -108,7 +107,8 @@ impl EndpointConfig {
             mac: bytes(self.mac),
             gateway_mac: bytes(self.gateway_mac),
             mode: self.mode(),
-            reserved: [0; 3],
+            through_stack: 0,
+            reserved: [0; 2],
         }
     }
 }
@@ -144,15 +144,31 @@ pub struct EndpointCounters {
     pub received_packets: u64,
     /// To the endpoint.
     pub received_bytes: u64,
-    /// Dropped: the source address is not the endpoint's.
+    /// Dropped: the source address is not the endpoint's; from outside, it is an endpoint's or the node's own.
     pub dropped_spoofed: u64,
-    /// Dropped: shorter than its headers.
+    /// Dropped: shorter than its headers, or these contradict each other.
     pub dropped_malformed: u64,
     /// Dropped: a protocol that its kind of link does not carry.
     pub dropped_unsupported: u64,
+    /// Dropped: it has a VLAN tag.
+    pub dropped_tagged: u64,
+    /// Dropped: it belongs to one link, and would leave it.
+    pub dropped_link: u64,
+    /// Dropped: to an address that no link carries.
+    pub dropped_martian: u64,
 }
 
 impl EndpointCounters {
+    /// What was dropped for another reason than [`Self::dropped_spoofed`].
+    #[must_use]
+    pub const fn dropped_other(&self) -> u64 {
+        self.dropped_malformed
+            + self.dropped_unsupported
+            + self.dropped_tagged
+            + self.dropped_link
+            + self.dropped_martian
+    }
+
     fn add(mut self, of_cpu: &layout::Counters) -> Self {
         let dropped = |reason: usize| of_cpu.dropped.get(reason).copied().unwrap_or_default();
         self.sent_packets += of_cpu.sent_packets;
@@ -162,6 +178,9 @@ impl EndpointCounters {
         self.dropped_spoofed += dropped(drop_reason::SPOOFED);
         self.dropped_malformed += dropped(drop_reason::MALFORMED);
         self.dropped_unsupported += dropped(drop_reason::UNSUPPORTED);
+        self.dropped_tagged += dropped(drop_reason::TAGGED);
+        self.dropped_link += dropped(drop_reason::LINK);
+        self.dropped_martian += dropped(drop_reason::MARTIAN);
         self
     }
 }
@@ -200,13 +219,12 @@ impl Datapath {
         match program.name() {
             // Looks nobody and nothing up.
             TO_ENDPOINT => has(&[maps.counters_id]),
-            FROM_UPLINK => has(&[maps.counters_id, maps.endpoints_id, maps.node_id]),
             _ => has(&[maps.counters_id, maps.endpoints_id, maps.node_id, maps.monitor_id]),
         }
     }
 
     /// Makes an endpoint reachable for the others under its addresses, or brings its entries up to date. An endpoint
-    /// that was not there counts from zero.
+    /// that was not there counts from zero. Addresses that the node has itself stay the node's.
     ///
     /// # Errors
     /// [`DatapathError::AddressTaken`], [`DatapathError::EndpointId`], [`DatapathError::Full`]. Then nothing has
@@ -218,12 +236,20 @@ impl Datapath {
             .addresses
             .iter()
             .map(|&address| (address, layout::Address::from(address).to_bytes()))
+            // What the node has is for its stack.
+            .filter(|(_, key)| maps.own_addresses.get(key, 0).is_err())
             .collect();
         let mut new = Vec::new();
+        let mut value = endpoint.entry();
         for (address, key) in &keys {
             match get(&maps.endpoints, ENDPOINTS, key)?.map(layout::Endpoint::from_bytes) {
                 None => new.push(*key),
-                Some(entry) if entry.id == endpoint.id => {}
+                Some(entry) if entry.id == endpoint.id => {
+                    // A new device has not been looked at.
+                    if entry.ifindex == value.ifindex {
+                        value.through_stack = entry.through_stack;
+                    }
+                }
                 Some(entry) => {
                     return Err(DatapathError::AddressTaken { address: *address, owner: entry.id });
                 }
@@ -232,9 +258,8 @@ impl Datapath {
         if new.len() == keys.len() {
             maps.reset_counters(endpoint.id)?;
         }
-        let value = endpoint.entry().to_bytes();
         for (_, key) in &keys {
-            if let Err(error) = put(&mut maps.endpoints, ENDPOINTS, self.sizes, *key, value) {
+            if let Err(error) = put(&mut maps.endpoints, ENDPOINTS, self.sizes, *key, value.to_bytes()) {
                 for key in &new {
                     // The error that is reported is the first one.
                     let _ = delete(&mut maps.endpoints, ENDPOINTS, key);
@@ -305,6 +330,25 @@ fn counters_error(action: &'static str) -> impl Fn(MapError) -> DatapathError {
 }
 
 impl Maps {
+    /// Notes whose packets go through the node's stack, by their numbers. Whether that is new.
+    pub(super) fn set_through_stack(
+        &mut self,
+        sizes: MapSizes,
+        ids: &BTreeSet<u32>,
+    ) -> Result<bool, DatapathError> {
+        let mut changed = false;
+        for (key, value) in all(&self.endpoints, ENDPOINTS)? {
+            let mut entry = layout::Endpoint::from_bytes(value);
+            let through_stack = u8::from(ids.contains(&entry.id));
+            if entry.through_stack != through_stack {
+                entry.through_stack = through_stack;
+                put(&mut self.endpoints, ENDPOINTS, sizes, key, entry.to_bytes())?;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
     fn reset_counters(&mut self, id: u32) -> Result<(), DatapathError> {
         let cpus = nr_cpus().map_err(|(path, source)| DatapathError::sys("read", path, source))?;
         let zero = PerCpuValues::try_from(vec![[0; layout::Counters::SIZE]; cpus])

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use aya::maps::{Array, MapData, PerCpuArray};
+use aya::maps::{Array, LpmTrie, MapData, PerCpuArray};
 use netloom_ebpf::layout;
 
 use super::{
@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     bindings::Numbering,
-    maps::{BACKENDS, COUNTERS, ENDPOINTS, EVENT_RATE, MONITOR, MapSizes, NODE, SERVICE_COUNTERS, SERVICES},
+    maps::{
+        BACKENDS, COUNTERS, ENDPOINTS, EVENT_RATE, MONITOR, MapSizes, NATIVE, NODE, OWN_ADDRESSES,
+        SERVICE_COUNTERS, SERVICES, UNTRANSLATED,
+    },
     mounts,
 };
 
@@ -28,9 +31,14 @@ pub(super) struct Maps {
     pub(super) endpoints: Table<{ layout::Address::SIZE }, { layout::Endpoint::SIZE }>,
     pub(super) counters: PerCpuArray<MapData, [u8; layout::Counters::SIZE]>,
     pub(super) node: Array<MapData, [u8; layout::Node::SIZE]>,
+    /// Keys are the addresses of [`layout::Prefix`].
+    pub(super) native: LpmTrie<MapData, [u8; layout::Address::SIZE], u32>,
+    pub(super) own_addresses: Table<{ layout::Address::SIZE }, 4>,
     pub(super) services: Table<{ layout::ServiceKey::SIZE }, { layout::Service::SIZE }>,
     pub(super) backends: Table<{ layout::BackendKey::SIZE }, { layout::Backend::SIZE }>,
     pub(super) service_counters: PerCpuArray<MapData, [u8; layout::ServiceCounters::SIZE]>,
+    /// Keys are namespaces' cookies.
+    pub(super) untranslated: Table<8, 4>,
     /// What `services` has.
     pub(super) known: Known,
     pub(super) monitor: Array<MapData, [u8; layout::Monitor::SIZE]>,
@@ -79,8 +87,11 @@ pub(super) fn open(
         monitor: typed(MONITOR, monitor)?,
         event_rate: typed(EVENT_RATE, pins.open(EVENT_RATE)?)?,
         node: typed(NODE, node)?,
+        native: typed(NATIVE, pins.open(NATIVE)?)?,
+        own_addresses: typed(OWN_ADDRESSES, pins.open(OWN_ADDRESSES)?)?,
         endpoints: typed(ENDPOINTS, endpoints)?,
         counters: typed(COUNTERS, counters)?,
+        untranslated: typed(UNTRANSLATED, pins.open(UNTRANSLATED)?)?,
         known: Known::of(&services, sizes)?,
         services,
         backends: typed(BACKENDS, pins.open(BACKENDS)?)?,

@@ -16,8 +16,8 @@ use netloom_sys::bpf;
 
 use super::{DatapathError, tables::put};
 use crate::maps::{
-    AFFINITIES, BACKENDS, COUNTERS, ENDPOINTS, EVENT_RATE, EVENTS, FLOWS, MONITOR, MapSizes, NODE, ROUTES,
-    SERVICE_COUNTERS, SERVICES,
+    AFFINITIES, BACKENDS, COUNTERS, ENDPOINTS, EVENT_RATE, EVENTS, EXCHANGES, FLOWS, LOCAL_FLOWS, MONITOR,
+    MapSizes, NATIVE, NODE, OWN_ADDRESSES, ROUTES, SERVICE_COUNTERS, SERVICES, UNTRANSLATED,
 };
 
 /// What a map has to be.
@@ -31,16 +31,21 @@ struct Shape {
     value: usize,
 }
 
-const SHAPES: [Shape; 15] = [
+const SHAPES: [Shape; 20] = [
     shape(ENDPOINTS, MapType::Hash, layout::Address::SIZE, layout::Endpoint::SIZE),
     shape(COUNTERS, MapType::PerCpuArray, 4, layout::Counters::SIZE),
     shape(NODE, MapType::Array, 4, layout::Node::SIZE),
+    shape(NATIVE, MapType::LpmTrie, layout::Prefix::SIZE, 4),
+    shape(OWN_ADDRESSES, MapType::Hash, layout::Address::SIZE, 4),
     shape(ROUTES, MapType::PerCpuArray, 4, layout::Route::SIZE),
     shape(SERVICES, MapType::Hash, layout::ServiceKey::SIZE, layout::Service::SIZE),
     shape(BACKENDS, MapType::Hash, layout::BackendKey::SIZE, layout::Backend::SIZE),
     shape(SERVICE_COUNTERS, MapType::PerCpuArray, 4, layout::ServiceCounters::SIZE),
     shape(AFFINITIES, MapType::LruHash, layout::Client::SIZE, layout::Affinity::SIZE),
     shape(FLOWS, MapType::SkStorage, 4, layout::Flows::SIZE),
+    shape(EXCHANGES, MapType::LruHash, layout::ExchangeKey::SIZE, layout::Exchange::SIZE),
+    shape(UNTRANSLATED, MapType::Hash, 8, 4),
+    shape(LOCAL_FLOWS, MapType::LruHash, layout::LocalFlowKey::SIZE, layout::LocalFlow::SIZE),
     shape(EVENTS, MapType::RingBuf, 0, 0),
     shape(MONITOR, MapType::Array, 4, layout::Monitor::SIZE),
     shape(EVENT_RATE, MapType::PerCpuArray, 4, layout::EventRate::SIZE),

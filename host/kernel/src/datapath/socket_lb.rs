@@ -8,11 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use netloom_core::model::LinkId;
+use netloom_core::model::{LinkId, NetnsCookie};
 use netloom_sys::bpf::{self, AttachType, command};
 
-use super::{Datapath, DatapathError, loader::load_program, maps::SOCKLB_OBJECT};
-use crate::programs::Program;
+use super::{
+    Datapath, DatapathError,
+    loader::load_program,
+    maps::SOCKLB_OBJECT,
+    tables::{all, delete, put},
+};
+use crate::{maps::UNTRANSLATED, programs::Program};
 
 /// A cgroup hook of the socket-LB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +90,29 @@ impl SocketLbHook {
 }
 
 impl Datapath {
+    /// Has the sockets of a namespace see services' addresses as they are, or not any more. What is connected already
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// [`DatapathError::Full`], [`DatapathError::Map`].
+    pub fn set_untranslated(&self, netns: NetnsCookie, untranslated: bool) -> Result<(), DatapathError> {
+        let (mut maps, key) = (self.maps(), netns.0.to_ne_bytes());
+        if untranslated {
+            put(&mut maps.untranslated, UNTRANSLATED, self.sizes, key, 1_u32.to_ne_bytes())
+        } else {
+            delete(&mut maps.untranslated, UNTRANSLATED, &key)
+        }
+    }
+
+    /// The namespaces whose sockets see services' addresses as they are.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn untranslated(&self) -> Result<Vec<NetnsCookie>, DatapathError> {
+        let entries = all(&self.maps().untranslated, UNTRANSLATED)?;
+        Ok(entries.into_iter().map(|(key, _)| NetnsCookie(u64::from_ne_bytes(key))).collect())
+    }
+
     /// Translates services for every process in a cgroup and below. Links that are pinned already are adopted: one
     /// that runs another program, or this one over other maps, is made to run the present one, in place and without
     /// a gap; one of another cgroup is replaced after the new one is in place.

@@ -7,10 +7,13 @@ use netlink_packet_route::{
     AddressFamily,
     route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
-use netloom_core::model::IfIndex;
+use netloom_core::{
+    model::IfIndex,
+    reserved::{GATEWAY_V4, GATEWAY_V6},
+};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
-use super::{DeviceError, Devices, GATEWAY_V4, GATEWAY_V6, error, route::ip};
+use super::{DeviceError, Devices, error, route::ip};
 
 /// Where the sysctls of devices are.
 const FOLDERS: [&str; 4] = [
@@ -29,6 +32,24 @@ impl Devices {
         self.set_up(index, false).await?;
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(index.0).name(name).build();
         self.change(name, "give a device the name", message).await
+    }
+
+    /// Gives a device another name while packets go through it. Where the kernel renames no device that is up (before
+    /// Linux 6.2), it is down for a moment, and its routes are gone afterwards.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotFound`], [`DeviceError::Ignored`], [`DeviceError::Netlink`], as when the name is taken.
+    pub async fn rename_in_use(&self, index: IfIndex, name: &str) -> Result<(), DeviceError> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index.0).name(name).build();
+        match self.asked(|handle| handle.link().change(message).execute()).await {
+            Err(error) if error::is(&error, libc::EBUSY) => {
+                let renamed = self.rename(index, name).await;
+                self.set_up(index, true).await?;
+                renamed
+            }
+            renamed => renamed
+                .map_err(|error| self.failed(&format!("give a device the name of device {name}"), error)),
+        }
     }
 
     /// The routes of all tables through a device that somebody set, as the kernel's messages. Routes over several

@@ -4,18 +4,14 @@
 //! a link-local address that no device has: a permanent neighbour entry stands for it, so that neither side ever
 //! asks. The node has one route for each address. All of it goes away with the pair.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netloom_core::model::{IfIndex, MacAddress};
+use ipnet::IpNet;
+use netloom_core::{
+    model::{EndpointRoute, IfIndex, MacAddress},
+    reserved::{GATEWAY_V4, GATEWAY_V6},
+};
 
 use super::{DeviceError, Devices, IpFamily, Pair, Route, Sysctl};
 use crate::netns::Netns;
-
-/// The endpoint's gateway where it has MACs: link-local addresses need no address of the node.
-pub const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
-/// As [`GATEWAY_V4`].
-pub const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 
 /// `lo`, in every namespace.
 const LOOPBACK: IfIndex = IfIndex(1);
@@ -28,8 +24,8 @@ pub struct Connected {
 }
 
 impl Devices {
-    /// Wires an endpoint's pair, whose node end is in this namespace: in the endpoint, `lo` up and a default route
-    /// for each family it has; on the node, a route to each address, forwarding to and from this one device, no
+    /// Wires an endpoint's pair, whose node end is in this namespace: in the endpoint, `lo` up and its routes, such as
+    /// [`EndpointRoute::defaults`]; on the node, a route to each address, forwarding to and from this one device, no
     /// reverse-path filter on it, and neighbour entries where there are MACs. No setting of the whole node is
     /// touched. Doing it twice is fine.
     ///
@@ -44,26 +40,19 @@ impl Devices {
         pair: &Pair,
         endpoint: &Netns,
         addresses: &[IpNet],
+        routes: &[EndpointRoute],
         gateway_mac: Option<MacAddress>,
     ) -> Result<Connected, DeviceError> {
         let inside = Self::open(endpoint)?;
         inside.set_up(LOOPBACK, true).await?;
         let v4 = addresses.iter().any(|address| address.addr().is_ipv4());
         let v6 = addresses.iter().any(|address| address.addr().is_ipv6());
-        self.set_sysctls(&forwarding(&pair.host.name, v4, v6))?;
+        self.set_sysctls(&node_sysctls(&pair.host.name, v4, v6))?;
 
-        let families = [
-            (v4, IpNet::V4(Ipv4Net::default()), GATEWAY_V4),
-            (v6, IpNet::V6(Ipv6Net::default()), GATEWAY_V6),
-        ];
-        for (_, everywhere, gateway) in families.into_iter().filter(|(wanted, ..)| *wanted) {
-            let route = match gateway_mac {
-                Some(mac) => {
-                    inside.add_neighbour(pair.peer.ifindex, gateway, mac).await?;
-                    Route::via(everywhere, gateway, pair.peer.ifindex)
-                }
-                None => Route::on_link(everywhere, pair.peer.ifindex),
-            };
+        for route in routes_inside(pair.peer.ifindex, routes, gateway_mac.is_some()) {
+            if let Some((gateway, mac)) = route.via.zip(gateway_mac) {
+                inside.add_neighbour(pair.peer.ifindex, gateway, mac).await?;
+            }
             inside.add_route(&route).await?;
         }
 
@@ -105,7 +94,23 @@ impl Devices {
     }
 }
 
-fn forwarding(device: &str, v4: bool, v6: bool) -> Vec<Sysctl> {
+/// The routes of an endpoint through its device: by a gateway where it has MACs.
+#[must_use]
+pub fn routes_inside(device: IfIndex, routes: &[EndpointRoute], by_gateway: bool) -> Vec<Route> {
+    let through = |route: &EndpointRoute| {
+        let gateway = if route.destination.addr().is_ipv4() { GATEWAY_V4 } else { GATEWAY_V6 };
+        let through = match by_gateway {
+            true => Route::via(route.destination, gateway, device),
+            false => Route::on_link(route.destination, device),
+        };
+        Route { metric: route.metric, ..through }
+    };
+    routes.iter().map(through).collect()
+}
+
+/// What the node's end of an endpoint with addresses of these families needs for packets to be forwarded.
+#[must_use]
+pub fn node_sysctls(device: &str, v4: bool, v6: bool) -> Vec<Sysctl> {
     let mut sysctls = Vec::new();
     if v4 {
         sysctls.push(Sysctl::new(IpFamily::V4, device, "forwarding", 1));

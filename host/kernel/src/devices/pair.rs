@@ -111,15 +111,15 @@ impl Devices {
             netns: peers.netns().id(),
         })?;
         let addressed_v6 = spec.addresses.iter().any(|address| address.addr().is_ipv6());
-        self.set_sysctls(&quiet(&spec.host_name, false))?;
-        peers.set_sysctls(&quiet(&spec.peer_name, addressed_v6))?;
+        self.set_sysctls(&quiet_sysctls(&spec.host_name, false))?;
+        peers.set_sysctls(&quiet_sysctls(&spec.peer_name, addressed_v6))?;
         for address in &spec.addresses {
             peers.add_address(peer.ifindex, *address).await?;
         }
         for (devices, name, index) in [(self, &spec.host_name, host), (peers, &spec.peer_name, peer.ifindex)]
         {
-            let mut message =
-                LinkMessageBuilder::<LinkUnspec>::new().index(index.0).alias(&spec.alias).up().build();
+            let message = LinkMessageBuilder::<LinkUnspec>::new().index(index.0).alias(&spec.alias);
+            let mut message = if spec.closed { message } else { message.up() }.build();
             message.attributes.extend(segmentation(&spec.segmentation));
             devices.change(name, "set up, and set alias, GSO and GRO sizes", message).await?;
         }
@@ -317,7 +317,8 @@ fn netkit(spec: &PairSpec, peer: LinkMessage) -> Vec<InfoNetkit> {
 
 /// What keeps a pair from talking by itself. An endpoint takes no router's advice, and its addresses, which the
 /// node hands out, work from the first packet.
-fn quiet(device: &str, addressed_v6: bool) -> Vec<Sysctl> {
+#[must_use]
+pub fn quiet_sysctls(device: &str, addressed_v6: bool) -> Vec<Sysctl> {
     let mut sysctls = vec![
         Sysctl::new(IpFamily::V6, device, "accept_dad", 0).optional(),
         Sysctl::new(IpFamily::V6, device, "accept_ra", 0).optional(),

@@ -67,7 +67,7 @@ pub(super) fn end(device: &Device, spec: &PairSpec) -> Result<(), DeviceError> {
     let name = &device.name;
     asked(name, "mode", &Some(spec.mode), &device.mode, "Linux 6.7 for netkit")?;
     equal(name, "mtu", &spec.mtu, &device.mtu, "a smaller value")?;
-    equal(name, "up", &true, &device.up, "a working driver")?;
+    equal(name, "up", &!spec.closed, &device.up, "a working driver")?;
     let alias = (!spec.alias.is_empty()).then(|| spec.alias.clone());
     asked(name, "alias", &alias, &device.alias, "Linux 2.6.27, and at most 255 bytes")?;
     for (attribute, wanted, found) in

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily,
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 use netloom_core::model::{IfIndex, MacAddress};
 use rtnetlink::RouteMessageBuilder;
@@ -25,19 +26,21 @@ pub struct Route {
     pub onlink: bool,
     /// The source address of the namespace's own packets to there.
     pub source: Option<IpAddr>,
+    /// Its metric, if it is not the kernel's own: of two to the same destination, the lower one is taken.
+    pub metric: Option<u32>,
 }
 
 impl Route {
     /// To a destination on the link of a device.
     #[must_use]
     pub fn on_link(destination: IpNet, device: IfIndex) -> Self {
-        Self { destination, via: None, device, onlink: false, source: None }
+        Self { destination, via: None, device, onlink: false, source: None, metric: None }
     }
 
     /// To a destination behind a gateway that is on the link of a device, though no address says so.
     #[must_use]
     pub fn via(destination: IpNet, gateway: IpAddr, device: IfIndex) -> Self {
-        Self { destination, via: Some(gateway), device, onlink: true, source: None }
+        Self { destination, via: Some(gateway), device, onlink: true, source: None, metric: None }
     }
 
     fn message(&self) -> Result<RouteMessage, DeviceError> {
@@ -66,6 +69,7 @@ impl Route {
         if let Some(source) = self.source {
             message.attributes.push(RouteAttribute::PrefSource(source.into()));
         }
+        message.attributes.extend(self.metric.map(RouteAttribute::Priority));
         Ok(message)
     }
 }
@@ -84,6 +88,28 @@ pub enum ForwardingWay {
     },
 }
 
+/// The protocol number by which our routes are told from others'.
+const PROTOCOL: u8 = 110;
+/// Behind every other route to the same prefix.
+const LAST: u32 = u32::MAX - 1;
+
+/// What the kernel answers to it where it is there, and where there is no IPv6.
+const AS_GOOD: [i32; 3] = [libc::EEXIST, libc::EOPNOTSUPP, libc::EAFNOSUPPORT];
+
+/// The route that says a prefix cannot be reached, with our protocol number.
+fn unreachable(prefix: IpNet) -> RouteMessage {
+    let mut message = RouteMessageBuilder::<IpAddr>::new()
+        .kind(RouteType::Unreachable)
+        .protocol(RouteProtocol::from(PROTOCOL))
+        .build();
+    message.header.address_family =
+        if prefix.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.destination_prefix_length = prefix.prefix_len();
+    message.attributes.push(RouteAttribute::Destination(prefix.network().into()));
+    message.attributes.push(RouteAttribute::Priority(LAST));
+    message
+}
+
 /// What the kernel answers where there is no way: no route, one that says so, forwarding that is off, a source that
 /// cannot come from there.
 const NO_WAY: [i32; 5] = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL, libc::EXDEV];
@@ -99,7 +125,8 @@ impl Devices {
         match self.asked(|handle| handle.route().add(message).execute()).await {
             Ok(()) => Ok(()),
             Err(error) if error::is(&error, libc::EEXIST) => {
-                let present = self.routes(route.destination).await?;
+                let mut present = self.routes(route.destination).await?;
+                present.retain(|other| other.metric == route.metric);
                 if present.iter().any(|other| other.device == route.device && other.via == route.via) {
                     return Ok(());
                 }
@@ -126,6 +153,34 @@ impl Devices {
         }
     }
 
+    /// Has the namespace answer for a prefix that what is in it cannot be reached, unless another route says how. A
+    /// kernel without IPv6 reaches nothing of it anyway.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn add_unreachable(&self, prefix: IpNet) -> Result<(), DeviceError> {
+        let message = unreachable(prefix);
+        match self.asked(|handle| handle.route().add(message).execute()).await {
+            Err(error) if !AS_GOOD.iter().any(|errno| error::is(&error, *errno)) => {
+                Err(self.failed(&format!("make {prefix} unreachable"), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes that back. Whether it was so.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn remove_unreachable(&self, prefix: IpNet) -> Result<bool, DeviceError> {
+        let message = unreachable(prefix);
+        match self.asked(|handle| handle.route().del(message).execute()).await {
+            Ok(()) => Ok(true),
+            Err(error) if error::is(&error, libc::ESRCH) => Ok(false),
+            Err(error) => Err(self.failed(&format!("remove the unreachable route to {prefix}"), error)),
+        }
+    }
+
     /// The routes of the main table to exactly one destination.
     ///
     /// # Errors
@@ -143,6 +198,82 @@ impl Devices {
             .filter(|message| message.header.table == libc::RT_TABLE_MAIN)
             .filter_map(describe)
             .filter(|route| route.destination == destination)
+            .collect())
+    }
+
+    /// The next hops of all routes, each once.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn gateways(&self) -> Result<Vec<IpAddr>, DeviceError> {
+        let mut gateways = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            let messages = match self.all(|handle| handle.route().get(request.clone()).execute()).await {
+                Ok(messages) => messages,
+                // A kernel without IPv6 has no routes of it.
+                Err(error) if error::is(&error, libc::EOPNOTSUPP) => continue,
+                Err(error) => return Err(self.failed("list the routes", error)),
+            };
+            gateways.extend(messages.iter().flat_map(|message| next_hops(&message.attributes)));
+        }
+        gateways.sort_unstable();
+        gateways.dedup();
+        Ok(gateways)
+    }
+
+    /// The routes of the main table through a device, each over this one device alone.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn routes_by(&self, device: IfIndex) -> Result<Vec<Route>, DeviceError> {
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            // The kernel leaves out the others.
+            request.attributes.push(RouteAttribute::Oif(device.0));
+            match self.all(|handle| handle.route().get(request.clone()).execute()).await {
+                Ok(messages) => {
+                    routes.extend(messages.iter().filter(|one| is_of_main(one)).filter_map(describe));
+                }
+                // A kernel without IPv6 has no routes of it, nor has a device that is gone.
+                Err(error)
+                    if [libc::EOPNOTSUPP, libc::ENODEV].iter().any(|errno| error::is(&error, *errno)) => {}
+                Err(error) => {
+                    return Err(self
+                        .failed(&format!("list the routes through the device with index {device}"), error));
+                }
+            }
+        }
+        routes.retain(|route| route.device == device);
+        Ok(routes)
+    }
+
+    /// The neighbours of a device that somebody set for good.
+    ///
+    /// # Errors
+    /// [`DeviceError::Netlink`].
+    pub async fn neighbours(&self, device: IfIndex) -> Result<Vec<(IpAddr, MacAddress)>, DeviceError> {
+        let list = |handle: rtnetlink::Handle| {
+            let mut request = handle.neighbours().get();
+            request.message_mut().attributes.push(NeighbourAttribute::IfIndex(device.0));
+            request.execute()
+        };
+        let messages = match self.all(list).await {
+            Ok(messages) => messages,
+            Err(error) if error::is(&error, libc::ENODEV) => Vec::new(),
+            Err(error) => {
+                return Err(
+                    self.failed(&format!("list the neighbours of the device with index {device}"), error)
+                );
+            }
+        };
+        Ok(messages
+            .iter()
+            .filter(|message| message.header.ifindex == device.0)
+            .filter_map(permanent)
             .collect())
     }
 
@@ -203,6 +334,44 @@ impl Devices {
     }
 }
 
+/// The gateways that a route names, of each of its ways.
+fn next_hops(attributes: &[RouteAttribute]) -> Vec<IpAddr> {
+    attributes
+        .iter()
+        .flat_map(|attribute| match attribute {
+            RouteAttribute::Gateway(address) => ip(address).into_iter().collect(),
+            RouteAttribute::MultiPath(ways) => {
+                ways.iter().flat_map(|way| next_hops(&way.attributes)).collect()
+            }
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+fn is_of_main(message: &RouteMessage) -> bool {
+    message.header.table == libc::RT_TABLE_MAIN && message.header.kind == RouteType::Unicast
+}
+
+fn permanent(message: &NeighbourMessage) -> Option<(IpAddr, MacAddress)> {
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => {
+                address = Some(IpAddr::from(*found));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => {
+                address = Some(IpAddr::from(*found));
+            }
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = bytes.as_slice().try_into().ok().map(MacAddress);
+            }
+            _ => {}
+        }
+    }
+    let permanent = message.header.state == NeighbourState::Permanent;
+    address.zip(mac).filter(|_| permanent)
+}
+
 fn describe(message: &RouteMessage) -> Option<Route> {
     let unspecified: IpAddr = match message.header.address_family {
         AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
@@ -216,6 +385,7 @@ fn describe(message: &RouteMessage) -> Option<Route> {
         device: IfIndex::default(),
         onlink: message.header.flags.contains(netlink_packet_route::route::RouteFlags::Onlink),
         source: None,
+        metric: None,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -225,10 +395,19 @@ fn describe(message: &RouteMessage) -> Option<Route> {
             RouteAttribute::Gateway(address) => route.via = ip(address),
             RouteAttribute::PrefSource(address) => route.source = ip(address),
             RouteAttribute::Oif(index) => route.device = IfIndex(*index),
+            RouteAttribute::Priority(metric) => {
+                route.metric = Some(*metric).filter(|metric| *metric != own_metric(unspecified));
+            }
             _ => {}
         }
     }
     Some(route)
+}
+
+/// The metric of a route that is given none, in the family of an address: `IP6_RT_PRIO_USER` of `net/ip6_route.h`.
+#[must_use]
+pub const fn own_metric(family: IpAddr) -> u32 {
+    if family.is_ipv4() { 0 } else { 1_024 }
 }
 
 pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -260,7 +439,10 @@ mod tests {
                 let on_link = Route::on_link(destination, device);
                 let routed = Route { onlink: false, ..Route::via(destination, address(gateway), device) };
                 let known = Route { source: Some(address(gateway)), ..on_link.clone() };
-                for route in [Route::via(destination, address(gateway), device), routed, on_link, known] {
+                let later = Route { metric: Some(2_048), ..on_link.clone() };
+                for route in
+                    [Route::via(destination, address(gateway), device), routed, on_link, known, later]
+                {
                     assert_eq!(describe(&route.message().unwrap()), Some(route));
                 }
             }

@@ -37,11 +37,24 @@ impl Sysctl {
         Self { path: path(family, device, key), value: value.to_string(), optional: false }
     }
 
+    /// The value to give it.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
     /// Let a kernel without it go on without it.
     #[must_use]
     pub fn optional(mut self) -> Self {
         self.optional = true;
         self
+    }
+}
+
+impl fmt::Display for Sysctl {
+    /// As `sysctl` has it, with slashes where a device's name may have dots.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.path.trim_start_matches("/proc/sys/"))
     }
 }
 
@@ -69,6 +82,29 @@ impl Devices {
             None => Ok(()),
             Some((path, source)) => Err(DeviceError::Sysctl { path, netns: self.netns().id(), source }),
         }
+    }
+
+    /// Of these sysctls those that have another value, each with the one that it has; none where the kernel has no such
+    /// sysctl and it is not optional. Blocks for some tens of microseconds.
+    ///
+    /// # Errors
+    /// [`DeviceError::Sysctl`] names the first one that cannot be read.
+    pub fn other_sysctls(&self, wanted: &[Sysctl]) -> Result<Vec<(Sysctl, Option<String>)>, DeviceError> {
+        let read = self.netns().run(|| {
+            let mut others = Vec::new();
+            for sysctl in wanted {
+                match fs::read_to_string(&sysctl.path) {
+                    Ok(value) if value.trim() == sysctl.value => {}
+                    Ok(value) => others.push((sysctl.clone(), Some(value.trim().to_owned()))),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        others.extend((!sysctl.optional).then(|| (sysctl.clone(), None)));
+                    }
+                    Err(error) => return Err((sysctl.path.clone(), error)),
+                }
+            }
+            Ok(others)
+        })?;
+        read.map_err(|(path, source)| DeviceError::Sysctl { path, netns: self.netns().id(), source })
     }
 
     /// The value of a sysctl of a device (or of `all` or `default`); none if the kernel has no such sysctl.

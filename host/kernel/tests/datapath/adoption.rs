@@ -59,7 +59,14 @@ fn maps_of_another_size_are_made_anew_with_what_they_held() {
     let (services, bound) = (datapath.services().unwrap(), storage(&datapath));
     drop(datapath);
 
-    let larger = MapSizes { endpoints: 16, services: 9, backends: 32, affinities: 32 };
+    let larger = MapSizes {
+        endpoints: 16,
+        services: 9,
+        backends: 32,
+        affinities: 32,
+        udp_exchanges: 64,
+        local_flows: 64,
+    };
     for sizes in [larger, SIZES] {
         let datapath = Datapath::open(&pins.0, sizes).unwrap();
         assert_eq!(datapath.services().unwrap(), services);

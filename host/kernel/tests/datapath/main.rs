@@ -6,6 +6,7 @@ mod adoption;
 mod forwarding;
 mod node;
 mod services;
+mod table;
 mod translation;
 
 #[path = "../devices/ping.rs"]

@@ -10,7 +10,8 @@ use std::{
 
 use ipnet::IpNet;
 use netloom_core::model::{
-    AttachmentKind, Chain, DeviceMode, EntryId, Hook, HookPoint, NetkitPolicy, PairSpec, Placement, ProgramId,
+    AttachmentKind, Chain, DeviceMode, EndpointRoute, EntryId, Hook, HookPoint, IfIndex, MacAddress,
+    NetkitPolicy, PairSpec, Placement, ProgramId,
 };
 use netloom_kernel::{
     datapath::{Datapath, EndpointConfig, EndpointCounters, MapSizes},
@@ -49,7 +50,8 @@ impl Drop for Pins {
 }
 
 /// Small, so that a test can fill it.
-pub(crate) const SIZES: MapSizes = MapSizes { endpoints: 8, services: 4, backends: 16, affinities: 16 };
+pub(crate) const SIZES: MapSizes =
+    MapSizes { endpoints: 8, services: 4, backends: 16, affinities: 16, udp_exchanges: 64, local_flows: 64 };
 
 pub(crate) struct Node {
     pub(crate) netns: Netns,
@@ -146,7 +148,16 @@ impl Node {
         let prefixes = addresses.map(IpNet::from);
         let spec = spec(kind.0, &format!("lxc{id}"), prefixes.to_vec(), mtu);
         let pair = self.devices.create_pair(&spec, &netns).await.unwrap();
-        self.devices.connect_endpoint(&pair, &netns, &prefixes, pair.gateway_mac()).await.unwrap();
+        self.devices
+            .connect_endpoint(
+                &pair,
+                &netns,
+                &prefixes,
+                &EndpointRoute::defaults(&prefixes),
+                pair.gateway_mac(),
+            )
+            .await
+            .unwrap();
         keep_neighbours(&netns, &pair.peer.name);
         keep_neighbours(&self.netns, &pair.host.name);
         addresses.into_iter().for_each(|address| settle(&netns, address));
@@ -219,6 +230,16 @@ impl Node {
                 }
             })
             .unwrap();
+    }
+
+    /// A device's index and hardware address.
+    pub(crate) fn device(&self, name: &str) -> (IfIndex, MacAddress) {
+        let show = || Command::new("ip").args(["-o", "link", "show", "dev", name]).output().unwrap();
+        let shown = self.netns.run(show).unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let index = shown.split(':').next().unwrap().parse().unwrap();
+        let mac = shown.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap();
+        (IfIndex(index), mac.parse().unwrap())
     }
 
     pub(crate) fn counters(&self, endpoint: &Endpoint) -> EndpointCounters {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netloom_core::model::{Capabilities, DeviceMode, PairSpec};
+use netloom_core::model::{Capabilities, DeviceMode, EndpointRoute, PairSpec};
 use netloom_kernel::{
     capabilities::probe,
     devices::{Connected, Devices, Pair},
@@ -37,8 +37,12 @@ impl Node {
         let mut spec = spec(mode, name);
         spec.addresses = addresses.iter().map(|address| IpNet::from(ip(address))).collect();
         let pair = self.devices.create_pair(&spec, &netns).await.unwrap();
-        let connected =
-            self.devices.connect_endpoint(&pair, &netns, &spec.addresses, pair.host.mac).await.unwrap();
+        let routes = EndpointRoute::defaults(&spec.addresses);
+        let connected = self
+            .devices
+            .connect_endpoint(&pair, &netns, &spec.addresses, &routes, pair.host.mac)
+            .await
+            .unwrap();
         spec.addresses.iter().for_each(|address| settle(&netns, address.addr()));
         let devices = Devices::open(&netns).unwrap();
         Endpoint { netns, devices, pair, connected }

@@ -1,4 +1,4 @@
-use netloom_core::model::{DeviceMode, Feature, IfIndex};
+use netloom_core::model::{DeviceMode, EndpointRoute, Feature, IfIndex};
 use netloom_kernel::devices::{DeviceError, ForwardingWay, IpFamily, Route};
 use netloom_test_support::require;
 
@@ -93,11 +93,14 @@ async fn wiring_twice_is_fine_and_an_address_in_use_is_not() {
     let node = Node::new();
     let blue = node.endpoint(DeviceMode::Veth, "lxc-blue", &["10.1.0.1", "fd00::1"]).await;
     let addresses = ["10.1.0.1/32".parse().unwrap(), "fd00::1/128".parse().unwrap()];
-    node.devices.connect_endpoint(&blue.pair, &blue.netns, &addresses, blue.pair.host.mac).await.unwrap();
+    let routes = EndpointRoute::defaults(&addresses);
+    let (netns, mac) = (&blue.netns, blue.pair.host.mac);
+    node.devices.connect_endpoint(&blue.pair, netns, &addresses, &routes, mac).await.unwrap();
 
     let other = netloom_kernel::netns::Netns::create().unwrap();
     let pair = node.devices.create_pair(&spec(DeviceMode::Veth, "lxc-red"), &other).await.unwrap();
-    let error = node.devices.connect_endpoint(&pair, &other, &addresses, pair.host.mac).await.unwrap_err();
+    let failed = node.devices.connect_endpoint(&pair, &other, &addresses, &routes, pair.host.mac).await;
+    let error = failed.unwrap_err();
     assert!(matches!(&error, DeviceError::RouteTaken { device, .. } if device == "lxc-blue"), "{error}");
 }
 
@@ -114,7 +117,8 @@ async fn ipv6_works_in_a_namespace_that_had_it_off() {
     let mut spec = spec(DeviceMode::Veth, "lxc-red");
     spec.addresses = vec!["fd00::2/128".parse().unwrap()];
     let pair = node.devices.create_pair(&spec, &netns).await.unwrap();
-    node.devices.connect_endpoint(&pair, &netns, &spec.addresses, pair.host.mac).await.unwrap();
+    let routes = EndpointRoute::defaults(&spec.addresses);
+    node.devices.connect_endpoint(&pair, &netns, &spec.addresses, &routes, pair.host.mac).await.unwrap();
     node.devices
         .set_sysctls(&[netloom_kernel::devices::Sysctl::new(IpFamily::V6, "all", "forwarding", 1)])
         .unwrap();

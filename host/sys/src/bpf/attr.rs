@@ -112,6 +112,23 @@ command!(ProgLoad = 5, 112 bytes {
     attach_type_id: u32,
 });
 
+command!(ProgTestRun = 10, 72 bytes {
+    program: u32,
+    verdict: u32,
+    size_in: u32,
+    size_out: u32,
+    frame_in: u64,
+    frame_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+});
+
 command!(Object = 6, 16 bytes { path: u64, fd: u32, flags: u32 });
 
 #[repr(transparent)]

@@ -29,7 +29,7 @@ fn expected(node: &Node, version: &str, netns: &Netns, host: &str) -> Value {
     };
     let ip = |address: String| {
         let mut ip = json!({ "address": address, "interface": 1 });
-        if version == "0.4.0" {
+        if version < "1.0.0" {
             ip["version"] = json!(if address.contains(':') { "6" } else { "4" });
         }
         ip
@@ -94,10 +94,14 @@ fn what_the_runtime_and_the_user_want_is_what_the_container_has() {
         json!({
             "runtimeClass": "kata",
             "virtualMachine": true,
-            "runtimeConfig": { "ips": ["10.9.0.7/16", "fd09::7"], "mac": "02:00:00:00:00:01" },
+            "runtimeConfig": {
+                "ips": ["10.9.0.7/16", "fd09::7"],
+                "mac": "02:00:00:00:00:01",
+                "dns": { "servers": ["10.0.0.54"], "searches": ["example"], "options": null },
+            },
             "args": { "cni": { "ips": ["10.9.0.8"], "labels": [{ "key": "app", "value": "shop" }] } },
-            "capabilities": { "ips": true, "mac": true },
             "ipam": {},
+            "dns": { "nameservers": ["10.0.0.53"], "domain": "shop.example", "options": ["ndots:2"] },
         }),
     );
     let arguments = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;IP=10.9.0.9";
@@ -107,6 +111,13 @@ fn what_the_runtime_and_the_user_want_is_what_the_container_has() {
     assert_eq!(result["interfaces"][1]["mac"], "02:00:00:00:00:01");
     assert_eq!(link(&netns, "net1")["address"], "02:00:00:00:00:01");
     assert_eq!(addresses(&netns, "net1"), ["10.9.0.7/32", "fd09::7/128"]);
+    let dns = json!({
+        "nameservers": ["10.0.0.54"],
+        "domain": "shop.example",
+        "search": ["example"],
+        "options": ["ndots:2"],
+    });
+    assert_eq!(result["dns"], dns);
 
     let spec = node.endpoints().remove(0).endpoint.spec;
     assert_eq!((spec.name.as_str(), spec.runtime_class.as_deref()), ("c1_net1", Some("kata")));
@@ -127,6 +138,12 @@ fn what_the_runtime_and_the_user_want_is_what_the_container_has() {
     assert_eq!(addresses(&older, "eth0"), ["10.9.0.9/32"]);
     assert_eq!(link(&older, "eth0")["address"], "02:00:00:00:00:03");
     assert!(older.can_ping([10, 9, 0, 7]));
+    // As the node does, or not at all.
+    let masqueraded = with(network(&node, "1.1.0"), json!({ "ipMasq": true }));
+    call("ADD", "c3", &Netns::new("masqueraded")).run(&masqueraded).result();
+    let (code, message) =
+        call("ADD", "c4", &older).run(&with(masqueraded, json!({ "ipMasq": false }))).error();
+    assert!(code == 2 && message.contains("ipMasq = false: the node masquerades"), "{code} {message}");
 }
 
 #[test]

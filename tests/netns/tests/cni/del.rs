@@ -1,7 +1,7 @@
 //! DEL and GC: what goes, and what stays.
 
 use netloom_netns_tests::{Node, shown::devices};
-use netloom_test_support::Netns;
+use netloom_test_support::{Netns, until};
 use serde_json::json;
 
 use crate::runtime::{VERSIONS, call, call_of_network, endpoints, network, with};
@@ -24,6 +24,48 @@ fn a_container_is_deleted_once_again_and_when_its_namespace_is_gone() {
         del.run(&config).silent();
         assert_eq!((node.traces(), endpoints(&node)), (vec![], vec![]), "{version}");
     }
+}
+
+#[test]
+fn a_deletion_while_the_daemon_is_away_is_carried_out_when_it_is_back() {
+    let mut node = Node::start();
+    let (netns, other) = (Netns::new("container"), Netns::new("other"));
+    let config = network(&node, "1.0.0");
+    call("ADD", "c1", &netns).run(&config).result();
+    call("ADD", "c2", &other).run(&config).result();
+    node.daemon.kill9();
+    call("DEL", "c1", &netns).run(&config).silent();
+    call("DEL", "c1", &netns).without("CNI_NETNS").run(&config).silent();
+    assert_eq!(devices(&netns).len(), 2, "nobody has done it yet");
+    let queued = node.daemon.paths().run.join("deletions/c1_eth0");
+    let kept = std::fs::read(&queued).unwrap();
+    node.daemon.restart();
+    assert_eq!((endpoints(&node), devices(&netns)), (vec!["c2_eth0".to_owned()], vec!["lo".to_owned()]));
+    assert!(!queued.exists());
+    let recovered = node.status().adoption.recovered;
+    assert!(recovered.iter().any(|line| line.contains("c1_eth0")), "{recovered:?}");
+
+    // One of before is not about what was added later, whether it is found at once or only afterwards.
+    std::fs::write(&queued, &kept).unwrap();
+    call("ADD", "c1", &netns).run(&config).result();
+    assert!(!queued.exists());
+    std::fs::write(&queued, &kept).unwrap();
+    until(|| queued.exists(), |exists| !exists);
+    assert_eq!(endpoints(&node), ["c1_eth0", "c2_eth0"]);
+    // Nor about another endpoint that has the name.
+    let foreign = String::from_utf8(kept).unwrap().replace("c1_eth0", "c2_eth0");
+    std::fs::write(queued.with_file_name("c2_eth0"), foreign).unwrap();
+    until(|| queued.with_file_name("c2_eth0").exists(), |exists| !exists);
+    assert_eq!(endpoints(&node), ["c1_eth0", "c2_eth0"]);
+    // Nobody is asked, and nothing is waited for, if netloomd comes to look by itself.
+    std::fs::write(&queued, labelled("c1", netloom_api::Asked::now().0)).unwrap();
+    until(|| endpoints(&node), |left| *left == ["c2_eth0"]);
+}
+
+/// A deletion as netloom-cni writes it.
+fn labelled(container: &str, asked_ns: u64) -> String {
+    let labels = json!({ "cni.netloom/container": container, "cni.netloom/interface": "eth0" });
+    json!({ "endpoint": format!("{container}_eth0"), "labels": labels, "asked_ns": asked_ns }).to_string()
 }
 
 #[test]

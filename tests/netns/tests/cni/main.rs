@@ -10,3 +10,5 @@ mod del;
 mod failures;
 mod nulls;
 mod runtime;
+mod several;
+mod specification;

@@ -42,6 +42,22 @@ fn nulls_and_empty_texts_are_what_is_not_there() {
         assert_eq!(devices(&netns), ["lo"]);
     }
 
+    // DEL looks at nothing that it does not need.
+    call("ADD", "c1", &netns).run(&config).result();
+    let odd = json!({
+        "cniVersion": "9.9.9",
+        "name": null,
+        "virtualMachine": "yes",
+        "ipam": { "type": "host-local" },
+        "dns": 7,
+        "ipMasq": "no",
+        "runtimeConfig": [],
+        "args": "",
+        "prevResult": { "ips": [{ "address": "nowhere" }] },
+    });
+    call("DEL", "c1", &netns).with("CNI_ARGS", "IP=nowhere").run(&with(config.clone(), odd)).silent();
+    assert_eq!(devices(&netns), ["lo"]);
+
     call("ADD", "c1", &netns).run(&config).result();
     let unused = json!({ "cni.dev/valid-attachments": null });
     call_of_network("GC").run(&with(config, unused)).silent();

@@ -3,7 +3,9 @@ use netloom_test_support::{CniCall, Netns};
 use serde_json::{Value, json};
 
 /// The versions of the specification that netloom-cni speaks.
-pub(crate) const VERSIONS: [&str; 3] = ["0.4.0", "1.0.0", "1.1.0"];
+pub(crate) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+/// Those that have CHECK.
+pub(crate) const WITH_CHECK: [&str; 3] = ["0.4.0", "1.0.0", "1.1.0"];
 
 /// The configuration of a network on this node.
 pub(crate) fn network(node: &Node, version: &str) -> Value {

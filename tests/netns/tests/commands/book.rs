@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use netloom_test_support::Page;
 
 /// Pages, and what runs their commands.
-const PAGES: [(&str, How); 16] = [
+const PAGES: [(&str, How); 17] = [
     (
         "CONTRIBUTING.md",
         How::Nothing("`cargo xtask`: its commands build and test this workspace, and run this test"),
@@ -24,6 +24,7 @@ const PAGES: [(&str, How); 16] = [
     ("docs/chains.md", How::Run),
     ("docs/datapath.md", How::Nothing("`cargo xtask test`: it runs this test")),
     ("docs/devices.md", How::Run),
+    ("docs/mending.md", How::Run),
     ("docs/monitoring.md", How::Run),
     ("docs/operating.md", How::Run),
     ("docs/plugins/debugging.md", How::Run),

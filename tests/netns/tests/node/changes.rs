@@ -180,7 +180,7 @@ fn a_change_up_or_down_is_undone_whole_at_every_step(mode: DeviceMode) {
 
 #[test]
 fn an_end_that_somebody_else_changed_is_found_and_brought_back() {
-    let node = Node::start();
+    let node = Node::configured("endpoints.mend = \"none\"");
     let web = node.endpoint("web");
     let drift = || -> Vec<String> {
         let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
@@ -191,7 +191,7 @@ fn an_end_that_somebody_else_changed_is_found_and_brought_back() {
     web.netns.ip(&["link", "set", "eth0", "mtu", "1400"]);
     let found = drift();
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("eth0 has an MTU of 1400 instead of 1500"), "{found:?}");
+    assert!(found[0].contains("the MTU of its device inside is 1400 instead of 1500"), "{found:?}");
     let hint = found[0].split("; netloom ").nth(1).unwrap();
     assert!(node.daemon.netloom(&hint.split(' ').collect::<Vec<_>>()).ok());
     assert_eq!(mtus(&node, &web), ["1500", "1500"]);

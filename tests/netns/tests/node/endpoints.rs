@@ -157,7 +157,7 @@ fn another_default_is_for_new_endpoints_and_old_ones_stay_as_they_are() {
 }
 
 #[test]
-fn deleting_takes_everything_and_addresses_are_given_out_again() {
+fn deleting_takes_everything_and_an_address_can_be_asked_for_again() {
     let node = Node::start();
     let web = node.endpoint("web");
     let address = web.v4();
@@ -166,7 +166,8 @@ fn deleting_takes_everything_and_addresses_are_given_out_again() {
     assert_eq!(done.warnings, Vec::<String>::new());
     assert_eq!(node.traces(), Vec::<String>::new());
     assert!(!web.netns.ip(&["-o", "link"]).contains("eth0"));
-    assert_eq!(node.endpoint("other").v4(), address);
+    let spec = json!({ "name": "other", "netns": web.netns.path(), "addresses": [address] });
+    assert_eq!(node.add(spec).unwrap().endpoint.addresses[0].addr(), address);
 }
 
 #[test]
@@ -247,4 +248,26 @@ fn endpoints_added_at_the_same_moment_share_nothing() {
     assert_eq!((endpoints.len(), ids.len(), addresses.len()), (6, 6, 12));
     let last = endpoints[5].endpoint.addresses[0].addr();
     assert!(namespaces[0].can_ping(last));
+}
+
+#[test]
+fn an_address_rests_before_somebody_else_has_it() {
+    let mut node = Node::configured("[endpoints]\nipv4_pool = \"10.77.0.0/29\"\n");
+    let given = |endpoint: &Endpoint| endpoint.v4().to_string();
+    let first = node.endpoint("first");
+    let second = node.endpoint("second");
+    assert_eq!((given(&first), given(&second)), ("10.77.0.2".to_owned(), "10.77.0.3".to_owned()));
+    node.delete("second").unwrap();
+    let third = node.endpoint("third");
+    assert_eq!(given(&third), "10.77.0.4");
+    node.delete("third").unwrap();
+    // Over a restart as well, and a crash.
+    node.daemon.kill9();
+    node.daemon.restart();
+    let fourth = node.endpoint("fourth");
+    assert_eq!(given(&fourth), "10.77.0.5");
+    let (fifth, sixth) = (node.endpoint("fifth"), node.endpoint("sixth"));
+    assert_eq!(given(&fifth), "10.77.0.6");
+    assert_eq!(given(&sixth), "10.77.0.3", "from the beginning, without what is in use");
+    assert_eq!(sixth.v6().to_string(), "fd6e:6c00::7");
 }

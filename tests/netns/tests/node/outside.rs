@@ -1,9 +1,15 @@
+mod kube_proxy;
+mod masquerading;
 mod netfilter;
+mod stack;
 mod uplinks;
 
 use netloom_api::types::Outside;
 use netloom_netns_tests::{Endpoint, Node};
 use netloom_test_support::{Netns, until};
+
+/// Hosts outside know the way to endpoints, which keep their addresses there.
+const NATIVE: &str = "[datapath]\nnative = [\"198.51.100.0/24\", \"192.0.2.0/24\", \"2001:db8::/32\"]\n";
 
 /// Joins a node to a host outside, which knows the way to the pools.
 fn join(node: &Node, outside: &Netns) {
@@ -36,7 +42,7 @@ fn reach(node: &Node, endpoint: &Endpoint, outside: &Netns) -> bool {
 
 #[test]
 fn packets_to_and_from_outside_pass_the_nodes_stack_by_and_follow_the_uplink() {
-    let node = Node::start();
+    let node = Node::configured(NATIVE);
     let outside = Netns::new("outside");
     let web = node.endpoint("web");
     let before = await_outside(&node, |outside| outside.uplinks.is_empty());
@@ -61,7 +67,7 @@ fn packets_to_and_from_outside_pass_the_nodes_stack_by_and_follow_the_uplink() {
 
 #[test]
 fn a_node_whose_stack_is_to_see_everything_keeps_its_uplinks_alone() {
-    let mut node = Node::configured("[datapath]\noutside = \"stack\"\n");
+    let mut node = Node::configured(&format!("{NATIVE}outside = \"stack\"\n"));
     let outside = Netns::new("outside");
     join(&node, &outside);
     let web = node.endpoint("web");
@@ -77,7 +83,7 @@ fn a_node_whose_stack_is_to_see_everything_keeps_its_uplinks_alone() {
 
 #[test]
 fn a_restart_takes_the_uplink_up_again() {
-    let mut node = Node::start();
+    let mut node = Node::configured(NATIVE);
     let outside = Netns::new("outside");
     join(&node, &outside);
     await_outside(&node, by_eth9);

@@ -142,7 +142,7 @@ fn a_device_that_took_an_endpoints_name_while_the_daemon_was_down_is_not_adopted
 
 #[test]
 fn a_renamed_device_of_ours_is_adopted_and_deleted_under_its_new_name() {
-    let mut node = Node::start();
+    let mut node = Node::configured("endpoints.mend = \"none\"");
     let web = node.endpoint("web");
     node.daemon.kill9();
     node.netns.ip(&["link", "set", web.device(), "down"]);

@@ -18,6 +18,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::link::{self, Raw};
+
 /// An endpoint is added in so many steps.
 const ADDED: usize = 5;
 
@@ -101,6 +103,33 @@ fn a_deletion_waits_for_the_addition_that_is_under_way_though_nobody_waits_for_t
     assert_eq!(end(deleting), Ok(()));
     assert_nothing_is_left(&paused.node);
     assert!(paused.node.add(json!({ "name": "web", "netns": netns.path() })).is_ok());
+}
+
+#[test]
+fn nothing_leaves_an_endpoint_before_its_programs_are_there_whatever_address_it_is_sent_to() {
+    // Its pair is there, and the datapath knows it.
+    let paused = Paused::after(2);
+    let netns = Netns::new("web");
+    let path = netns.path().display().to_string();
+    let adding = start(&paused.node, &add(&path, "web"));
+    paused.wait_until_paused();
+    let shown = paused.node.netns.ip(&["-o", "link", "show"]);
+    let device = shown.lines().find_map(|line| line.split(": ").nth(1).filter(|name| name.starts_with("nl")));
+    let device = device.unwrap().split('@').next().unwrap();
+    assert!(!shown.lines().any(|line| line.contains(device) && line.contains(",UP")), "{shown}");
+    // Who is in there may do the same as root.
+    netns.ip(&["link", "set", "eth0", "up"]);
+    let to = link::mac(&paused.node.netns, device);
+    let (source, destination) = ("10.210.0.2".parse().unwrap(), Node::ADDRESS.parse().unwrap());
+    let raw = Raw { from: &netns, device: "eth0", to: &to, source, destination };
+    let receiver = link::receiver(&paused.node.netns, destination);
+    for to in [to.as_str(), "ff:ff:ff:ff:ff:ff"] {
+        Raw { to, ..raw }.send("", "early");
+    }
+    paused.go();
+    assert_eq!(end(adding), Ok(()));
+    raw.send("", "in time");
+    assert_eq!(link::received(&receiver), "in time");
 }
 
 #[test]

@@ -2,15 +2,15 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use netloom_api::types::{ReapReport, Service, ServicesApplied};
+use netloom_api::types::{Done, ReapReport, Service, ServicesApplied};
 use netloom_netns_tests::{Endpoint, Node, applications::PEER, refusal};
-use netloom_test_support::{Netns, at_this_pace, emulated, require_tool};
-use serde_json::json;
+use netloom_test_support::{Netns, at_this_pace, emulated, require_tool, until};
+use serde_json::{Value, json};
 
 #[test]
 fn a_drained_backend_gets_no_new_connections_and_keeps_its_old_ones_until_it_goes() {
@@ -54,6 +54,58 @@ fn a_drained_backend_gets_no_new_connections_and_keeps_its_old_ones_until_it_goe
     let chained = json!({ "name": "front", "vip": "10.96.30.2:80", "protocol": "tcp", "backends": [vip] });
     let (_, chained, _) = refusal(node.daemon.post::<Service>("/v1/services", &chained));
     assert!(chained.contains("the address of service web"), "{chained}");
+}
+
+#[test]
+fn an_endpoint_with_the_label_sees_the_addresses_of_services_as_they_are() {
+    let mut node = Node::start();
+    let server = node.endpoint("server");
+    let behind = server.netns.count_datagrams(&format!("{}:53", server.v4()));
+    let label = json!({ "netloom.dev/service-translation": "none" });
+    let meshed = Netns::new("meshed");
+    let add = |node: &Node, name: &str, labels: &Value| {
+        node.add(json!({ "name": name, "netns": meshed.path(), "interface": name, "labels": labels }))
+            .unwrap()
+    };
+    let view = add(&node, "meshed", &label);
+    assert_eq!(view.untranslated.as_deref(), Some("netloom.dev/service-translation=none"));
+    // What translates in the endpoint itself is at the service's address.
+    let vip: SocketAddr = "10.96.40.1:53".parse().unwrap();
+    meshed.add_address("lo", "10.96.40.1/32");
+    let inside = meshed.count_datagrams(&vip.to_string());
+    node.service("dns", &vip.to_string(), "udp", &[format!("{}:53", server.v4())]);
+
+    let went = || {
+        let (before, there) = (inside.arrived(), behind.arrived());
+        let sender = meshed.send_datagrams(vip, Duration::from_millis(2));
+        let went =
+            until(|| (inside.arrived() - before, behind.arrived() - there), |went| went.0 + went.1 > 10);
+        drop(sender);
+        went
+    };
+    assert_eq!(went().1, 0, "it is translated");
+    assert!(
+        node.daemon.netloom(&["endpoint", "show", "meshed"]).expect_ok().contains("not translated (label")
+    );
+    let to = format!("{vip}/udp");
+    let traced = node.daemon.netloom(&["endpoint", "trace", "meshed", "--to", &to]).expect_ok();
+    assert!(traced.contains("dns is not translated"), "{traced}");
+    node.daemon.kill9();
+    node.daemon.restart();
+    assert_eq!(went().1, 0, "a restart forgets it");
+    node.daemon.kill9();
+    std::fs::remove_file(node.daemon.paths().state.join("store.redb")).unwrap();
+    node.daemon.restart();
+    let rebuilt =
+        node.endpoints().into_iter().find(|view| view.endpoint.spec.name.as_str() == "meshed").unwrap();
+    assert_eq!(rebuilt.untranslated, view.untranslated, "it goes with the store");
+    // Services are in the store alone.
+    node.service("dns", &vip.to_string(), "udp", &[format!("{}:53", server.v4())]);
+    assert_eq!(went().1, 0, "it goes with the store");
+
+    let _: Done = node.delete("meshed").unwrap();
+    assert!(add(&node, "plain", &json!({})).untranslated.is_none());
+    assert_eq!(went().0, 0, "its successor in the namespace is not translated for");
 }
 
 /// Answers so many requests, each on a connection of its own, and ends.
@@ -216,7 +268,7 @@ fn services_that_do_not_fit_are_refused_as_a_whole() {
     node.service("old", "10.96.31.1:80", "tcp", &["10.1.0.1:80".to_owned()]);
     let before: Vec<Service> = node.daemon.get("/v1/services").unwrap();
     let service = |name: &str, vip: &str, backends: &[&str]| json!({ "name": name, "vip": vip, "protocol": "tcp", "backends": backends });
-    let apply = |services: Vec<serde_json::Value>| {
+    let apply = |services: Vec<Value>| {
         let request = json!({ "services": services, "prune": true });
         node.daemon.put::<ServicesApplied>("/v1/services", &request)
     };
@@ -289,4 +341,34 @@ fn a_service_on_the_nodes_addresses_is_at_each_of_them_and_at_those_that_come() 
     assert!(client.netns.try_connect_tcp(at("192.0.2.77")).is_err(), "nor are those that went");
     let shown = node.daemon.netloom(&["service", "show", "web"]).expect_ok();
     assert!(shown.contains("0.0.0.0:30781/tcp") && shown.contains("Connects  4"), "{shown}");
+}
+
+#[test]
+fn each_answer_to_one_udp_socket_comes_from_the_service_that_was_asked() {
+    let node = Node::start();
+    let (client, server) = (node.endpoint("client"), node.endpoint("server"));
+    let echoes: Vec<_> =
+        (0..40).map(|at| server.netns.udp_echo(&format!("{}:{}", server.v4(), 7000 + at))).collect();
+    let mut vips: Vec<SocketAddr> = Vec::new();
+    for (at, echo) in echoes.iter().enumerate() {
+        let vip = format!("10.96.50.{at}:53");
+        node.service(&format!("dns{at}"), &vip, "udp", &[echo.address().to_string()]);
+        vips.push(vip.parse().unwrap());
+    }
+    // Another with the first one's backend.
+    node.service("other", "10.96.51.1:53", "udp", &[echoes[0].address().to_string()]);
+    let socket = client.netns.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    socket.set_read_timeout(Some(at_this_pace(Duration::from_secs(10)))).unwrap();
+    let mut buffer = [0; 64];
+    for vip in &vips {
+        socket.send_to(vip.to_string().as_bytes(), vip).unwrap();
+    }
+    for _ in &vips {
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!(String::from_utf8_lossy(&buffer[..length]), from.to_string());
+    }
+    for vip in ["10.96.51.1:53", "10.96.50.0:53", "10.96.51.1:53"] {
+        socket.send_to(b"again", vip).unwrap();
+        assert_eq!(socket.recv_from(&mut buffer).unwrap().1.to_string(), vip);
+    }
 }

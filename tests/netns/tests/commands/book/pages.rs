@@ -1,9 +1,9 @@
 //! The chapters for operators.
 
-use netloom_api::types::{Attachment, MonitorEvent};
+use netloom_api::types::{Attachment, Event, EventKind, MonitorEvent};
 use netloom_core::model::{Choice, Feature};
 use netloom_netns_tests::shown::{devices, link};
-use netloom_test_support::Netns;
+use netloom_test_support::{Netns, until};
 use serde_json::{Value, json};
 
 use super::lab::Lab;
@@ -68,6 +68,17 @@ fn devices_of_endpoints_and_of_the_node() {
     assert_eq!(link(&blue, "eth0")["mtu"], 9_000);
     lab.those(&["netloom device delete"]);
     assert_eq!(devices(&blue), ["lo"]);
+}
+
+#[test]
+fn mending() {
+    let lab = Lab::of("docs/mending.md");
+    let web = lab.endpoint("web", &Value::Null);
+    web.netns.ip(&["route", "del", "default"]);
+    let mended = |events: &Vec<Event>| events.iter().any(|event| event.kind == EventKind::Mended);
+    until(|| lab.node.daemon.get("/v1/events").unwrap(), mended);
+    let said = lab.all();
+    assert!(said.contains("endpoint web") && said.contains("default route"), "{said}");
 }
 
 #[test]

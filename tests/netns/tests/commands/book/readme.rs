@@ -3,7 +3,7 @@
 use std::{io::ErrorKind, path::Path};
 
 use netloom_core::model::Feature;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{VIP, lab::Lab};
 use crate::{SOON, spoofing::while_spoofing};
@@ -16,8 +16,9 @@ fn readme() {
     lab.section("See it");
     lab.section("Test it");
 
-    // The first plugin, on a node whose endpoint is there already.
-    let web = lab.endpoint("web", &Value::Null);
+    // The first plugin, on a node whose endpoint is there already. The pool's first address is for another: an address
+    // rests before it is given again.
+    let web = lab.endpoint("web", &json!({ "addresses": ["10.210.200.2"] }));
     lab.file("flows.bpf.o", netloom_test_programs::OBSERVER);
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/observer-first");
     let component = "target/plugins/netloom-example-observer-first.wasm";

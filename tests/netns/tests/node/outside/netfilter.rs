@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use netloom_netns_tests::{Endpoint, Node};
 use netloom_test_support::{Netns, at_this_pace};
 
-use super::{await_outside, by_eth9, join, reach};
+use super::{NATIVE, await_outside, by_eth9, join, reach};
 
 fn nft(node: &Node, rules: &str) {
     let _ = node.netns.command(&["nft", rules]).expect_ok();
@@ -20,7 +20,7 @@ struct Between {
 
 impl Between {
     fn with(config: &str) -> Self {
-        let node = Node::configured(config);
+        let node = Node::configured(&format!("{NATIVE}{config}"));
         let outside = Netns::new("outside");
         join(&node, &outside);
         let web = node.endpoint("web");
@@ -57,7 +57,7 @@ fn a_chain_that_sees_forwarded_packets_is_respected_and_its_removal_brings_the_d
 
     nft(&it.node, "add chain inet fw gate { type filter hook forward priority 0; policy accept; }");
     let told = await_outside(&it.node, |outside| outside.through_stack.is_some());
-    let why = "the nftables chain fw gate sees what is forwarded";
+    let why = "the nftables chain inet fw gate has a say in what is forwarded";
     assert_eq!((told.uplinks.len(), told.through_stack.as_deref()), (0, Some(why)));
     let shown = it.node.daemon.netloom(&["status"]).expect_ok();
     assert!(shown.contains(&format!("through the node's stack: {why}")), "{shown}");
@@ -73,7 +73,7 @@ fn a_chain_that_sees_forwarded_packets_is_respected_and_its_removal_brings_the_d
 
 #[test]
 fn a_node_that_is_told_to_be_direct_passes_netfilter_by() {
-    let it = Between::with("[datapath]\noutside = \"direct\"\n");
+    let it = Between::with("outside = \"direct\"\n");
     nft(
         &it.node,
         "add table ip fw; add chain ip fw gate { type filter hook forward priority 0; policy drop; }",

@@ -9,7 +9,7 @@ use std::{
 use netloom_netns_tests::{Endpoint, Node};
 use netloom_test_support::{Netns, at_this_pace};
 
-use super::{await_outside, by_eth9, join, reach};
+use super::{NATIVE, await_outside, by_eth9, join, reach};
 
 fn await_direct(what: impl Fn() -> bool) {
     let started = Instant::now();
@@ -21,7 +21,7 @@ fn await_direct(what: impl Fn() -> bool) {
 
 #[test]
 fn the_devices_that_are_named_are_uplinks_and_those_of_default_routes_are_not() {
-    let node = Node::configured("[datapath]\nuplinks = [\"eth9\"]\n");
+    let node = Node::configured(&format!("{NATIVE}uplinks = [\"eth9\"]\n"));
     let (outside, elsewhere) = (Netns::new("outside"), Netns::new("elsewhere"));
     let web = node.endpoint("web");
     node.netns.link("203.0.113.1/24").named("eth8").to(&elsewhere, "203.0.113.2/24");
@@ -54,7 +54,7 @@ fn forwards(node: &Node, endpoint: &Endpoint, outside: &Netns) -> bool {
 
 #[test]
 fn packets_of_ipv6_to_and_from_outside_pass_the_nodes_stack_by() {
-    let node = Node::start();
+    let node = Node::configured(NATIVE);
     let outside = Netns::new("outside");
     join(&node, &outside);
     node.netns.add_address("eth9", "2001:db8:9::1/64");
@@ -77,7 +77,7 @@ fn packets_of_ipv6_to_and_from_outside_pass_the_nodes_stack_by() {
 
 #[test]
 fn packets_with_ipv4_options_go_by_the_nodes_stack_to_and_from_outside() {
-    let node = Node::start();
+    let node = Node::configured(NATIVE);
     let outside = Netns::new("outside");
     join(&node, &outside);
     let web = node.endpoint("web");
