@@ -26,7 +26,7 @@ use self::{
     components::Components,
     kv::PluginData,
     reload::with_trial,
-    signers::{NotTaken, Signers},
+    signers::{Component, NotTaken, Signers},
 };
 use crate::{
     background::Background,
@@ -176,11 +176,14 @@ impl Plugins {
             .map_err(Failure::refused)?;
         let digest = plugin.inspection().digest.clone();
         self.store.ready()?;
-        self.components.keep(&digest, &component)?;
-        self.store.commit(|changes| {
-            let order = changes.next("plugin")?;
-            let record = PluginRecord { load: load.clone(), digest, order, loaded_ms: now_ms() };
-            self.put_version(changes, &name, &record)
+        self.keep(&digest, &component, || {
+            self.store.commit(|changes| {
+                let order = changes.next("plugin")?;
+                let record =
+                    PluginRecord { load: load.clone(), digest: digest.clone(), order, loaded_ms: now_ms() };
+                self.put_version(changes, &name, &record)
+            })?;
+            Ok(())
         })?;
         let plugin = Arc::new(plugin);
         self.policy.registry.insert(Arc::clone(&plugin), Some(position(&load)));
@@ -281,6 +284,20 @@ impl Plugins {
     /// The kept components that are damaged.
     pub(crate) fn component_findings(&self) -> Result<Vec<Finding>, StoreError> {
         Ok(self.components.findings(&self.component_records()?))
+    }
+
+    /// Keeps a component, and does what refers to it from then on. Where that fails, it is not left behind.
+    pub(crate) fn keep(
+        &self,
+        digest: &str,
+        component: &Component,
+        refer: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let kept = self.components.keep(digest, component).map_err(Failure::from).and_then(|()| refer());
+        if kept.is_err() {
+            self.collect_components();
+        }
+        kept
     }
 
     /// Removes the kept components that nobody refers to any more.

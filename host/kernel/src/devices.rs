@@ -12,6 +12,7 @@ mod device;
 mod endpoint;
 mod error;
 mod hold;
+mod lists;
 mod pair;
 mod peer;
 mod readback;
@@ -25,10 +26,9 @@ use std::{
         Arc, Mutex as StdMutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
-use futures::{TryStream, TryStreamExt};
+use futures::TryStreamExt;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoNetkit, LinkAttribute, LinkMessage};
 use netloom_core::model::{Device, EndSettings, IfIndex, MacAddress, NetkitPolicy};
 use rtnetlink::{LinkMessageBuilder, LinkNetkit, LinkUnspec};
@@ -105,12 +105,6 @@ impl Drop for Served {
     }
 }
 
-/// How often a list is asked for, at most, that the kernel is busy with: one whose reader was cut off goes on until it
-/// is read to its end.
-const LISTINGS: u32 = 400;
-/// Between two of these.
-const PAUSE: Duration = Duration::from_millis(5);
-
 impl Devices {
     /// Connects to a namespace's rtnetlink. Needs a tokio runtime, on which a task serves the connection.
     ///
@@ -181,10 +175,7 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn list(&self) -> Result<Vec<Device>, DeviceError> {
-        let messages = self
-            .all(|handle| handle.link().get().execute())
-            .await
-            .map_err(|error| self.failed("list the devices", error))?;
+        let messages = self.links().await.map_err(|error| self.failed("list the devices", error))?;
         Ok(messages.iter().map(|message| device::describe(message, self.netns.id())).collect())
     }
 
@@ -278,24 +269,6 @@ impl Devices {
         self.asked(|handle| handle.link().change(message).execute())
             .await
             .map_err(|error| self.failed(&format!("{what} of device {device}"), error))
-    }
-
-    /// Everything of a list of the kernel's.
-    async fn all<T, S>(&self, list: impl Fn(rtnetlink::Handle) -> S) -> Result<Vec<T>, rtnetlink::Error>
-    where
-        S: TryStream<Ok = T, Error = rtnetlink::Error>,
-    {
-        let _listing = self.connection.listing.lock().await;
-        let mut tries = 1;
-        loop {
-            match self.asked(|handle| list(handle).try_collect()).await {
-                Err(error) if tries < LISTINGS && error::is(&error, libc::EBUSY) => {
-                    tries += 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
-                listed => return listed,
-            }
-        }
     }
 
     async fn message_by_name(&self, name: &str) -> Result<Option<LinkMessage>, DeviceError> {

@@ -8,7 +8,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 /// How often a dump is asked for, at most, that changes while it is read.
 const TRIES: u32 = 50;
 /// `NLM_F_DUMP_INTR`: what is dumped changed meanwhile.
-const DUMP_INTERRUPTED: u16 = 0x10;
+pub(crate) const DUMP_INTERRUPTED: u16 = 0x10;
 /// Bytes of a message's header.
 const HEADER: usize = 16;
 

@@ -313,7 +313,7 @@ fn a_narrower_wire_is_told_to_the_sender() {
                 // Too large for the wire, and not to be fragmented.
                 let destination = address.to_string();
                 let words =
-                    ["ping", "-c", "3", "-i", "0.2", "-W", "1", "-M", "do", "-s", "1420", &destination];
+                    ["ping", "-c", "3", "-i", "0.2", "-W", "3", "-M", "do", "-s", "1420", &destination];
                 let ping = client.netns.command(&words);
                 let said = format!("{}{}", ping.stdout, ping.stderr);
                 let told = ["mtu = 1400", "mtu=1400", "Packet too big", "Frag needed"];
@@ -338,7 +338,7 @@ fn an_endpoint_gets_answers_to_what_it_could_not_send() {
     for client in &world.clients {
         // No route; a hop limit that ends at the node is the node's to answer only where its stack forwards.
         world.near.netns.ip(&["route", "replace", "unreachable", "203.0.113.0/24"]);
-        let ping = client.netns.command(&["ping", "-c", "1", "-W", "2", "203.0.113.1"]);
+        let ping = client.netns.command(&["ping", "-c", "1", "-W", "20", "203.0.113.1"]);
         let said = format!("{}{}", ping.stdout, ping.stderr);
         assert!(said.contains("Unreachable"), "{}: {said}", client.mode);
         // Somebody else's address.

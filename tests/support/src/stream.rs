@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     Netns, at_this_pace,
-    udp::{bind, unspecified},
+    udp::{Stoppable, unspecified},
 };
 
 /// Sends numbered datagrams, one in each interval, which is longer on an emulated machine: its one CPU has to send
@@ -81,8 +81,7 @@ impl Drop for UdpSender {
 /// Counts numbered datagrams as they arrive.
 #[derive(Debug)]
 pub struct UdpReceiver {
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
+    socket: Arc<Stoppable>,
     distinct: Arc<AtomicU64>,
     thread: Option<JoinHandle<HashMap<u64, u64>>>,
 }
@@ -100,19 +99,17 @@ pub struct Arrivals {
 
 impl UdpReceiver {
     pub(crate) fn start(netns: &Netns, address: SocketAddr) -> Self {
-        let socket = bind(netns, address);
+        let socket = Stoppable::bind(netns, address);
         // A busy machine may leave the counting thread waiting; what overflows meanwhile would count as lost.
-        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 16 << 20)
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket.socket, 16 << 20)
             .expect("root can have a large buffer");
-        let address = socket.local_addr().expect("a bound socket has an address");
-        let stop = Arc::new(AtomicBool::new(false));
         let distinct = Arc::new(AtomicU64::new(0));
-        let (seen, count) = (Arc::clone(&stop), Arc::clone(&distinct));
+        let (mine, count) = (Arc::clone(&socket), Arc::clone(&distinct));
         let thread = thread::spawn(move || {
             let mut arrived = HashMap::new();
             let mut datagram = vec![0; 1 << 16];
-            while !seen.load(Ordering::Relaxed) {
-                let received = socket.recv(&mut datagram).unwrap_or_default();
+            while !mine.is_stopped() {
+                let received = mine.socket.recv(&mut datagram).unwrap_or_default();
                 if let Some(number) = datagram.get(..received).and_then(<[u8]>::first_chunk) {
                     *arrived.entry(u64::from_be_bytes(*number)).or_default() += 1;
                     count.store(u64::try_from(arrived.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -120,13 +117,13 @@ impl UdpReceiver {
             }
             arrived
         });
-        Self { address, stop, distinct, thread: Some(thread) }
+        Self { socket, distinct, thread: Some(thread) }
     }
 
     /// Where it receives.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> SocketAddr {
+        self.socket.address
     }
 
     /// How many different ones arrived up to now.
@@ -147,7 +144,7 @@ impl UdpReceiver {
         }
         // A duplicate would follow close behind.
         thread::sleep(Duration::from_millis(50));
-        self.stop.store(true, Ordering::Relaxed);
+        self.socket.stop();
         let thread = self.thread.take().expect("it is stopped once only");
         let arrived = thread.join().expect("the counting thread ends well");
         let lost = (0..sent).filter(|number| !arrived.contains_key(number)).count();
@@ -158,7 +155,7 @@ impl UdpReceiver {
 
 impl Drop for UdpReceiver {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.socket.stop();
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }

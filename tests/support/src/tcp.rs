@@ -1,11 +1,7 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -19,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct TcpEcho {
     address: SocketAddr,
-    stop: Arc<AtomicBool>,
+    listener: Arc<TcpListener>,
     connections: Arc<Mutex<Vec<TcpStream>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -30,19 +26,20 @@ impl TcpEcho {
             .run(|| TcpListener::bind(address))
             .unwrap_or_else(|error| panic!("listening on {address} in {} failed: {error}", netns.name()));
         let address = listener.local_addr().expect("a listening socket has an address");
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let stop = Arc::new(AtomicBool::new(false));
-        let connections = Arc::new(Mutex::new(Vec::new()));
-        let (seen, kept) = (Arc::clone(&stop), Arc::clone(&connections));
+        let (listener, connections) = (Arc::new(listener), Arc::new(Mutex::new(Vec::new())));
+        let (mine, kept) = (Arc::clone(&listener), Arc::clone(&connections));
         let thread = thread::spawn(move || {
-            while !seen.load(Ordering::Relaxed) {
-                match listener.accept() {
+            loop {
+                match mine.accept() {
                     Ok((stream, _)) => serve(stream, &kept),
-                    Err(_) => thread::sleep(Duration::from_millis(2)),
+                    // It listens no more.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
+                    // One that has gone before it was taken.
+                    Err(_) => {}
                 }
             }
         });
-        Self { address, stop, connections, thread: Some(thread) }
+        Self { address, listener, connections, thread: Some(thread) }
     }
 
     /// Where it listens.
@@ -59,7 +56,6 @@ impl TcpEcho {
 }
 
 fn serve(stream: TcpStream, kept: &Mutex<Vec<TcpStream>>) {
-    stream.set_nonblocking(false).expect("a socket can be made blocking");
     let Ok(copy) = stream.try_clone() else { return };
     kept.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
     thread::spawn(move || {
@@ -71,7 +67,8 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<TcpStream>>) {
 
 impl Drop for TcpEcho {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        // Who waits for a connection is told that there is no listener any more.
+        let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }

@@ -17,53 +17,71 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A server that returns each datagram to its sender. It ends with this value.
 #[derive(Debug)]
 pub struct UdpEcho {
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
+    socket: Arc<Stoppable>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl UdpEcho {
     pub(crate) fn start(netns: &Netns, address: SocketAddr) -> Self {
-        let socket = bind(netns, address);
-        let address = socket.local_addr().expect("a bound socket has an address");
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
+        let socket = Stoppable::bind(netns, address);
+        let mine = Arc::clone(&socket);
         let thread = thread::spawn(move || {
             let mut buffer = [0; 65536];
-            while !seen.load(Ordering::Relaxed) {
-                let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+            while !mine.is_stopped() {
+                let Ok((length, from)) = mine.socket.recv_from(&mut buffer) else { continue };
                 if let Some(datagram) = buffer.get(..length) {
                     // The sender may be gone: its loss.
-                    drop(socket.send_to(datagram, from));
+                    drop(mine.socket.send_to(datagram, from));
                 }
             }
         });
-        Self { address, stop, thread: Some(thread) }
+        Self { socket, thread: Some(thread) }
     }
 
     /// Where it listens.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> SocketAddr {
+        self.socket.address
     }
 }
 
 impl Drop for UdpEcho {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.socket.stop();
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
     }
 }
 
-/// Binds a socket whose reads return now and then, so that its thread can be stopped.
-pub(crate) fn bind(netns: &Netns, address: SocketAddr) -> UdpSocket {
-    let socket = netns
-        .run(|| UdpSocket::bind(address))
-        .unwrap_or_else(|error| panic!("binding {address} (UDP) in {} failed: {error}", netns.name()));
-    socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket takes a timeout");
-    socket
+/// A socket on which a thread waits until it is told to stop. It does not ask the time: on an emulated machine that is
+/// what costs.
+#[derive(Debug)]
+pub(crate) struct Stoppable {
+    pub(crate) socket: UdpSocket,
+    pub(crate) address: SocketAddr,
+    stopped: AtomicBool,
+}
+
+impl Stoppable {
+    pub(crate) fn bind(netns: &Netns, address: SocketAddr) -> Arc<Self> {
+        let socket = netns
+            .run(|| UdpSocket::bind(address))
+            .unwrap_or_else(|error| panic!("binding {address} (UDP) in {} failed: {error}", netns.name()));
+        let address = socket.local_addr().expect("a bound socket has an address");
+        Arc::new(Self { socket, address, stopped: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Whoever waits for a datagram gets an empty one, then and from now on.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // The kernel wakes who waits, and says that there is no connection.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
 }
 
 /// A connected UDP socket.

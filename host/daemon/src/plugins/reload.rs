@@ -93,12 +93,12 @@ impl Plugins {
         let name = serving.name();
         let request = self.load_request(&load, Arc::clone(&component.bytes)).map_err(Failure::invalid)?;
         let next = Arc::new(self.plugin_host.load(request).await.map_err(Failure::refused)?);
-        let digest = next.digest().to_string();
+        let digest = Arc::clone(next.digest());
         let (compared, differences) = self.compare(serving, &next).await?;
         let report = |outcome: &str| -> Result<ReloadReport, Failure> {
             Ok(ReloadReport {
                 plugin: self.show(name)?,
-                digest,
+                digest: digest.to_string(),
                 outcome: outcome.to_owned(),
                 compared,
                 differences,
@@ -108,13 +108,13 @@ impl Plugins {
             return report("dry run");
         }
         self.store.ready()?;
-        self.components.keep(next.digest(), &component)?;
         if let Some(mode) = trial {
+            self.keep(&digest, &component, || Ok(()))?;
             self.policy.registry.try_out(Trial::new(next, mode));
             self.trial_load.lock().await.insert(name.clone(), load);
             return report("trial");
         }
-        self.serve_instead(next, load)?;
+        self.keep(&digest, &component, || self.serve_instead(next, load))?;
         report("serving")
     }
 
@@ -179,12 +179,16 @@ impl Plugins {
     /// The version that is tried out serves from now on.
     pub(crate) async fn promote(&self, name: &Name) -> Result<PluginView, Failure> {
         let _guard = self.locks.plugins().await;
-        let trial = self.policy.registry.end_trial(name).ok_or_else(|| no_trial(name))?;
-        let load = match self.trial_load.lock().await.remove(name) {
-            Some(load) => load,
+        let trials = self.policy.registry.trials();
+        let trial =
+            trials.iter().find(|trial| trial.plugin().name() == name).ok_or_else(|| no_trial(name))?;
+        let mut loads = self.trial_load.lock().await;
+        let load = match loads.get(name) {
+            Some(load) => load.clone(),
             None => self.source_of(name)?,
         };
         self.serve_instead(Arc::clone(trial.plugin()), load)?;
+        loads.remove(name);
         self.show(name)
     }
 

@@ -36,12 +36,9 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn addresses(&self, device: IfIndex) -> Result<Vec<IpNet>, DeviceError> {
-        let messages = self
-            .all(|handle| handle.address().get().set_link_index_filter(device.0).execute())
-            .await
-            .map_err(|error| {
-                self.failed(&format!("list the addresses of the device with index {device}"), error)
-            })?;
+        let messages = self.address_messages().await.map_err(|error| {
+            self.failed(&format!("list the addresses of the device with index {device}"), error)
+        })?;
         Ok(messages.iter().filter(|message| message.header.index == device.0).filter_map(usable).collect())
     }
 
@@ -51,7 +48,7 @@ impl Devices {
     /// [`DeviceError::Netlink`].
     pub async fn all_addresses(&self) -> Result<Vec<IpNet>, DeviceError> {
         let messages = self
-            .all(|handle| handle.address().get().execute())
+            .address_messages()
             .await
             .map_err(|error| self.failed("list the addresses of all devices", error))?;
         Ok(messages.iter().filter_map(usable).collect())

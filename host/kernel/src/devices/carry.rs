@@ -62,7 +62,7 @@ impl Devices {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let listed = match self.all(|handle| handle.route().get(request.clone()).execute()).await {
+            let listed = match self.route_messages(request).await {
                 Ok(listed) => listed,
                 // A kernel without IPv6 has no routes of it.
                 Err(error) if error::is(&error, libc::EOPNOTSUPP) => continue,

@@ -102,7 +102,7 @@ impl Devices {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let listed = self.all(|handle| handle.route().get(request.clone()).execute()).await;
+            let listed = self.route_messages(request).await;
             match listed {
                 Ok(listed) => routes.extend(listed.into_iter().filter_map(MainRoute::of)),
                 // A kernel without IPv6 has no routes of it.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use futures::TryStreamExt as _;
 use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily,
@@ -190,7 +191,7 @@ impl Devices {
         request.header.address_family =
             if destination.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let messages = self
-            .all(|handle| handle.route().get(request.clone()).execute())
+            .route_messages(request)
             .await
             .map_err(|error| self.failed(&format!("look up the route to {destination}"), error))?;
         Ok(messages
@@ -210,7 +211,7 @@ impl Devices {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let messages = match self.all(|handle| handle.route().get(request.clone()).execute()).await {
+            let messages = match self.route_messages(request).await {
                 Ok(messages) => messages,
                 // A kernel without IPv6 has no routes of it.
                 Err(error) if error::is(&error, libc::EOPNOTSUPP) => continue,
@@ -234,7 +235,7 @@ impl Devices {
             request.header.address_family = family;
             // The kernel leaves out the others.
             request.attributes.push(RouteAttribute::Oif(device.0));
-            match self.all(|handle| handle.route().get(request.clone()).execute()).await {
+            match self.route_messages(request).await {
                 Ok(messages) => {
                     routes.extend(messages.iter().filter(|one| is_of_main(one)).filter_map(describe));
                 }
@@ -256,12 +257,9 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn neighbours(&self, device: IfIndex) -> Result<Vec<(IpAddr, MacAddress)>, DeviceError> {
-        let list = |handle: rtnetlink::Handle| {
-            let mut request = handle.neighbours().get();
-            request.message_mut().attributes.push(NeighbourAttribute::IfIndex(device.0));
-            request.execute()
-        };
-        let messages = match self.all(list).await {
+        let mut like = NeighbourMessage::default();
+        like.attributes.push(NeighbourAttribute::IfIndex(device.0));
+        let messages = match self.neighbour_messages(like).await {
             Ok(messages) => messages,
             Err(error) if error::is(&error, libc::ENODEV) => Vec::new(),
             Err(error) => {
@@ -297,7 +295,7 @@ impl Devices {
         request.attributes.push(RouteAttribute::Destination(to.into()));
         request.attributes.push(RouteAttribute::Source(from.into()));
         request.attributes.push(RouteAttribute::Iif(by.0));
-        let answer = self.all(|handle| handle.route().get(request.clone()).execute()).await;
+        let answer = self.asked(|handle| handle.route().get(request).execute().try_collect::<Vec<_>>()).await;
         let messages = match answer {
             Ok(messages) => messages,
             Err(error) if NO_WAY.iter().any(|errno| error::is(&error, *errno)) => return Ok(None),

@@ -269,7 +269,7 @@ impl Endpoint {
 
     pub(crate) fn receiver(&self, address: IpAddr) -> UdpSocket {
         let socket = self.netns.run(|| UdpSocket::bind((address, 7000)).unwrap()).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         socket
     }
 }

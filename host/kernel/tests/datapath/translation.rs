@@ -216,7 +216,7 @@ fn udp_connected(dial: &str, local: &str, vip: &str, backend: &str) {
     world.serve(1, vip, Protocol::Udp, &backends[..1]);
     let servers = backends.map(|backend| world.run(|| UdpSocket::bind(backend).unwrap()));
     let client = world.run(|| UdpSocket::bind(local).unwrap());
-    client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     client.connect(dial).unwrap();
     assert_eq!(client.peer_addr().unwrap(), address(dial));
     client.send(b"question").unwrap();
@@ -255,7 +255,7 @@ fn udp_unconnected(dial: &str, local: &str, vip: &str, backends: [&str; 2]) {
         server.set_nonblocking(true).unwrap();
     }
     let client = world.run(|| UdpSocket::bind(local).unwrap());
-    client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let exchange = || {
         client.send_to(b"question", dial).unwrap();
         let mut buffer = [0; 64];

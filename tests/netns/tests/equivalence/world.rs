@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use netloom_netns_tests::{Endpoint, Node};
-use netloom_test_support::{Netns, until};
+use netloom_test_support::{Netns, emulated, until};
 
 /// Everything of one of the two nodes. Its addresses are those of the other.
 pub(crate) struct World {
@@ -67,6 +67,9 @@ impl World {
         for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
             let _ = node.netns.command(&["sysctl", "-qw", &format!("{key}=1")]).expect_ok();
         }
+        // Which of several paths a flow takes goes by a number that the kernel draws at each boot, unless it can be set.
+        let seed = node.netns.command(&["sysctl", "-qw", "net.ipv4.fib_multipath_hash_seed=15"]);
+        assert!(seed.ok() || emulated(), "this kernel is older than 6.11");
         let (client, server) = (node.endpoint("client"), node.endpoint("server"));
         until(|| node.status().outside.masquerade, |masquerade| masquerade.off.is_none());
         Self { node, client, server, outside, elsewhere }

@@ -128,6 +128,8 @@ impl World {
         let pins = self.node.traces().into_iter().filter(|trace| trace.starts_with('/')).count();
         let folders = status.endpoints.len() + expected.iter().filter(|id| !id.contains(':')).count();
         assert_eq!(pins, folders, "{:?} for {expected:?}", self.node.traces());
+        let (kept, loaded) = self.components();
+        assert_eq!(kept, loaded, "components");
     }
 
     /// What is wrong, in doctor's words, and what no record knows.

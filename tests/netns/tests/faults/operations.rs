@@ -1,14 +1,15 @@
 //! What is asked of the daemon while its system calls fail.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use netloom_api::{
     ClientError,
-    types::{Attachment, Done},
+    types::{Attachment, Done, PluginView},
 };
 use netloom_netns_tests::{Node, ObjectFile};
 use netloom_test_support::{DaemonOptions, Netns};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 /// A device of somebody else, on which ours attach as well.
 const OTHERS: &str = "other0";
@@ -18,6 +19,7 @@ pub(crate) struct World {
     pub(crate) node: Node,
     web: Netns,
     object: ObjectFile,
+    component: NamedTempFile,
     others: String,
 }
 
@@ -43,11 +45,13 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation { name: "detaching a program", before: &[World::attach], asked: World::detach },
     Operation { name: "adding a service", before: &[], asked: World::add_service },
     Operation { name: "removing a backend", before: &[World::add_service], asked: World::remove_backend },
+    Operation { name: "loading a plugin", before: &[], asked: World::load_plugin },
+    Operation { name: "unloading a plugin", before: &[World::load_plugin], asked: World::unload_plugin },
 ];
 
 impl World {
     pub(crate) fn new() -> Self {
-        let config = "[attachments]\nwatch_ms = 0\n";
+        let config = "[attachments]\nwatch_ms = 0\n[plugins]\ndeadline_ms = 2000\n";
         let node = Node::with(DaemonOptions {
             config: Some(config.to_owned()),
             // Its calls come in the same order each time, or nearly so.
@@ -63,7 +67,9 @@ impl World {
         let filter =
             [at.as_slice(), &["bpf", "direct-action", "object-file", &path, "section", "tc"]].concat();
         assert!(node.netns.command(&filter).ok());
-        let mut world = Self { node, web: Netns::new("web"), object, others: String::new() };
+        let component = NamedTempFile::new().expect("a file can be made");
+        fs::write(component.path(), netloom_test_components::CUSTOM_POLICY).expect("a file can be written");
+        let mut world = Self { node, web: Netns::new("web"), object, component, others: String::new() };
         world.others = world.of_others();
         world
     }
@@ -82,7 +88,13 @@ impl World {
 
     /// Takes away whatever of the operations is there.
     pub(crate) fn clear(&self) {
-        for request in [Self::delete_endpoint, Self::delete_device, Self::detach, Self::remove_service] {
+        for request in [
+            Self::delete_endpoint,
+            Self::delete_device,
+            Self::detach,
+            Self::remove_service,
+            Self::unload_plugin,
+        ] {
             match request(self) {
                 Ok(()) => {}
                 Err(ClientError::Refused { status, .. }) if status.as_u16() == 404 => {}
@@ -165,5 +177,26 @@ impl World {
 
     fn remove_service(&self) -> Result<(), ClientError> {
         self.node.daemon.delete::<Value>("/v1/services/db").map(drop)
+    }
+
+    fn load_plugin(&self) -> Result<(), ClientError> {
+        let body = json!({
+            "name": "policy", "path": self.component.path(), "limits": { "init_deadline_ms": 60_000 },
+        });
+        self.post("/v1/plugins", body)
+    }
+
+    fn unload_plugin(&self) -> Result<(), ClientError> {
+        self.delete("/v1/plugins/policy")
+    }
+
+    /// The components that are kept, and those of plugins.
+    pub(crate) fn components(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let kept = fs::read_dir(self.node.daemon.paths().state.join("plugins")).into_iter().flatten();
+        let kept =
+            kept.map(|entry| entry.expect("it is a folder").file_name().to_string_lossy().into_owned());
+        let plugins: Vec<PluginView> = self.node.daemon.get("/v1/plugins").expect("it answers");
+        let loaded = plugins.into_iter().filter(|plugin| plugin.name.as_str() == "policy");
+        (kept.collect(), loaded.map(|plugin| format!("{}.wasm", plugin.digest)).collect())
     }
 }

@@ -118,7 +118,7 @@ fn both_ends_change_under_traffic_and_nothing_is_lost() {
     traffic.check();
     // The others hear of it: what fits goes on past the node's stack, what does not through it.
     change(&node, "web", json!({ "mtu": 4_500 })).unwrap();
-    let big = other.netns.command(&["ping", "-c", "1", "-W", "2", "-s", "6000", &web.v4().to_string()]);
+    let big = other.netns.command(&["ping", "-c", "1", "-W", "20", "-s", "6000", &web.v4().to_string()]);
     assert!(big.ok(), "{}", big.stdout);
     let status = node.status();
     assert!(status.attachments.iter().all(|attachment| attachment.program.0 > 0));
@@ -223,8 +223,8 @@ fn on_legacy_tc_both_ends_change_and_the_datapath_follows() {
         assert_eq!(replaced(at), before[at].0.starts_with("web"), "{:?}", after[at]);
     }
     change(&node, "other", json!({ "mtu": 9_000 })).unwrap();
-    let big =
-        other.netns.command(&["ping", "-c", "1", "-W", "2", "-M", "do", "-s", "8000", &web.v4().to_string()]);
+    let address = web.v4().to_string();
+    let big = other.netns.command(&["ping", "-c", "1", "-W", "20", "-M", "do", "-s", "8000", &address]);
     assert!(big.ok(), "{}", big.stdout);
 }
 

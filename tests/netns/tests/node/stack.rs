@@ -24,7 +24,7 @@ fn between_endpoints_packets_with_ipv4_options_meet_no_router() {
     let (from, to) = (client.v4().to_string(), server.v4().to_string());
     let before = forwarded(&node);
     // Each router on the way would write its address into the packet.
-    let recorded = client.netns.command(&["ping", "-R", "-c", "1", "-W", "2", &to]).expect_ok();
+    let recorded = client.netns.command(&["ping", "-R", "-c", "1", "-W", "20", &to]).expect_ok();
     let way: Vec<&str> = recorded.lines().skip_while(|line| !line.starts_with("RR:")).collect();
     let way: Vec<&str> = way.iter().take_while(|line| !line.is_empty()).map(|line| line.trim()).collect();
     let way: Vec<&str> = way.iter().map(|line| line.trim_start_matches("RR:").trim()).collect();

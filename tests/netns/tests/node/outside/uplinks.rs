@@ -89,7 +89,7 @@ fn packets_with_ipv4_options_go_by_the_nodes_stack_to_and_from_outside() {
     await_direct(|| reach(&node, &web, &outside));
     // Each router on the way, which is the node both times, writes the address into the packet that it sends it from.
     let from = web.v4().to_string();
-    let recorded = web.netns.command(&["ping", "-R", "-c", "1", "-W", "2", "198.51.100.2"]).expect_ok();
+    let recorded = web.netns.command(&["ping", "-R", "-c", "1", "-W", "20", "198.51.100.2"]).expect_ok();
     let way: Vec<&str> = recorded.lines().skip_while(|line| !line.starts_with("RR:")).collect();
     let way: Vec<&str> = way.iter().take_while(|line| !line.is_empty()).map(|line| line.trim()).collect();
     let way: Vec<&str> = way.iter().map(|line| line.trim_start_matches("RR:").trim()).collect();
