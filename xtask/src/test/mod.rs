@@ -10,7 +10,6 @@ mod virtual_machine;
 
 use std::{
     process::{Command, ExitCode},
-    sync::{Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -34,8 +33,6 @@ const PATIENCE_SECONDS: &str = "1800";
 
 /// Tests in namespaces wait most of the time: for grace periods of the kernel, for packets, for what must not come.
 const THREADS_A_CPU: usize = 2;
-/// And at the end of a program there are few left, while another has many.
-const PROGRAMS_AT_ONCE: usize = 2;
 
 /// Each machine takes 4 GiB of memory.
 const MACHINES_AT_ONCE: usize = 4;
@@ -114,8 +111,14 @@ impl Suite<'_> {
             }
             Ok(())
         };
-        let cpus = thread::available_parallelism().map_or(1, usize::from);
-        in_threads((cpus + 1).min(MACHINES_AT_ONCE), &all)?;
+        thread::scope(|scope| {
+            let cpus = thread::available_parallelism().map_or(1, usize::from);
+            let at_once = (cpus + 1).min(MACHINES_AT_ONCE);
+            let running: Vec<_> = (0..at_once).map(|_| scope.spawn(all)).collect();
+            running
+                .into_iter()
+                .try_for_each(|each| each.join().map_err(|_| anyhow!("the thread of a machine panicked"))?)
+        })?;
         cannot.extend(fleets.into_iter().map(Fleet::end));
         Ok(cannot)
     }
@@ -142,26 +145,18 @@ impl Suite<'_> {
         if tier == Tier::Unit && self.args.filter.is_empty() {
             checks::run(&self.args.package, self.built.warnings, &mut progress);
         }
-        // The one that takes longest is among the last by name.
-        let programs = Mutex::new(self.programs_of(tier).into_iter().rev());
-        let progress = Mutex::new(progress);
-        let all = || -> Result<()> {
-            while let Some(program) = lock(&programs).next() {
-                self.run_program(tier, program, &progress)?;
-            }
-            Ok(())
-        };
-        let at_once = if tier == Tier::Netns { PROGRAMS_AT_ONCE } else { 1 };
-        in_threads(at_once, &all)?;
-        Ok(progress.into_inner().unwrap_or_else(PoisonError::into_inner).end())
+        for program in self.programs_of(tier) {
+            self.run_program(tier, program, &mut progress)?;
+        }
+        Ok(progress.end())
     }
 
-    fn run_program(&self, tier: Tier, program: &Program, progress: &Mutex<Progress>) -> Result<()> {
+    fn run_program(&self, tier: Tier, program: &Program, progress: &mut Progress) -> Result<()> {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", PATIENCE_SECONDS]).arg(&program.executable).arg("--show-output");
         command.args(&self.args.filter);
         command.current_dir(&program.package_dir).env("CARGO_MANIFEST_DIR", &program.package_dir);
-        command.env("PATH", workspace::path()).envs(lock(progress).environment());
+        command.env("PATH", workspace::path()).envs(progress.environment());
         if tier == Tier::Netns {
             let cpus = thread::available_parallelism().map_or(1, usize::from);
             command.env("RUST_TEST_THREADS", (THREADS_A_CPU * cpus).to_string());
@@ -177,22 +172,9 @@ impl Suite<'_> {
             _ => Err(describe(finished.status)),
         };
         let report = libtest::read(&finished.output);
-        lock(progress).program(&program.name, &report, &ended, &finished.output);
+        progress.program(&program.name, &report, &ended, &finished.output);
         Ok(())
     }
-}
-
-/// Has so many threads do the same, each until there is nothing left.
-fn in_threads(number: usize, each: &(impl Fn() -> Result<()> + Sync)) -> Result<()> {
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..number).map(|_| scope.spawn(each)).collect();
-        let mut ended = running.into_iter().map(|thread| thread.join());
-        ended.try_for_each(|ended| ended.map_err(|_| anyhow!("a thread of the tests panicked"))?)
-    })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn cannot_run(tier: Tier, reason: &anyhow::Error) -> Outcome {

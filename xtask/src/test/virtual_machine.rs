@@ -4,14 +4,14 @@ use std::{
     collections::BTreeMap,
     path::Path,
     process::Command,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 
 use super::{
-    Args, libtest, lock,
+    Args, libtest,
     outcome::{Gathered, Outcome, Ran, Rules},
     tier::Tier,
 };
@@ -124,6 +124,10 @@ impl<'a> Fleet<'a> {
     pub(crate) fn end(self) -> Outcome {
         self.gathered.into_inner().unwrap_or_else(PoisonError::into_inner).end()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Deals the tests out in turn: those of one module, which take about as long as one another, to different machines.
