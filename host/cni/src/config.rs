@@ -30,7 +30,8 @@ const UNSUPPORTED_CAPABILITIES: [(&str, &str, &str); 4] = [
     (
         "runtimeConfig.ipRanges",
         "ipRanges",
-        "netloomd gives addresses of its own pools, take the capability off netloom-cni and set endpoints.ipv4_pool",
+        "netloomd gives addresses of its own pools, take the capability off netloom-cni and set endpoints.ipv4_pool, or \
+         have another plugin give them: ipam.type",
     ),
     ("runtimeConfig.aliases", "aliases", "netloomd resolves no names, take the capability off netloom-cni"),
 ];
@@ -209,7 +210,9 @@ impl NetworkConfig {
             let (least, most) = (MTUS.start(), MTUS.end());
             return Err(Failure::Config(format!("mtu is {}, and not from {least} to {most}", config.mtu)));
         }
-        config.refuse_what_would_be_ignored()?;
+        if needed(command).is_none() {
+            config.refuse_what_would_be_ignored()?;
+        }
         Ok(config)
     }
 
@@ -218,19 +221,29 @@ impl NetworkConfig {
         let unsupported = |key, value: &Value, why: &str| {
             Err(Failure::Unsupported { key, value: value.to_string(), why: why.to_owned() })
         };
-        if !is_empty(&self.ipam) {
-            return unsupported("ipam", &self.ipam, "netloomd gives the addresses, leave it out");
+        if !is_empty(&self.ipam) && self.ipam_type().is_none() {
+            let why =
+                "without a type, netloomd gives the addresses: name the plugin that is to, or leave it out";
+            return unsupported("ipam", &self.ipam, why);
         }
         if let Some(route) = self.routes.iter().find(|route| !route.others.values().all(is_empty)) {
             let why = "all routes lead to the node, and to their destination from there: give dst alone";
             return unsupported("routes", &json!([route]), why);
         }
         for (key, capability, why) in UNSUPPORTED_CAPABILITIES {
+            if capability == "ipRanges" && self.ipam_type().is_some() {
+                continue;
+            }
             if let Some(value) = self.runtime_config.others.get(capability).filter(|value| !is_empty(value)) {
                 return unsupported(key, value, why);
             }
         }
         Ok(())
+    }
+
+    /// The plugin that gives the addresses, if netloomd does not. A name only: it is looked for in CNI_PATH.
+    pub(crate) fn ipam_type(&self) -> Option<&str> {
+        self.ipam.get("type")?.as_str().filter(|kind| !kind.is_empty() && !kind.contains('/'))
     }
 
     /// The MTU that is asked for.
@@ -300,14 +313,14 @@ impl NetworkConfig {
 /// What a command needs of a configuration, if not all: the rest may be whatever it is.
 fn needed(command: Command) -> Option<&'static [&'static str]> {
     match command {
-        Command::Del => Some(&["socket", "instance"]),
-        Command::Gc => Some(&["name", "socket", "instance", VALID_ATTACHMENTS]),
+        Command::Del => Some(&["socket", "instance", "ipam"]),
+        Command::Gc => Some(&["name", "socket", "instance", "ipam", VALID_ATTACHMENTS]),
         _ => None,
     }
 }
 
 /// Whether it says nothing, as Go writes what it has no value for.
-fn is_empty(value: &Value) -> bool {
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(value) => !value,
@@ -319,7 +332,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// Go writes lists, maps and pointers that are empty as null: the same as if they were not there.
-fn remove_nulls(value: &mut Value) {
+pub(crate) fn remove_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, value| !value.is_null());

@@ -51,6 +51,9 @@ pub(crate) enum Failure {
     /// CHECK found a difference.
     #[error("the endpoint is not as it was added: {0}")]
     Drifted(String),
+    /// The plugin that gives the addresses failed, with its own code.
+    #[error("the IPAM plugin {plugin} failed: {message}")]
+    Delegate { plugin: String, code: u32, message: String, details: Option<String> },
     /// GC could not delete everything.
     #[error("some endpoints could not be deleted: {}", .0.join("; "))]
     Leftovers(Vec<String>),
@@ -72,6 +75,7 @@ impl Failure {
             Self::Refused(_) => 100,
             Self::Drifted(_) => 101,
             Self::Leftovers(_) => 102,
+            Self::Delegate { code, .. } => *code,
         }
     }
 
@@ -79,9 +83,15 @@ impl Failure {
         match self {
             Self::Unavailable(error) | Self::Refused(error) => error.hint().map(str::to_owned),
             Self::NotReady(failure) => failure.details(),
+            Self::Delegate { details, .. } => details.clone(),
             Self::Timeout(_) => Some("its log says what it is at".to_owned()),
             _ => None,
         }
+    }
+
+    /// Whether netloomd may have done, or do later, what it was asked for.
+    pub(crate) fn leaves_open_what_was_done(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Unavailable(ClientError::Transport { .. }))
     }
 
     /// The error as the specification wants it on stdout, in one of its versions.

@@ -7,6 +7,7 @@
 mod config;
 mod environment;
 mod failure;
+mod ipam;
 mod name;
 mod result;
 mod verbs;
@@ -51,5 +52,5 @@ fn answer(version: &mut SpecVersion) -> Result<Option<Value>, Failure> {
     let config = config::NetworkConfig::parse(document, command)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(verbs::run(command, *version, &config))
+    runtime.block_on(verbs::run(command, *version, &config, &text))
 }

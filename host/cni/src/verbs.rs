@@ -16,6 +16,7 @@ use crate::{
     config::NetworkConfig,
     environment::{Attachment, Command},
     failure::Failure,
+    ipam::Ipam,
     name::endpoint_name,
     version::SpecVersion,
 };
@@ -38,22 +39,32 @@ pub(crate) async fn run(
     command: Command,
     version: SpecVersion,
     config: &NetworkConfig,
+    stdin: &str,
 ) -> Result<Option<Value>, Failure> {
     let client = config.client();
+    let ipam = config.ipam_type().map(|kind| Ipam { kind, stdin });
+    let pass_on = |command| ipam.as_ref().map_or(Ok(()), |ipam| ipam.pass_on(command));
     match command {
-        Command::Add => add::run(&client, version, config).await.map(Some),
+        Command::Add => add::run(&client, version, config, ipam.as_ref()).await.map(Some),
         Command::Check => {
             since(SpecVersion::V0_4_0, "CHECK", version)?;
+            pass_on("CHECK")?;
             check::run(&client, config).await.map(|()| None)
         }
-        Command::Del => del::run(&client, config).await.map(|()| None),
+        Command::Del => {
+            // An address is given back when nobody has it any more.
+            del::run(&client, config).await?;
+            pass_on("DEL").map(|()| None)
+        }
         Command::Gc => {
             since(SpecVersion::V1_1_0, "GC", version)?;
-            gc::run(&client, config).await.map(|()| None)
+            gc::run(&client, config).await?;
+            pass_on("GC").map(|()| None)
         }
         Command::Status => {
             since(SpecVersion::V1_1_0, "STATUS", version)?;
-            status::run(&client).await.map(|()| None)
+            pass_on("STATUS")?;
+            status::run(&client, ipam.is_some()).await.map(|()| None)
         }
         Command::Version => Ok(None),
     }

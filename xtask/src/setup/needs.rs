@@ -135,6 +135,11 @@ const NETNS: &[Requirement] = &[
     Requirement::program("curl", "curl"),
     Requirement::program("python3", "python3"),
     Requirement::program("strace", "strace"),
+    Requirement {
+        name: "the CNI plugins of others",
+        check: Check::Call(cni_plugins),
+        packages: Packages::One("containernetworking-plugins"),
+    },
     BPFTOOL,
 ];
 
@@ -249,6 +254,10 @@ fn clang() -> bool {
 
 fn bpf_headers() -> bool {
     Path::new("/usr/include/bpf/bpf_helpers.h").is_file()
+}
+
+fn cni_plugins() -> bool {
+    Path::new("/usr/lib/cni/host-local").is_file()
 }
 
 /// One that is new enough for what Rust's compiler writes.

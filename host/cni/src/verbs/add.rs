@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::{label, name_of, patiently};
 use crate::{
-    config::NetworkConfig,
+    config::{Dns, NetworkConfig},
     environment::{self, Attachment},
     failure::Failure,
+    ipam::Ipam,
     result::AddResult,
     version::SpecVersion,
 };
@@ -19,17 +20,37 @@ pub(super) async fn run(
     client: &Client,
     version: SpecVersion,
     config: &NetworkConfig,
+    ipam: Option<&Ipam<'_>>,
 ) -> Result<Value, Failure> {
     let (attachment, netns) = environment::attachment_in_netns()?;
-    let spec = spec(config, &attachment, netns)?;
+    let mut spec = spec(config, &attachment, netns)?;
+    let Some(ipam) = ipam else { return ask(client, version, config, &spec, config.dns()).await };
+    let assigned = ipam.add()?;
+    spec.addresses = assigned.addresses;
+    spec.routes.extend(assigned.routes);
+    let added = ask(client, version, config, &spec, config.dns().or(assigned.dns)).await;
+    if added.as_ref().is_err_and(|failure| !failure.leaves_open_what_was_done()) {
+        ipam.take_back();
+    }
+    added
+}
+
+/// Asks netloomd for the endpoint.
+async fn ask(
+    client: &Client,
+    version: SpecVersion,
+    config: &NetworkConfig,
+    spec: &EndpointSpec,
+    dns: Option<Dns>,
+) -> Result<Value, Failure> {
     if let Some(wanted) = config.ip_masq {
         masquerades(client, wanted, &spec.addresses).await?;
     }
     // A deletion of before that is still waiting is not about this one.
     config.deletions().remove(&spec.name).ok();
-    let view: EndpointView = patiently(client.post("/v1/endpoints", &spec)).await?;
+    let view: EndpointView = patiently(client.post("/v1/endpoints", spec)).await?;
     let previous = config.prev_result.clone().unwrap_or_default();
-    let result = AddResult::new(version, &view, &spec.netns, previous, config.dns());
+    let result = AddResult::new(version, &view, &spec.netns, previous, dns);
     serde_json::to_value(result).map_err(Failure::Decode)
 }
 

@@ -6,13 +6,13 @@ use netloom_api::{
 use super::patiently;
 use crate::failure::Failure;
 
-/// Whether ADD would work.
-pub(super) async fn run(client: &Client) -> Result<(), Failure> {
+/// Whether ADD would work. The pools are of no account where another plugin gives the addresses.
+pub(super) async fn run(client: &Client, has_ipam: bool) -> Result<(), Failure> {
     let status: Status = match patiently(client.get("/v1/status")).await {
         Ok(status) => status,
         Err(failure) => return Err(Failure::NotReady(Box::new(failure))),
     };
-    let Some(why) = unable(&status) else { return Ok(()) };
+    let Some(why) = unable(&status, has_ipam) else { return Ok(()) };
     Err(match limits(&status) {
         Some(limits) => Failure::Limited { why, limits },
         None => Failure::Unable(why),
@@ -20,11 +20,11 @@ pub(super) async fn run(client: &Client) -> Result<(), Failure> {
 }
 
 /// Why it would not.
-fn unable(status: &Status) -> Option<String> {
+fn unable(status: &Status, has_ipam: bool) -> Option<String> {
     if let Some(trouble) = &status.store.trouble {
         return Some(format!("its store cannot be written: {}", trouble.message));
     }
-    let full = status.pools.iter().find(|pool| pool.full);
+    let full = status.pools.iter().find(|pool| pool.full && !has_ipam);
     full.map(|pool| format!("the pool {} has no free address", pool.prefix))
 }
 

@@ -102,7 +102,7 @@ fn a_configuration_must_be_usable() {
 #[test]
 fn what_would_be_ignored_is_refused_with_its_key_and_value() {
     for (key, config_key, value, shown) in [
-        ("ipam", "ipam", json!({"type": "host-local"}), "host-local"),
+        ("ipam", "ipam", json!({"subnet": "10.1.0.0/16"}), "10.1.0.0/16"),
         (
             "runtimeConfig.portMappings",
             "runtimeConfig",

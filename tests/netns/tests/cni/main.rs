@@ -8,6 +8,7 @@ mod add;
 mod check;
 mod del;
 mod failures;
+mod ipam;
 mod nulls;
 mod runtime;
 mod several;

@@ -48,7 +48,7 @@ fn nulls_and_empty_texts_are_what_is_not_there() {
         "cniVersion": "9.9.9",
         "name": null,
         "virtualMachine": "yes",
-        "ipam": { "type": "host-local" },
+        "ipam": { "subnet": 7 },
         "dns": 7,
         "ipMasq": "no",
         "runtimeConfig": [],

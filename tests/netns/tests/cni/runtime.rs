@@ -32,3 +32,7 @@ pub(crate) fn call_of_network(command: &str) -> CniCall {
 pub(crate) fn endpoints(node: &Node) -> Vec<String> {
     node.endpoints().iter().map(|view| view.endpoint.spec.name.to_string()).collect()
 }
+
+pub(crate) fn checked(config: &Value, result: &Value) -> Value {
+    with(config.clone(), json!({ "prevResult": result }))
+}

@@ -1,5 +1,5 @@
 //! What the specification of CNI 1.1.0 says that a plugin must or should do, sentence by sentence, as far as it concerns
-//! one that makes interfaces and delegates nothing. What is said of runtimes is left out.
+//! one that makes interfaces and delegates addresses. What is said of runtimes is left out.
 
 use std::thread;
 
@@ -10,7 +10,10 @@ use netloom_netns_tests::{
 use netloom_test_support::{CniCall, Netns};
 use serde_json::{Value, json};
 
-use crate::runtime::{VERSIONS, WITH_CHECK, call, call_of_network, endpoints, network, with};
+use crate::{
+    ipam,
+    runtime::{VERSIONS, WITH_CHECK, call, call_of_network, checked, endpoints, network, with},
+};
 
 /// A row: the section, the sentence in short, and what shows it.
 type Row = (&'static str, &'static str, fn(&Node));
@@ -33,6 +36,12 @@ const ROWS: &[Row] = &[
     ("2 VERSION", "it should output the versions it supports", version_lists),
     ("2 GC", "it should remove what is stale, as much as it can", gc_removes),
     ("3", "it must stand being run for several containers at once", several_at_once),
+    (
+        "4",
+        "a delegate must get CHECK, DEL and GC, and its error be returned",
+        ipam::every_command_is_passed_on_and_so_is_its_error,
+    ),
+    ("4", "if it fails on ADD, it should get DEL", ipam::what_cannot_be_honoured_is_refused_and_given_back),
     ("5", "the keys of an error and of a version must be there", errors_in_each_version),
 ];
 
@@ -51,10 +60,6 @@ fn each_sentence_of_the_specification_holds() {
 /// The configuration of a network of the newest version.
 fn newest(node: &Node) -> Value {
     network(node, "1.1.0")
-}
-
-fn checked(config: &Value, result: &Value) -> Value {
-    with(config.clone(), json!({ "prevResult": result }))
 }
 
 fn delete(node: &Node, container: &str, netns: &Netns) {
@@ -284,8 +289,7 @@ fn gc_removes(node: &Node) {
     drop(gone);
     let valid = json!({ "cni.dev/valid-attachments": [{ "containerID": used, "ifname": "eth0" }] });
     // What it does not need may be whatever it is.
-    let config =
-        with(with(newest(node), valid), json!({ "runtimeConfig": "odd", "ipam": { "type": "host-local" } }));
+    let config = with(with(newest(node), valid), json!({ "runtimeConfig": "odd", "ipam": { "subnet": 7 } }));
     call_of_network("GC").run(&config).silent();
     assert_eq!(endpoints(node), ["used_eth0"]);
     assert_eq!(
@@ -313,12 +317,12 @@ fn several_at_once(node: &Node) {
 fn errors_in_each_version(node: &Node) {
     let netns = Netns::new("container");
     for version in VERSIONS {
-        let config = with(network(node, version), json!({ "ipam": { "type": "host-local" } }));
+        let config = with(network(node, version), json!({ "ipam": { "subnet": "10.1.0.0/16" } }));
         let answer = call("ADD", "c1", &netns).run(&config);
         let error: Value = serde_json::from_str(&answer.stdout).unwrap();
         assert_eq!((&error["cniVersion"], &error["code"]), (&json!(version), &json!(2)));
         let told = error["msg"].as_str().unwrap();
-        assert!(told.contains("ipam") && told.contains("host-local"), "{told}");
+        assert!(told.contains("ipam") && told.contains("10.1.0.0/16"), "{told}");
     }
     let unknown = with(newest(node), json!({ "cniVersion": "0.2.0" }));
     assert_eq!(call("ADD", "c1", &netns).run(&unknown).error().0, 1);
