@@ -26,7 +26,11 @@ const UNSUPPORTED_CAPABILITIES: [(&str, &str, &str); 4] = [
         "portMappings",
         "netloom-cni publishes no ports, take the capability off it and put the plugin portmap behind it",
     ),
-    ("runtimeConfig.bandwidth", "bandwidth", "netloom-cni limits no bandwidth, take the capability off it"),
+    (
+        "runtimeConfig.bandwidth",
+        "bandwidth",
+        "netloom-cni limits no bandwidth, take the capability off it and, for veth pairs, put the plugin bandwidth behind it",
+    ),
     (
         "runtimeConfig.ipRanges",
         "ipRanges",

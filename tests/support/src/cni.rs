@@ -1,6 +1,6 @@
 use std::{
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use crate::binary;
 
-/// A call of netloom-cni as a container runtime makes it, with the variables of an attachment.
+/// A call of a CNI plugin as a container runtime makes it, with the variables of an attachment.
 #[derive(Clone, Debug)]
 pub struct CniCall {
+    program: PathBuf,
     variables: Vec<(String, String)>,
 }
 
@@ -18,12 +19,19 @@ impl CniCall {
     /// A command for container `c1`'s `eth0`.
     #[must_use]
     pub fn new(command: &str, netns: &Path) -> Self {
-        Self { variables: Vec::new() }
+        Self { program: binary("netloom-cni"), variables: Vec::new() }
             .with("CNI_COMMAND", command)
             .with("CNI_CONTAINERID", "c1")
             .with("CNI_NETNS", &netns.display().to_string())
             .with("CNI_IFNAME", "eth0")
             .with("CNI_PATH", "/opt/cni/bin")
+    }
+
+    /// Of another plugin than netloom-cni.
+    #[must_use]
+    pub fn of(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = program.into();
+        self
     }
 
     /// With another value of a variable.
@@ -56,13 +64,13 @@ impl CniCall {
     /// If it cannot be started.
     #[must_use]
     pub fn run_text(&self, stdin: &str) -> CniAnswer {
-        let mut child = Command::new(binary("netloom-cni"))
+        let mut child = Command::new(&self.program)
             .env_clear()
             .envs(self.variables.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("netloom-cni can be started");
+            .unwrap_or_else(|error| panic!("{} cannot be started: {error}", self.program.display()));
         // A plugin that dislikes its environment may end before it has read this.
         drop(child.stdin.take().expect("it was asked for").write_all(stdin.as_bytes()));
         let output = child.wait_with_output().expect("a child can be waited for");

@@ -10,10 +10,10 @@ use netloom_test_support::{CniCall, Netns};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::runtime::{call, call_of_network, checked, endpoints, network, with};
-
-/// Where distributions have the plugins of the CNI project.
-const OTHERS: &str = "/usr/lib/cni";
+use crate::{
+    chained::OTHERS,
+    runtime::{call, call_of_network, checked, endpoints, network, with},
+};
 
 /// A network whose addresses host-local gives, of these ranges.
 struct HostLocal {

@@ -5,6 +5,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better than `&json!`")]
 
 mod add;
+mod chained;
 mod check;
 mod del;
 mod failures;
