@@ -80,12 +80,20 @@ pub(super) const MODULES: [Module; 11] = [
     Module {
         name: "route",
         files: &["host/kernel/src/devices/route.rs"],
-        guards: &[KERNEL, Guard::kernel(DEVICES, "devices", &[])],
+        guards: &[
+            KERNEL,
+            Guard::kernel(DEVICES, "devices", &[]),
+            Guard::node("node", &["mending::", "outside::uplinks"]),
+        ],
     },
     Module {
         name: "endpoint",
         files: &["host/kernel/src/devices/endpoint.rs"],
-        guards: &[KERNEL, Guard::kernel(DEVICES, "devices", &[])],
+        guards: &[
+            KERNEL,
+            Guard::kernel(DEVICES, "devices", &[]),
+            Guard::node("node", &["mending::", "outside::uplinks"]),
+        ],
     },
     Module {
         name: "netfilter",

@@ -14,5 +14,6 @@ mod node;
 mod pairs;
 mod ping;
 mod probing;
+mod routes;
 mod veth;
 mod wiring;
