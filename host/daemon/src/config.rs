@@ -65,8 +65,8 @@ pub(crate) struct Endpoints {
     pub(crate) ipv6_pool: Option<Ipv6Net>,
     /// The node's prefixes: an endpoint with an address outside all of them is refused. Any address without them.
     pub(crate) prefixes: Vec<IpNet>,
-    /// Bytes.
-    pub(crate) mtu: u32,
+    /// Bytes; as the devices that lead to outside have it if nothing is said.
+    pub(crate) mtu: Option<u32>,
     /// What is made as it was when somebody else changes it.
     pub(crate) mend: Mend,
 }
@@ -206,7 +206,7 @@ impl Default for Endpoints {
             ipv4_pool: Ipv4Net::new([10, 210, 0, 0].into(), 16).ok(),
             ipv6_pool: Ipv6Net::new([0xfd6e, 0x6c00, 0, 0, 0, 0, 0, 0].into(), 112).ok(),
             prefixes: Vec::new(),
-            mtu: 1_500,
+            mtu: None,
             mend: Mend::All,
         }
     }
@@ -292,8 +292,8 @@ impl Config {
         if self.attachments.attempts == 0 {
             bail!("attachments.attempts is 0: use 1 or more");
         }
-        if !(68..=65_535).contains(&self.endpoints.mtu) {
-            bail!("endpoints.mtu is {}: use 68 to 65535", self.endpoints.mtu);
+        if let Some(mtu) = self.endpoints.mtu.filter(|mtu| !(68..=65_535).contains(mtu)) {
+            bail!("endpoints.mtu is {mtu}: use 68 to 65535, or leave it out");
         }
         if self.plugins.deadline_ms == 0 || self.plugins.memory_mib == 0 {
             bail!("plugins.deadline_ms and plugins.memory_mib must be 1 or more");

@@ -180,7 +180,8 @@ impl Endpoints {
                 .hint("delete it first, or choose another name"));
         }
         let addresses = self.addresses(&spec, &existing, &self.reserved().await?)?;
-        let mode = self.policy.choose_mode(&spec, netns.id(), &addresses).await?;
+        let mtu = self.inventory.default_mtu();
+        let mode = self.policy.choose_mode(&spec, netns.id(), &addresses, mtu).await?;
         let here = existing.iter().filter(|other| other.netns == netns.id());
         default_routes.extend(inside::defaults_of(here));
         let endpoint = Endpoint {

@@ -6,11 +6,18 @@
 pub(crate) mod namespaces;
 pub(crate) mod seen;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use anyhow::anyhow;
 use netloom_core::{
-    model::{Attachment, Chain, Endpoint, Hook, HookPoint, Name, NetnsCookie, Service},
+    model::{Attachment, Chain, Device, Endpoint, Hook, HookPoint, Name, NetnsCookie, Service},
     plan::Target,
 };
 use netloom_kernel::{
@@ -20,6 +27,7 @@ use netloom_kernel::{
 };
 
 use crate::{
+    config::Config,
     failure::Failure,
     opened::Opened,
     store::{ServiceRecord, Store, StoreError},
@@ -27,18 +35,43 @@ use crate::{
 
 /// Reads the kernel's state and the records.
 pub(crate) struct Inventory {
+    config: Arc<Config>,
     store: Arc<Store>,
     netns: Netns,
     devices: Devices,
+    /// Bytes that get to outside in one piece; 0 where nothing leads there.
+    outside_mtu: AtomicU32,
 }
+
+/// The MTU of a new pair where nothing leads to outside, and the least that IPv6 works with.
+const PLAIN_MTU: u32 = 1_500;
+const LEAST_MTU: u32 = 1_280;
+/// The most that a pair takes.
+const MAX_MTU: u32 = 65_535;
 
 impl Inventory {
     pub(crate) fn new(opened: &Opened) -> Self {
         Self {
+            config: Arc::clone(&opened.config),
             store: Arc::clone(&opened.store),
             netns: opened.netns.clone(),
             devices: opened.devices.clone(),
+            outside_mtu: AtomicU32::default(),
         }
+    }
+
+    /// Notes the devices that lead to outside.
+    pub(crate) fn note_outside(&self, devices: &[Device]) {
+        let smallest = devices.iter().map(|device| device.mtu).min().unwrap_or_default();
+        self.outside_mtu.store(smallest, Ordering::Relaxed);
+    }
+
+    /// The MTU of a new pair of which nobody says more, in bytes.
+    pub(crate) fn default_mtu(&self) -> u32 {
+        self.config.endpoints.mtu.unwrap_or_else(|| match self.outside_mtu.load(Ordering::Relaxed) {
+            0 => PLAIN_MTU,
+            mtu => mtu.clamp(LEAST_MTU, MAX_MTU),
+        })
     }
 
     /// A hook by its target, with the namespace to reach it through.

@@ -17,7 +17,6 @@ use netloom_kernel::{devices::Devices, netns::Netns};
 
 pub(crate) use self::settings::check;
 use crate::{
-    config::Config,
     executor::Executor,
     failure::Failure,
     inventory::Inventory,
@@ -33,7 +32,6 @@ const MAX_ALIAS: usize = 160;
 /// Device pairs that are no endpoint's.
 pub(crate) struct Pairs {
     instance: String,
-    config: Arc<Config>,
     netns: Netns,
     devices: Devices,
     store: Arc<Store>,
@@ -46,7 +44,6 @@ impl Pairs {
     pub(crate) fn new(opened: &Opened, inventory: &Arc<Inventory>, executor: &Arc<Executor>) -> Self {
         Self {
             instance: opened.instance.clone(),
-            config: Arc::clone(&opened.config),
             netns: opened.netns.clone(),
             devices: opened.devices.clone(),
             store: Arc::clone(&opened.store),
@@ -281,7 +278,7 @@ impl Pairs {
             host_mac: mac(request.mac, true),
             peer_mac: mac(request.peer_mac, false),
             addresses: request.addresses,
-            mtu: request.mtu.unwrap_or(self.config.endpoints.mtu),
+            mtu: request.mtu.unwrap_or_else(|| self.inventory.default_mtu()),
             primary_policy: request.primary_policy.unwrap_or(NetkitPolicy::Forward),
             peer_policy: request.peer_policy.unwrap_or(NetkitPolicy::Forward),
             scrub: request.scrub,

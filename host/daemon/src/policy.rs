@@ -62,7 +62,7 @@ struct Shape {
     virtual_machine: bool,
     runtime_class: Option<String>,
     ipv6: bool,
-    mtu: Option<u32>,
+    mtu: u32,
 }
 
 impl Policy {
@@ -138,12 +138,13 @@ impl Policy {
         spec: &EndpointSpec,
         netns: NetnsId,
         addresses: &[IpNet],
+        default_mtu: u32,
     ) -> Result<Decided<EndpointMode>, Failure> {
         let ipv6 = addresses.iter().any(|address| address.addr().is_ipv6());
         if let Some(mtu) = spec.mtu {
             check_mtu(&spec.interface, mtu, ipv6)?;
         }
-        let mtu = spec.mtu.unwrap_or(self.config.endpoints.mtu);
+        let mtu = spec.mtu.unwrap_or(default_mtu);
         let defaults = ModeDefaults { attachment: self.config.attachments.mode, mtu };
         let check = |raw| validate::mode(&raw, spec, ipv6, &self.node.capabilities, &defaults);
         let endpoint = EndpointFacts { spec, netns, addresses };
@@ -157,7 +158,7 @@ impl Policy {
             virtual_machine: spec.virtual_machine,
             runtime_class: spec.runtime_class.clone(),
             ipv6,
-            mtu: spec.mtu,
+            mtu,
         };
         self.remember(
             Question::Choose { spec: spec.clone(), netns, addresses: addresses.to_vec() },

@@ -272,9 +272,10 @@ impl Uplinks {
         }
         // Another end of a pair of ours is an endpoint's.
         let ours = naming::alias_prefix(&self.instance);
-        devices.retain(|device| {
-            device.mac.is_some() && !device.alias.as_deref().is_some_and(|alias| alias.starts_with(&ours))
-        });
+        devices.retain(|device| !device.alias.as_deref().is_some_and(|alias| alias.starts_with(&ours)));
+        // A tunnel has no Ethernet frames, and narrows what gets to outside nevertheless.
+        self.inventory.note_outside(&devices);
+        devices.retain(|device| device.mac.is_some());
         Ok(devices)
     }
 

@@ -110,7 +110,7 @@ pub(super) const MODULES: [Module; 11] = [
     Module {
         name: "links",
         files: &["host/kernel/src/links.rs", "host/kernel/src/links/*.rs"],
-        guards: &[KERNEL, Guard::kernel(LINKS, "links", &[])],
+        guards: &[KERNEL, Guard::kernel(LINKS, "links", &[]), Guard::node("node", &["full_hooks::"])],
     },
     Module {
         name: "locks",

@@ -96,7 +96,7 @@ pub(crate) struct EndpointMigrate {
 /// What can be chosen for a pair when it is made, and changed later.
 #[derive(Debug, Args)]
 pub(crate) struct PairArgs {
-    /// The largest packet, in bytes [default of a new pair: endpoints.mtu of the configuration]
+    /// The largest packet, in bytes [default of a new pair: endpoints.mtu of the configuration, or that of the uplinks]
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<u32>,
     /// The largest packet that segmentation offload makes; above 65536, of IPv6 alone (BIG TCP)

@@ -102,7 +102,8 @@ impl Chains {
         };
         // An endpoint's kind is policy's to choose; the configuration only fills what policy leaves open.
         let Some(endpoint) = self.store.get::<Endpoint>(name.as_str())? else { return Ok(()) };
-        let decided = self.policy.choose_mode(&endpoint.spec, endpoint.netns, &endpoint.addresses).await?;
+        let Endpoint { spec, netns, addresses, mode, .. } = &endpoint;
+        let decided = self.policy.choose_mode(spec, *netns, addresses, mode.mtu).await?;
         let wish = match decided.answer.attachment {
             AttachmentKind::Tc => AttachmentMode::Tc,
             AttachmentKind::Tcx => AttachmentMode::Tcx,

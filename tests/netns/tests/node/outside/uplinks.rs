@@ -7,7 +7,8 @@ use std::{
 };
 
 use netloom_netns_tests::{Endpoint, Node};
-use netloom_test_support::{Netns, at_this_pace};
+use netloom_test_support::{Netns, at_this_pace, until};
+use serde_json::json;
 
 use super::{NATIVE, await_outside, by_eth9, join, reach};
 
@@ -100,4 +101,26 @@ fn packets_with_ipv4_options_go_by_the_nodes_stack_to_and_from_outside() {
         "{recorded}"
     );
     assert!(!reach(&node, &web, &outside), "without options they pass it by");
+}
+
+#[test]
+fn a_new_endpoint_has_the_mtu_of_the_way_to_outside_unless_it_is_configured() {
+    let mut node = Node::start();
+    let outside = Netns::new("outside");
+    let mtu = |node: &Node| {
+        let netns = Netns::new("web");
+        let view = node.add(json!({ "name": "web", "netns": netns.path() })).unwrap();
+        node.delete("web").unwrap();
+        view.endpoint.mode.mtu
+    };
+    assert_eq!(mtu(&node), 1_500, "nothing leads to outside");
+    join(&node, &outside);
+    for (uplink, wanted) in [("1400", 1_400), ("9000", 9_000), ("1000", 1_280)] {
+        node.netns.ip(&["link", "set", "eth9", "mtu", uplink]);
+        until(|| mtu(&node), |mtu| *mtu == wanted);
+    }
+    node.daemon.set_config("[endpoints]\nmtu = 1450\n");
+    node.daemon.stop();
+    node.daemon.restart();
+    assert_eq!(mtu(&node), 1_450);
 }
