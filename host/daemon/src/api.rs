@@ -462,7 +462,7 @@ async fn monitor(
 }
 
 async fn metrics(State(api): Shared) -> Result<impl IntoResponse, Failure> {
-    let text = api.report.metrics_text()?;
+    let text = api.report.metrics_text().await?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, kind)], text))
 }

@@ -63,6 +63,8 @@ pub(crate) struct Endpoints {
     /// Addresses for endpoints that bring none. Both families unless one is empty.
     pub(crate) ipv4_pool: Option<Ipv4Net>,
     pub(crate) ipv6_pool: Option<Ipv6Net>,
+    /// Addresses of the pools that are given to nobody who brings none.
+    pub(crate) exclude: Vec<IpNet>,
     /// The node's prefixes: an endpoint with an address outside all of them is refused. Any address without them.
     pub(crate) prefixes: Vec<IpNet>,
     /// Bytes; as the devices that lead to outside have it if nothing is said.
@@ -205,6 +207,7 @@ impl Default for Endpoints {
         Self {
             ipv4_pool: Ipv4Net::new([10, 210, 0, 0].into(), 16).ok(),
             ipv6_pool: Ipv6Net::new([0xfd6e, 0x6c00, 0, 0, 0, 0, 0, 0].into(), 112).ok(),
+            exclude: Vec::new(),
             prefixes: Vec::new(),
             mtu: None,
             mend: Mend::All,
@@ -295,6 +298,11 @@ impl Config {
         if let Some(mtu) = self.endpoints.mtu.filter(|mtu| !(68..=65_535).contains(mtu)) {
             bail!("endpoints.mtu is {mtu}: use 68 to 65535, or leave it out");
         }
+        let is_in_a_pool =
+            |net: &IpNet| self.endpoints.pools().any(|pool| pool.contains(net) || net.contains(&pool));
+        if let Some(net) = self.endpoints.exclude.iter().find(|net| !is_in_a_pool(net)) {
+            bail!("endpoints.exclude has {net}, of which no pool has anything: leave it out");
+        }
         if self.plugins.deadline_ms == 0 || self.plugins.memory_mib == 0 {
             bail!("plugins.deadline_ms and plugins.memory_mib must be 1 or more");
         }
@@ -364,6 +372,7 @@ mod tests {
     fn values_out_of_bounds_are_named_by_their_key() {
         for (text, key) in [
             ("[endpoints]\nmtu = 10\n", "endpoints.mtu"),
+            ("[endpoints]\nexclude = [\"10.9.0.0/16\"]\n", "endpoints.exclude"),
             ("[attachments]\nattempts = 0\n", "attachments.attempts"),
             ("[datapath]\nmax_services = 0\n", "datapath.max_services"),
             ("[datapath]\nevents_per_second = 0\n", "datapath.events_per_second"),

@@ -4,6 +4,7 @@ mod addresses;
 mod inside;
 mod migrate;
 mod order;
+mod pool;
 mod queued;
 mod reserved;
 mod untranslated;

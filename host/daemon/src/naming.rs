@@ -1,18 +1,9 @@
-//! Names that the daemon gives: devices, pins, attachments, addresses. Each can be told from its owner alone,
+//! Names that the daemon gives: devices, pins, attachments. Each can be told from its owner alone,
 //! so that what a crash left behind can be found by name.
 
-use std::{
-    collections::HashSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    ops::RangeInclusive,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use ipnet::{Ipv4Net, Ipv6Net};
-use netloom_core::{
-    model::{MacAddress, Name, Owner},
-    reserved::Reserved,
-};
+use netloom_core::model::{MacAddress, Name, Owner};
 use sha2::{Digest as _, Sha256};
 
 /// The node's end of an endpoint's pair: at most 15 bytes, the start of the endpoint's name and a hash of all
@@ -182,52 +173,10 @@ pub(crate) fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
 }
 
-/// The free address of a pool that comes next after another one, in turn: an address rests as long as it can before
-/// somebody else has it. The network's own address and its first host are left out, and the broadcast address.
-pub(crate) fn free_ipv4(
-    pool: Ipv4Net,
-    after: Option<Ipv4Addr>,
-    taken: &HashSet<IpAddr>,
-    reserved: &Reserved,
-) -> Option<Ipv4Addr> {
-    let mut hosts = pool.hosts();
-    let (first, last) = (hosts.nth(1)?, pool.hosts().next_back()?);
-    let range = u128::from(u32::from(first))..=u128::from(u32::from(last));
-    let after = after.map(|address| u128::from(u32::from(address)));
-    let found = in_turn(range, after, |number| {
-        u32::try_from(number).is_ok_and(|number| is_free(Ipv4Addr::from(number).into(), taken, reserved))
-    });
-    found.and_then(|number| u32::try_from(number).ok()).map(Ipv4Addr::from)
-}
-
-/// The same for IPv6.
-pub(crate) fn free_ipv6(
-    pool: Ipv6Net,
-    after: Option<Ipv6Addr>,
-    taken: &HashSet<IpAddr>,
-    reserved: &Reserved,
-) -> Option<Ipv6Addr> {
-    let mut hosts = pool.hosts();
-    let (first, last) = (hosts.nth(2)?, pool.hosts().next_back()?);
-    let range = u128::from(first)..=u128::from(last);
-    let after = after.map(u128::from);
-    let found = in_turn(range, after, |number| is_free(Ipv6Addr::from(number).into(), taken, reserved));
-    found.map(Ipv6Addr::from)
-}
-
-fn is_free(address: IpAddr, taken: &HashSet<IpAddr>, reserved: &Reserved) -> bool {
-    !taken.contains(&address) && reserved.refuses(address).is_none()
-}
-
-/// The next number of a range after another one that is free; from its beginning again behind its end.
-fn in_turn(range: RangeInclusive<u128>, after: Option<u128>, is_free: impl Fn(u128) -> bool) -> Option<u128> {
-    let (first, last) = (*range.start(), *range.end());
-    let begin = after.filter(|after| range.contains(after)).map_or(first, |after| after + 1);
-    (begin..=last).chain(first..begin).find(|number| is_free(*number))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -270,39 +219,5 @@ mod tests {
         let dashed = pin(bpffs, &endpoint_attachment(&Name::new("web-1").unwrap(), "from"));
         assert_eq!(dotted, Path::new("/sys/fs/bpf/netloom/endpoints/web~1/from"));
         assert_ne!(dotted, dashed);
-    }
-
-    #[test]
-    fn addresses_are_given_once_and_never_the_first_host() {
-        let pool: Ipv4Net = "10.0.0.0/29".parse().unwrap();
-        let mut taken = HashSet::new();
-        let reserved = Reserved { own: vec!["10.0.0.3/29".parse().unwrap()], ..Reserved::default() };
-        while let Some(address) = free_ipv4(pool, None, &taken, &reserved) {
-            assert!(taken.insert(address.into()));
-        }
-        assert_eq!(taken.len(), 4);
-        assert!(!taken.contains(&"10.0.0.1".parse().unwrap()));
-        assert!(!taken.contains(&"10.0.0.3".parse().unwrap()), "the node has it");
-        let first = free_ipv6("fd00::/112".parse().unwrap(), None, &HashSet::new(), &Reserved::default());
-        assert_eq!(first, Some("fd00::2".parse().unwrap()));
-    }
-
-    #[test]
-    fn addresses_are_given_in_turn() {
-        let (pool, mut last, none) = ("10.0.0.0/29".parse().unwrap(), None, HashSet::new());
-        let open = Reserved::default();
-        let mut given = Vec::new();
-        for _ in 0..7 {
-            last = free_ipv4(pool, last, &none, &open);
-            given.extend(last.map(|address| address.octets()[3]));
-        }
-        assert_eq!(given, [2, 3, 4, 5, 6, 2, 3]);
-        let taken = HashSet::from(["10.0.0.4".parse().unwrap()]);
-        let after = |last: [u8; 4]| free_ipv4(pool, Some(last.into()), &taken, &open).unwrap().octets()[3];
-        assert_eq!((after([10, 0, 0, 3]), after([10, 0, 0, 6]), after([10, 9, 9, 9])), (5, 2, 2));
-        let pool = "fd00::/126".parse().unwrap();
-        let next =
-            |last: &str| free_ipv6(pool, Some(last.parse().unwrap()), &none, &open).unwrap().to_string();
-        assert_eq!((next("fd00::2"), next("fd00::3")), ("fd00::3".to_owned(), "fd00::2".to_owned()));
     }
 }

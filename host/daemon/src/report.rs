@@ -142,7 +142,8 @@ impl Report {
     }
 
     /// The daemon's metrics, then those of the plugins.
-    pub(crate) fn metrics_text(&self) -> Result<String, Failure> {
+    pub(crate) async fn metrics_text(&self) -> Result<String, Failure> {
+        self.metrics.set_pools(&self.endpoints.pools().await?);
         self.metrics.set_objects("endpoints", self.store.all::<Endpoint>()?.len());
         self.metrics.set_objects("attachments", self.inventory.attachments()?.len());
         self.metrics.set_objects("services", self.inventory.services()?.len());

@@ -136,6 +136,14 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_lacks_is_told_from_what_it_refuses() {
+        // A protocol that nobody has, and a question to sock_diag without a body.
+        assert!(dump(31, 0, &[]).unwrap().is_none());
+        let refused = dump(rtnetlink::sys::protocols::NETLINK_SOCK_DIAG, 20, &[]).err().unwrap();
+        assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
     fn attributes_are_read_to_the_first_that_is_not_whole() {
         let mut bytes = with(1, b"one\0");
         bytes.extend(with(2, &7_u32.to_ne_bytes()));

@@ -135,6 +135,9 @@ pub struct Masquerade {
 pub struct PoolView {
     /// All of them.
     pub prefix: IpNet,
+    /// How many it has to give; the largest number there is if it has more.
+    #[serde(default)]
+    pub size: u64,
     /// How many endpoints have, or are being given or losing.
     pub used: usize,
     /// Whether there is none left.

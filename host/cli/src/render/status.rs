@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use ipnet::IpNet;
-use netloom_api::types::{Adoption, LocalWay, Masquerade, Outside, Status};
+use netloom_api::types::{Adoption, LocalWay, Masquerade, Outside, PoolView, Status};
 
 use super::{
     Render,
@@ -39,6 +39,7 @@ fn daemon(status: &Status) -> String {
         ("Masquerade", masquerade(&status.outside.masquerade)),
         ("Between endpoints", local(&status.local)),
     ];
+    lines.extend(status.pools.iter().map(|pool| ("Pool", self::pool(pool))));
     lines.extend(status.local.endpoints.iter().map(|(name, why)| ("By the stack", format!("{name}: {why}"))));
     lines.extend(store(status).map(|trouble| ("Store", trouble)));
     lines.extend(adoption(&status.adoption));
@@ -73,6 +74,13 @@ fn masquerade(masquerade: &Masquerade) -> String {
             format!("from {}, but not to {}", prefixes(&masquerade.from), prefixes(&masquerade.native))
         }
     }
+}
+
+fn pool(pool: &PoolView) -> String {
+    let PoolView { prefix, size, used, .. } = pool;
+    // Nobody counts what an IPv6 network has.
+    let of = if *size > u64::from(u32::MAX) { String::new() } else { format!(" of {size}") };
+    format!("{prefix}, {used}{of} given")
 }
 
 fn local(local: &LocalWay) -> String {

@@ -7,8 +7,8 @@ use netloom_api::types::{
     Adoption, AttachAnswer, Attachment, AttachmentKind, BoundSocket, Capabilities, CapabilityView, Chain,
     Decision, DecisionStep, Device, DeviceView, Doctor, Endpoint, EndpointCounters, EndpointSpec,
     EndpointView, Fate, Feature, Finding, HookPoint, Labels, LocalWay, Masquerade, MonitorEvent, Name,
-    NodeView, Outside, Owner, PeerView, PluginInspection, PluginView, ReapReport, ReapedSocket, Service,
-    SocketView, Status, StoreTrouble, StoreView,
+    NodeView, Outside, Owner, PeerView, PluginInspection, PluginView, PoolView, ReapReport, ReapedSocket,
+    Service, SocketView, Status, StoreTrouble, StoreView,
 };
 use netloom_core::model::{
     Candidate, ChainEntry, DefaultRoute, DeviceMode, DeviceStats, EndpointMode, Hook, IfIndex, LinkId,
@@ -521,7 +521,10 @@ pub(crate) fn status() -> Status {
         },
         services: vec![service()],
         plugins: vec![plugin()],
-        pools: Vec::new(),
+        pools: vec![
+            PoolView { prefix: "10.210.0.0/16".parse().unwrap(), size: 65_533, used: 2, full: false },
+            PoolView { prefix: "fd6e:6c00::/64".parse().unwrap(), size: u64::MAX, used: 2, full: false },
+        ],
         adoption: Adoption {
             endpoints: 1,
             attachments: 2,

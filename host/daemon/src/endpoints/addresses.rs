@@ -9,10 +9,9 @@ use netloom_core::{
     reserved::Reserved,
 };
 
-use super::{Endpoints, reserved};
+use super::{Endpoints, pool::Pool, reserved};
 use crate::{
     failure::Failure,
-    naming,
     store::{Changes, LastAddress, StoreError},
 };
 
@@ -62,30 +61,13 @@ impl Endpoints {
             }
             return Ok(spec.addresses.iter().copied().map(IpNet::from).collect());
         }
-        let pools = &self.config.endpoints;
         let mut addresses: Vec<IpAddr> = Vec::new();
-        if let Some(pool) = pools.ipv4_pool {
-            let last = match self.last_given(pool.into(), &taken)? {
-                Some(IpAddr::V4(last)) => Some(last),
-                _ => None,
-            };
-            let address = naming::free_ipv4(pool, last, &taken, reserved)
-                .ok_or_else(|| pool_empty("ipv4_pool", &pool))?;
-            addresses.push(address.into());
+        for pool in self.usable_pools() {
+            let last = self.last_given(pool.prefix, &taken)?;
+            let address = pool.next(last, &taken, reserved).ok_or_else(|| pool_empty(pool.prefix))?;
+            self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(pool.prefix, address);
+            addresses.push(address);
         }
-        if let Some(pool) = pools.ipv6_pool.filter(|_| self.has_ipv6()) {
-            let last = match self.last_given(pool.into(), &taken)? {
-                Some(IpAddr::V6(last)) => Some(last),
-                _ => None,
-            };
-            let address = naming::free_ipv6(pool, last, &taken, reserved)
-                .ok_or_else(|| pool_empty("ipv6_pool", &pool))?;
-            addresses.push(address.into());
-        }
-        let of_pools = pools
-            .pools()
-            .filter_map(|pool| Some((pool, *addresses.iter().find(|address| pool.contains(*address))?)));
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).extend(of_pools);
         if addresses.is_empty() {
             return Err(Failure::invalid(anyhow::anyhow!(
                 "the endpoint brings no address, and no pool is configured"
@@ -106,28 +88,27 @@ impl Endpoints {
         taken
     }
 
+    /// The pools of the families that the kernel has.
+    fn usable_pools(&self) -> impl Iterator<Item = Pool> {
+        let has_ipv6 = self.has_ipv6();
+        let pools = self.config.endpoints.pools().filter(move |pool| pool.addr().is_ipv4() || has_ipv6);
+        pools.map(|prefix| Pool::new(prefix, &self.config.endpoints.exclude))
+    }
+
     /// The pools, and how much of each is given.
     pub(crate) async fn pools(&self) -> Result<Vec<PoolView>, Failure> {
         let reserved = self.reserved().await?;
         let withdrawn = self.withdrawn_in_part()?.into_iter().flat_map(|(_, addresses)| addresses).collect();
         let taken = self.taken(&self.admitted()?, &withdrawn);
-        let has_ipv6 = self.has_ipv6();
-        let pools = self.config.endpoints.pools().filter(|pool| pool.addr().is_ipv4() || has_ipv6);
-        let views = pools.map(|prefix| {
+        let views = self.usable_pools().map(|pool| {
             // Behind the highest there is mostly a free one.
-            let last = taken.iter().copied().filter(|address| prefix.contains(address)).max();
-            let full = match (prefix, last) {
-                (IpNet::V4(pool), Some(IpAddr::V4(last))) => {
-                    naming::free_ipv4(pool, Some(last), &taken, &reserved).is_none()
-                }
-                (IpNet::V4(pool), _) => naming::free_ipv4(pool, None, &taken, &reserved).is_none(),
-                (IpNet::V6(pool), Some(IpAddr::V6(last))) => {
-                    naming::free_ipv6(pool, Some(last), &taken, &reserved).is_none()
-                }
-                (IpNet::V6(pool), _) => naming::free_ipv6(pool, None, &taken, &reserved).is_none(),
-            };
-            let used = taken.iter().filter(|address| prefix.contains(*address)).count();
-            PoolView { prefix, used, full }
+            let last = taken.iter().copied().filter(|address| pool.prefix.contains(address)).max();
+            PoolView {
+                prefix: pool.prefix,
+                size: pool.size(),
+                used: taken.iter().filter(|address| pool.prefix.contains(*address)).count(),
+                full: pool.next(last, &taken, &reserved).is_none(),
+            }
         });
         Ok(views.collect())
     }
@@ -158,7 +139,8 @@ impl Endpoints {
     }
 }
 
-fn pool_empty(key: &str, pool: &dyn std::fmt::Display) -> Failure {
+fn pool_empty(pool: IpNet) -> Failure {
+    let key = if pool.addr().is_ipv4() { "ipv4_pool" } else { "ipv6_pool" };
     Failure::conflict(format!("the pool {pool} has no free address"))
         .hint(format!("delete endpoints, or set a larger endpoints.{key}"))
 }

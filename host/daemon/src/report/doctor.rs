@@ -1,6 +1,6 @@
 //! What is wrong on the node, and the way out.
 
-use netloom_api::types::{Attachment, Doctor, Endpoint, Finding, Owner};
+use netloom_api::types::{Attachment, Doctor, Endpoint, Finding, Owner, PoolView};
 use netloom_core::{
     model::{ChainEntry, Feature, Hook, HookPoint},
     reserved::Reserved,
@@ -33,6 +33,7 @@ impl Report {
         for (_, attachment) in self.store.all::<Attachment>()? {
             findings.extend(self.attachment_findings(&attachment));
         }
+        findings.extend(self.endpoints.pools().await?.iter().filter_map(pool_finding));
         findings.extend(self.mends.fights());
         findings.extend(self.orphans.findings().await?);
         findings.extend(self.shadow_findings().await?);
@@ -283,6 +284,19 @@ fn refused(refusal: &Refusal) -> Finding {
         "it drops forwarded packets that no rule accepts, those of endpoints too unless another rule accepts them",
         &format!("{}; {}", rule("iifname"), rule("oifname")),
     )
+}
+
+/// A pool that is full, or soon will be: from nine tenths on.
+fn pool_finding(pool: &PoolView) -> Option<Finding> {
+    let PoolView { prefix, size, used, full } = pool;
+    let subject = format!("pool {prefix}");
+    let hint = "delete endpoints, or set a larger endpoints.ipv4_pool or endpoints.ipv6_pool";
+    if *full {
+        return Some(finding("error", &subject, "it has no free address", hint));
+    }
+    let nearly = *used as u64 >= size - size / 10;
+    let message = format!("{used} of its {size} addresses are given");
+    nearly.then(|| finding("warning", &subject, message, hint))
 }
 
 /// Addresses of an endpoint that the node or a service has got since.

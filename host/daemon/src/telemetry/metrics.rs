@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use netloom_api::types::PoolView;
 use netloom_kernel::{datapath::DatapathError, netns::IndexStatus};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -38,6 +39,11 @@ pub(crate) struct OfPhase {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OfPlace {
     pub(crate) place: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPool {
+    pool: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,6 +94,8 @@ pub(crate) struct Metrics {
     pub(crate) objects: Family<OfWhat, Gauge>,
     pub(crate) namespaces: Family<OfPlace, Gauge>,
     pub(crate) namespace_walks: Counter,
+    pool_addresses: Family<OfPool, Gauge>,
+    pool_size: Family<OfPool, Gauge>,
     store_writable: Gauge,
     store_failures: Counter,
     store_commits: Counter,
@@ -120,6 +128,8 @@ impl Metrics {
         let objects = Family::default();
         let namespaces = Family::default();
         let namespace_walks = Counter::default();
+        let pool_addresses = Family::default();
+        let pool_size = Family::default();
         let store_writable = Gauge::default();
         let store_failures = Counter::default();
         let store_commits = Counter::default();
@@ -221,6 +231,12 @@ impl Metrics {
             namespace_walks.clone(),
         );
         registry.register(
+            "pool_addresses",
+            "Addresses of each pool that endpoints have, or are being given or losing",
+            pool_addresses.clone(),
+        );
+        registry.register("pool_size", "Addresses that each pool has to give", pool_size.clone());
+        registry.register(
             "store_writable",
             "1 if records can be written; 0 if the disk refuses, and so every change is refused",
             store_writable.clone(),
@@ -257,6 +273,8 @@ impl Metrics {
             objects,
             namespaces,
             namespace_walks,
+            pool_addresses,
+            pool_size,
             store_writable,
             store_failures,
             store_commits,
@@ -285,6 +303,16 @@ impl Metrics {
             self.namespaces.get_or_create(&OfPlace { place }).set(count);
         }
         self.namespace_walks.inc_by(index.walks.saturating_sub(self.namespace_walks.get()));
+    }
+
+    /// How much of each pool is given.
+    pub(crate) fn set_pools(&self, pools: &[PoolView]) {
+        for pool in pools {
+            let of_pool = OfPool { pool: pool.prefix.to_string() };
+            let used = i64::try_from(pool.used).unwrap_or(i64::MAX);
+            self.pool_addresses.get_or_create(&of_pool).set(used);
+            self.pool_size.get_or_create(&of_pool).set(i64::try_from(pool.size).unwrap_or(i64::MAX));
+        }
     }
 
     /// Whether records can be written; how often the disk began to refuse; changes, and the writes that they took.

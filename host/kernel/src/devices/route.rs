@@ -259,15 +259,9 @@ impl Devices {
     pub async fn neighbours(&self, device: IfIndex) -> Result<Vec<(IpAddr, MacAddress)>, DeviceError> {
         let mut like = NeighbourMessage::default();
         like.attributes.push(NeighbourAttribute::IfIndex(device.0));
-        let messages = match self.neighbour_messages(like).await {
-            Ok(messages) => messages,
-            Err(error) if error::is(&error, libc::ENODEV) => Vec::new(),
-            Err(error) => {
-                return Err(
-                    self.failed(&format!("list the neighbours of the device with index {device}"), error)
-                );
-            }
-        };
+        let messages = self.neighbour_messages(like).await.map_err(|error| {
+            self.failed(&format!("list the neighbours of the device with index {device}"), error)
+        })?;
         Ok(messages
             .iter()
             .filter(|message| message.header.ifindex == device.0)

@@ -205,6 +205,24 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_asks_for_our_devices_by_the_start_of_their_names_is_told() {
+        let drops = Refusal { family: "ip".into(), table: "fw".into(), chain: "gate".into() };
+        let is_ours = |table: &[u8], chain: &[u8], device: &[u8]| {
+            let mut bytes = vec![2, 0, 0, 0];
+            bytes.extend(with(RULE_TABLE, table));
+            bytes.extend(with(RULE_CHAIN, chain));
+            bytes.extend(with(RULE_EXPRESSIONS, &with(1, device)));
+            names_our_devices(&bytes, &drops)
+        };
+        assert!(is_ours(b"fw\0", b"gate\0", b"nl"));
+        assert!(!is_ours(b"others\0", b"gate\0", b"nl"), "another table");
+        assert!(!is_ours(b"fw\0", b"door\0", b"nl"), "another chain");
+        assert!(!is_ours(b"fw\0", b"gate\0", b"eth"), "other devices");
+        assert!(!is_ours(b"fw\0", b"gate\0", b"nl0\0"), "one device");
+        assert!(!names_our_devices(&[2, 0], &drops));
+    }
+
+    #[test]
     fn a_table_of_the_older_iptables_is_found_in_either_family() {
         let folder = tempfile::tempdir().unwrap();
         let named = |file: &str, names: &str| {

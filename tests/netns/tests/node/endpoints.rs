@@ -271,3 +271,32 @@ fn an_address_rests_before_somebody_else_has_it() {
     assert_eq!(given(&sixth), "10.77.0.3", "from the beginning, without what is in use");
     assert_eq!(sixth.v6().to_string(), "fd6e:6c00::7");
 }
+
+#[test]
+fn a_pool_passes_over_what_is_excluded_and_tells_how_much_is_given() {
+    let pools = "ipv4_pool = \"10.210.0.0/28\"\nipv6_pool = \"fd6e::/64\"";
+    let node = Node::configured(&format!(
+        "[endpoints]\n{pools}\nexclude = [\"10.210.0.0/30\", \"10.210.0.14/32\", \"fd6e::/65\"]\n"
+    ));
+    let doctor = || node.daemon.netloom(&["doctor"]).stdout;
+    let names: Vec<String> = (0..10).map(|number| format!("web{number}")).collect();
+    let mut endpoints: Vec<_> = names.iter().take(8).map(|name| node.endpoint(name)).collect();
+    assert_eq!(endpoints[0].v4().to_string(), "10.210.0.4");
+    assert_eq!(endpoints[0].v6().to_string(), "fd6e::8000:0:0:0");
+    assert!(!doctor().contains("10.210.0.0/28"), "{}", doctor());
+    endpoints.push(node.endpoint(&names[8]));
+    assert!(doctor().contains("9 of its 10 addresses are given"), "{}", doctor());
+    assert!(node.daemon.netloom(&["status"]).stdout.contains("10.210.0.0/28, 9 of 10 given"));
+    let metrics = node.daemon.text("/metrics").unwrap();
+    for line in ["pool_addresses{pool=\"10.210.0.0/28\"} 9", "pool_size{pool=\"10.210.0.0/28\"} 10"] {
+        assert!(metrics.contains(&format!("netloom_{line}\n")), "{metrics}");
+    }
+    endpoints.push(node.endpoint(&names[9]));
+    assert!(doctor().contains("it has no free address"), "{}", doctor());
+    let netns = Netns::new("late");
+    let (_, message, _) = refusal(node.add(json!({ "name": "late", "netns": netns.path() })));
+    assert!(message.contains("10.210.0.0/28 has no free address"), "{message}");
+    // Who asks for an address that is excluded gets it.
+    let asked = json!({ "name": "late", "netns": netns.path(), "addresses": ["10.210.0.14"] });
+    assert_eq!(node.add(asked).unwrap().endpoint.addresses, ["10.210.0.14/32".parse().unwrap()]);
+}
