@@ -44,6 +44,9 @@ const UNSUPPORTED_CAPABILITIES: [(&str, &str, &str); 4] = [
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NetworkConfig {
+    /// This plugin's name, by which the runtime has found it.
+    #[serde(default, rename = "type")]
+    kind: String,
     /// The network's name; DEL does without.
     #[serde(default)]
     pub(crate) name: String,
@@ -227,7 +230,7 @@ impl NetworkConfig {
         };
         if !is_empty(&self.ipam) && self.ipam_type().is_none() {
             let why =
-                "without a type, netloomd gives the addresses: name the plugin that is to, or leave it out";
+                "type has to be another plugin, which gives the addresses; leave ipam out, and netloomd does";
             return unsupported("ipam", &self.ipam, why);
         }
         if let Some(route) = self.routes.iter().find(|route| !route.others.values().all(is_empty)) {
@@ -245,9 +248,11 @@ impl NetworkConfig {
         Ok(())
     }
 
-    /// The plugin that gives the addresses, if netloomd does not. A name only: it is looked for in CNI_PATH.
+    /// The plugin that gives the addresses, if netloomd does not. A name only: it is looked for in CNI_PATH. This one
+    /// would ask itself for ever.
     pub(crate) fn ipam_type(&self) -> Option<&str> {
-        self.ipam.get("type")?.as_str().filter(|kind| !kind.is_empty() && !kind.contains('/'))
+        let is_usable = |kind: &&str| !kind.is_empty() && !kind.contains('/') && *kind != self.kind;
+        self.ipam.get("type")?.as_str().filter(is_usable)
     }
 
     /// The MTU that is asked for.
@@ -317,8 +322,8 @@ impl NetworkConfig {
 /// What a command needs of a configuration, if not all: the rest may be whatever it is.
 fn needed(command: Command) -> Option<&'static [&'static str]> {
     match command {
-        Command::Del => Some(&["socket", "instance", "ipam"]),
-        Command::Gc => Some(&["name", "socket", "instance", "ipam", VALID_ATTACHMENTS]),
+        Command::Del => Some(&["type", "socket", "instance", "ipam"]),
+        Command::Gc => Some(&["name", "type", "socket", "instance", "ipam", VALID_ATTACHMENTS]),
         _ => None,
     }
 }

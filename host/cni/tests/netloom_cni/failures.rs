@@ -103,6 +103,8 @@ fn a_configuration_must_be_usable() {
 fn what_would_be_ignored_is_refused_with_its_key_and_value() {
     for (key, config_key, value, shown) in [
         ("ipam", "ipam", json!({"subnet": "10.1.0.0/16"}), "10.1.0.0/16"),
+        ("ipam", "ipam", json!({"type": "../host-local"}), "../host-local"),
+        ("ipam", "ipam", json!({"type": "netloom-cni"}), "netloom-cni"),
         (
             "runtimeConfig.portMappings",
             "runtimeConfig",
