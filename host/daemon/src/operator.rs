@@ -29,6 +29,7 @@ use netloom_kernel::{
 use netloom_runtime::{LinkRequest, Operation, OperationError, Operations, PairRequest, Traffic};
 
 use crate::{
+    background::Background,
     chains::Chains,
     endpoints::Endpoints,
     executor::Executor,
@@ -125,6 +126,7 @@ pub(crate) struct Actions {
     pairs: Arc<Pairs>,
     services: Arc<Services>,
     reaping: Arc<Reaping>,
+    background: Arc<Background>,
     /// What plugins did to the node, or tried to.
     pub(crate) audit_trail: Kept<AuditEntry>,
 }
@@ -146,6 +148,7 @@ impl Actions {
             pairs: Arc::clone(&node.pairs),
             services: Arc::clone(&node.services),
             reaping: Arc::clone(&node.reaping),
+            background: Arc::clone(&opened.background),
             audit_trail: Kept::default(),
         }
     }
@@ -361,7 +364,8 @@ impl Operations for Operator {
         self.carried(by, "datapath.remove-backend", object, |actions| async move {
             let (event, due) = actions.services.withdraw_backend(&service, address).await?;
             // The plugin that asked may be the one that decides about the reap: it is not kept waiting for itself.
-            tokio::spawn(async move {
+            let background = Arc::clone(&actions.background);
+            background.spawn(async move {
                 if let Err(failure) = actions.reaping.reap_due(event, due).await {
                     tracing::error!(%failure, "a reap that a plugin made due failed, and stays due");
                 }
