@@ -13,6 +13,7 @@ use netloom_kernel::{
     datapath::{EndpointConfig, EndpointCounters},
     programs::Program,
 };
+use netloom_test_support::settle;
 
 use self::frame::{
     Frame, Ip, discovery, hop_by_hop, later_fragment, of_family, options, solicitation, with_extension,
@@ -103,6 +104,8 @@ impl World {
         let (uplink, mac) = node.device("up0");
         node.datapath.set_uplinks(&[uplink]).unwrap();
         let own = ["198.51.100.1", "2001:db8::1"].map(|address| address.parse().unwrap());
+        // The kernel has an address of IPv6 before it routes it.
+        own.into_iter().for_each(|address| settle(&node.netns, address));
         assert_eq!(node.datapath.set_own_addresses(&own).unwrap().left, 0);
         let uplink_program = node.datapath.uplink_program().unwrap();
         Self { node, device, uplink, uplink_mac: mac.0, uplink_program }

@@ -94,7 +94,11 @@ fn plugins_are_loaded_replaced_tried_out_and_unloaded() {
     netloom.table("plugin abandon", "policy");
     tried("policy.wasm");
     let abandoned: PluginView = netloom.json("plugin abandon", "policy");
-    assert_eq!(abandoned, plugin(&node, "policy"));
+    // It may have been asked for its health meanwhile.
+    assert_eq!(
+        PluginView { calls: 0, ..abandoned.clone() },
+        PluginView { calls: 0, ..plugin(&node, "policy") }
+    );
     assert_eq!((abandoned.digest, abandoned.trial), (second, None));
 
     let recorded: Vec<Value> =
