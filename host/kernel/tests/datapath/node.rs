@@ -209,6 +209,7 @@ impl Node {
         self.ip("link set lo up");
         self.ip(&format!("address add {}/32 dev lo", addresses[0]));
         self.ip(&format!("address add {}/128 dev lo nodad", addresses[1]));
+        addresses.into_iter().for_each(|address| settle(&self.netns, address));
         addresses
     }
 
