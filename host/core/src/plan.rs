@@ -570,25 +570,13 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::model::{
-        AttachmentKind, DefaultRoute, DeviceMode, EndpointMode, EndpointSpec, Hook, IfIndex, Labels, LinkId,
-        NetkitPolicy, NetnsCookie, NetnsId, ProgramId,
+        AttachmentKind, DeviceMode, EndpointMode, EndpointSpec, Hook, IfIndex, LinkId, NetkitPolicy,
+        NetnsCookie, NetnsId, ProgramId,
     };
 
     fn endpoint() -> Endpoint {
         Endpoint {
-            spec: EndpointSpec {
-                name: Name::new("web").unwrap(),
-                netns: "/run/netns/web".into(),
-                interface: "eth0".into(),
-                addresses: vec![],
-                mac: None,
-                runtime_class: None,
-                virtual_machine: false,
-                mtu: None,
-                default_route: DefaultRoute::First,
-                routes: Vec::new(),
-                labels: Labels::new(),
-            },
+            spec: EndpointSpec::plain(Name::new("web").unwrap(), "/run/netns/web"),
             id: 7,
             netns: NetnsId { device: 4, inode: 1 },
             netns_cookie: NetnsCookie(1),

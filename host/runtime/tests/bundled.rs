@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Instant};
 
 use netloom_core::{
     answer::{Answer, RawPlacement},
-    model::{Capabilities, DefaultRoute, DeviceMode, EndpointSpec, Feature, Labels, NetnsId, ReapAction},
+    model::{Capabilities, DeviceMode, EndpointSpec, Feature, Labels, NetnsId, ReapAction},
 };
 use netloom_runtime::{
     EndpointFacts, HostConfig, LoadError, LoadRequest, Plugin, PluginHost, Refusal, config_schema,
@@ -59,19 +59,7 @@ async fn the_mode_follows_the_node_and_the_endpoint() {
         without.features.get_mut(&feature).unwrap().available = false;
     }
     let choose = async |capabilities: &Capabilities, virtual_machine: bool| {
-        let spec = EndpointSpec {
-            name: name("blue"),
-            netns: "/run/netns/blue".into(),
-            interface: "eth0".to_owned(),
-            addresses: vec![],
-            mac: None,
-            runtime_class: None,
-            virtual_machine,
-            mtu: None,
-            default_route: DefaultRoute::First,
-            routes: Vec::new(),
-            labels: Labels::new(),
-        };
+        let spec = EndpointSpec { virtual_machine, ..EndpointSpec::plain(name("blue"), "/run/netns/blue") };
         let addresses = ["10.0.0.2/32".parse().unwrap()];
         let facts =
             EndpointFacts { spec: &spec, netns: NetnsId { device: 4, inode: 9 }, addresses: &addresses };

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use netloom_core::{
     answer::{Answer, RawPlacement},
     grants::{Access, Grant, Grants},
-    model::{DefaultRoute, DeviceMode, EndpointSpec, Labels, NetnsId, ReapAction},
+    model::{DeviceMode, EndpointSpec, NetnsId, ReapAction},
 };
 use netloom_runtime::{
     EmptyNode, EndpointFacts, Failure, Health, HostConfig, LoadError, LoadRequest, Operations, Plugin,
@@ -77,19 +77,7 @@ async fn one_that_orders_chains_answers() {
 #[tokio::test]
 async fn one_that_chooses_modes_answers() {
     let plugin = load("datapath-mode", json!({})).await.unwrap();
-    let spec = EndpointSpec {
-        name: name("blue"),
-        netns: "/run/netns/blue".into(),
-        interface: "eth0".to_owned(),
-        addresses: vec![],
-        mac: None,
-        runtime_class: None,
-        virtual_machine: true,
-        mtu: None,
-        default_route: DefaultRoute::First,
-        routes: Vec::new(),
-        labels: Labels::new(),
-    };
+    let spec = EndpointSpec { virtual_machine: true, ..EndpointSpec::plain(name("blue"), "/run/netns/blue") };
     let addresses = ["10.0.0.2/32".parse().unwrap()];
     let facts = EndpointFacts { spec: &spec, netns: NetnsId { device: 4, inode: 9 }, addresses: &addresses };
     let Answer::Decide(mode) = plugin.choose(node(&capabilities()), facts).await.unwrap() else {

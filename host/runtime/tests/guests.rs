@@ -15,7 +15,7 @@ use std::{
 
 use netloom_core::{
     answer::Answer,
-    model::{DefaultRoute, EndpointSpec, Labels, NetnsId},
+    model::{EndpointSpec, NetnsId},
     validate::{self, ModeDefaults},
 };
 use netloom_plugin_build::Options;
@@ -116,19 +116,7 @@ async fn ask(plugin: &Plugin, hook: &str) -> Result<String, String> {
 }
 
 fn endpoint() -> EndpointSpec {
-    EndpointSpec {
-        name: name("blue"),
-        netns: "/run/netns/blue".into(),
-        interface: "eth0".to_owned(),
-        addresses: vec![],
-        mac: None,
-        runtime_class: None,
-        virtual_machine: false,
-        mtu: None,
-        default_route: DefaultRoute::First,
-        routes: Vec::new(),
-        labels: Labels::new(),
-    }
+    EndpointSpec::plain(name("blue"), "/run/netns/blue")
 }
 
 const HOOKS: [&str; 7] = ["health", "place", "rebalance", "choose", "plan", "judge", "judge-packed"];

@@ -4,9 +4,9 @@
 use netloom_core::{
     answer::Answer,
     model::{
-        AttachmentMode, Backend, BoundSocket, Candidate, Chain, ChainEntry, DefaultRoute, EndpointSpec, Hook,
-        HookPoint, IfIndex, Labels, LinkId, MacAddress, Name, NetnsCookie, NetnsId, Owner, ProgramId,
-        Protocol, ReapEvent, ReapReason, Revision, ServiceId, SocketCookie, SocketState,
+        AttachmentMode, Backend, BoundSocket, Candidate, Chain, ChainEntry, EndpointSpec, Hook, HookPoint,
+        IfIndex, Labels, LinkId, MacAddress, Name, NetnsCookie, NetnsId, Owner, ProgramId, Protocol,
+        ReapEvent, ReapReason, Revision, ServiceId, SocketCookie, SocketState,
     },
     validate::{self, ModeDefaults},
 };
@@ -176,17 +176,11 @@ fn sockets(count: u64) -> anyhow::Result<Vec<Judged>> {
 
 fn endpoint(virtual_machine: bool) -> anyhow::Result<Question> {
     let spec = EndpointSpec {
-        name: Name::new("a".repeat(63))?,
-        netns: "/run/netns/web".into(),
-        interface: "eth0".to_owned(),
-        addresses: Vec::new(),
         mac: virtual_machine.then_some(MacAddress([2, 0, 0, 0, 0, 1])),
         runtime_class: virtual_machine.then(|| "kata".to_owned()),
         virtual_machine,
-        mtu: None,
-        default_route: DefaultRoute::First,
-        routes: Vec::new(),
         labels: (0..64).map(|at| (format!("label-{at}"), "v".repeat(253))).collect(),
+        ..EndpointSpec::plain(Name::new("a".repeat(63))?, "/run/netns/web")
     };
     let addresses = vec!["10.1.0.2/32".parse()?, "fd00::2/128".parse()?];
     Ok(Question::Choose { spec, netns: NetnsId { device: 4, inode: 1 }, addresses })

@@ -1,6 +1,6 @@
 //! What plugins are asked about, where the bytes do not say.
 
-use netloom_core::model::{DefaultRoute, EndpointSpec, Hook, HookPoint, IfIndex, Labels, Name, NetnsId};
+use netloom_core::model::{EndpointSpec, Hook, HookPoint, IfIndex, Name, NetnsId};
 
 pub(crate) fn hook() -> Hook {
     let netns = NetnsId { device: 4, inode: 1 };
@@ -8,19 +8,7 @@ pub(crate) fn hook() -> Hook {
 }
 
 pub(crate) fn spec() -> EndpointSpec {
-    EndpointSpec {
-        name: name(),
-        netns: "/run/netns/web".into(),
-        interface: "eth0".into(),
-        addresses: vec![],
-        mac: None,
-        runtime_class: None,
-        virtual_machine: false,
-        mtu: None,
-        default_route: DefaultRoute::First,
-        routes: Vec::new(),
-        labels: Labels::new(),
-    }
+    EndpointSpec::plain(name(), "/run/netns/web")
 }
 
 pub(crate) fn name() -> Name {

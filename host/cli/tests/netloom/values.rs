@@ -11,9 +11,9 @@ use netloom_api::types::{
     Service, SocketView, Status, StoreTrouble, StoreView,
 };
 use netloom_core::model::{
-    Candidate, ChainEntry, DefaultRoute, DeviceMode, DeviceStats, EndpointMode, Hook, IfIndex, LinkId,
-    MacAddress, NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol,
-    Revision, ServiceId, SocketCookie, SocketState, Support,
+    Candidate, ChainEntry, DeviceMode, DeviceStats, EndpointMode, Hook, IfIndex, LinkId, MacAddress,
+    NetkitPolicy, NetkitScrub, NetnsCookie, NetnsId, ProgramId, ProgramSource, Protocol, Revision, ServiceId,
+    SocketCookie, SocketState, Support,
 };
 use serde_json::json;
 
@@ -34,17 +34,9 @@ pub(crate) fn endpoint() -> EndpointView {
     EndpointView {
         endpoint: Endpoint {
             spec: EndpointSpec {
-                name: name("web"),
-                netns: PathBuf::from("/run/netns/blue"),
-                interface: "eth0".to_owned(),
                 addresses: vec![address],
-                mac: None,
-                runtime_class: None,
-                virtual_machine: false,
-                mtu: None,
-                default_route: DefaultRoute::First,
-                routes: Vec::new(),
                 labels: labels(&[("app", "shop"), ("tier", "front")]),
+                ..EndpointSpec::plain(name("web"), "/run/netns/blue")
             },
             id: 7,
             netns: netns(4_026_532_201),

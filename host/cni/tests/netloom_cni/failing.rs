@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use netloom_api::types::{AttachmentKind, Done, Endpoint, EndpointCounters, EndpointSpec, EndpointView};
-use netloom_core::model::{DefaultRoute, DeviceMode, EndpointMode, IfIndex, Name, NetnsCookie, NetnsId};
+use netloom_core::model::{DeviceMode, EndpointMode, IfIndex, Name, NetnsCookie, NetnsId};
 use netloom_test_support::CniCall;
 use serde_json::{Value, json};
 
@@ -25,17 +25,8 @@ fn a_daemon_that_is_starting_is_try_again_later() {
 /// An endpoint of the network `pods`.
 fn endpoint(name: &str) -> EndpointView {
     let spec = EndpointSpec {
-        name: Name::new(name).unwrap(),
-        netns: "/run/netns/blue".into(),
-        interface: "eth0".to_owned(),
-        addresses: Vec::new(),
-        mac: None,
-        runtime_class: None,
-        virtual_machine: false,
-        mtu: None,
-        default_route: DefaultRoute::First,
-        routes: Vec::new(),
         labels: [("cni.netloom/network".to_owned(), "pods".to_owned())].into(),
+        ..EndpointSpec::plain(Name::new(name).unwrap(), "/run/netns/blue")
     };
     let endpoint = Endpoint {
         id: 7,

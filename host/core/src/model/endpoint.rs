@@ -1,4 +1,7 @@
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -45,6 +48,26 @@ pub struct EndpointSpec {
     pub labels: Labels,
 }
 
+impl EndpointSpec {
+    /// An endpoint without wishes, with its device `eth0`.
+    #[must_use]
+    pub fn plain(name: Name, netns: impl Into<PathBuf>) -> Self {
+        Self {
+            name,
+            netns: netns.into(),
+            interface: default_interface(),
+            addresses: Vec::new(),
+            mac: None,
+            runtime_class: None,
+            virtual_machine: false,
+            mtu: None,
+            default_route: DefaultRoute::First,
+            routes: Vec::new(),
+            labels: Labels::new(),
+        }
+    }
+}
+
 /// Whether an endpoint's namespace gets a default route by it, for each family it has addresses of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -80,15 +103,20 @@ pub struct EndpointRoute {
 }
 
 impl EndpointRoute {
+    /// Where default routes lead, of each family.
+    pub const EVERYWHERE: [IpNet; 2] = [
+        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+    ];
+
     /// The default routes of a namespace whose only device has these addresses.
     #[must_use]
     pub fn defaults(addresses: &[IpNet]) -> Vec<Self> {
-        let has = |v4: bool| addresses.iter().any(|address| address.addr().is_ipv4() == v4);
-        [(has(true), IpNet::V4(Ipv4Net::default())), (has(false), IpNet::V6(Ipv6Net::default()))]
-            .into_iter()
-            .filter(|(has, _)| *has)
-            .map(|(_, destination)| Self { destination, metric: None })
-            .collect()
+        let has = |everywhere: &IpNet| {
+            addresses.iter().any(|address| address.addr().is_ipv4() == everywhere.addr().is_ipv4())
+        };
+        let of_families = Self::EVERYWHERE.into_iter().filter(has);
+        of_families.map(|destination| Self { destination, metric: None }).collect()
     }
 }
 

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Backend, ChainEntry, DefaultRoute, Hook, HookPoint, IfIndex, Labels, Name, NetkitScrub, NetnsId, Owner,
-    ProgramId, ReapAction, ReapReason, Revision, Support,
+    Backend, ChainEntry, Hook, HookPoint, IfIndex, Labels, Name, NetkitScrub, NetnsId, Owner, ProgramId,
+    ReapAction, ReapReason, Revision, Support,
 };
 
 fn capabilities(features: &[Feature]) -> Capabilities {
@@ -18,19 +18,7 @@ fn modern() -> Capabilities {
 }
 
 fn endpoint() -> EndpointSpec {
-    EndpointSpec {
-        name: Name::new("web").unwrap(),
-        netns: "/run/netns/web".into(),
-        interface: "eth0".into(),
-        addresses: vec![],
-        mac: None,
-        runtime_class: None,
-        virtual_machine: false,
-        mtu: None,
-        default_route: DefaultRoute::First,
-        routes: Vec::new(),
-        labels: Labels::new(),
-    }
+    EndpointSpec::plain(Name::new("web").unwrap(), "/run/netns/web")
 }
 
 fn raw(device: DeviceMode) -> RawMode {

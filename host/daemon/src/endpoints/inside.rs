@@ -1,6 +1,6 @@
 //! Which routes an endpoint's namespace gets by it.
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use netloom_core::model::{DefaultRoute, Endpoint, EndpointRoute, EndpointSpec};
 use netloom_kernel::{
     devices::{Devices, own_metric},
@@ -15,18 +15,14 @@ const LATER: u32 = 2_048;
 /// So many routes of its own has an endpoint at most.
 const MOST: usize = 64;
 
-const EVERYWHERE: [IpNet; 2] = [
-    IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::UNSPECIFIED, 0)),
-    IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::UNSPECIFIED, 0)),
-];
-
 impl Endpoints {
     /// The default routes that a namespace has already, whoever set them.
     pub(super) async fn default_routes_in(&self, netns: &Netns) -> Result<Vec<EndpointRoute>, Failure> {
         let devices = Devices::open(netns)?;
         let mut found = Vec::new();
         let has_ipv6 = self.has_ipv6();
-        for everywhere in EVERYWHERE.into_iter().filter(|net| net.addr().is_ipv4() || has_ipv6) {
+        for everywhere in EndpointRoute::EVERYWHERE.into_iter().filter(|net| net.addr().is_ipv4() || has_ipv6)
+        {
             for route in devices.routes(everywhere).await? {
                 found.push(EndpointRoute { destination: everywhere, metric: route.metric });
             }

@@ -222,11 +222,8 @@ impl fmt::Display for Need {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use netloom_core::model::{
-        AttachmentKind, DefaultRoute, DeviceMode, EndpointMode, EndpointRoute, EndpointSpec, Labels, Name,
-        NetnsCookie, NetnsId,
+        AttachmentKind, DeviceMode, EndpointMode, EndpointRoute, EndpointSpec, Name, NetnsCookie, NetnsId,
     };
 
     use super::*;
@@ -237,19 +234,7 @@ mod tests {
     fn endpoint(device: DeviceMode) -> Endpoint {
         let has_mac = device.has_mac();
         Endpoint {
-            spec: EndpointSpec {
-                name: Name::new("web").unwrap(),
-                netns: PathBuf::from("/run/netns/web"),
-                interface: "eth0".into(),
-                addresses: Vec::new(),
-                mac: None,
-                runtime_class: None,
-                virtual_machine: false,
-                mtu: None,
-                default_route: DefaultRoute::First,
-                routes: Vec::new(),
-                labels: Labels::new(),
-            },
+            spec: EndpointSpec::plain(Name::new("web").unwrap(), "/run/netns/web"),
             id: 1,
             netns: NetnsId { device: 4, inode: 1 },
             netns_cookie: NetnsCookie(1),

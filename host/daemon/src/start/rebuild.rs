@@ -7,7 +7,7 @@
 
 use anyhow::anyhow;
 use ipnet::IpNet;
-use netloom_api::types::{Adoption, DefaultRoute, EndpointRoute};
+use netloom_api::types::{Adoption, EndpointRoute};
 use netloom_core::model::{
     Attachment, Candidate, Device, Endpoint, EndpointMode, EndpointSpec, Hook, HookPoint, Name, NetkitPolicy,
     ProgramSource,
@@ -91,17 +91,9 @@ impl Start {
         let endpoint = Endpoint {
             routes: Some(routes).filter(|routes| *routes != EndpointRoute::defaults(&addresses)),
             spec: EndpointSpec {
-                name: name.clone(),
-                netns: netns.clone(),
                 interface: peer.device.name.clone(),
-                addresses: Vec::new(),
-                mtu: None,
-                default_route: DefaultRoute::First,
-                routes: Vec::new(),
-                mac: None,
-                runtime_class: None,
-                virtual_machine: false,
                 labels: self.endpoints.found_labels(peer.devices.netns().cookie()?)?,
+                ..EndpointSpec::plain(name.clone(), netns.clone())
             },
             id,
             netns: peer.device.netns,

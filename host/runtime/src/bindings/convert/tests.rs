@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use netloom_core::model::{
-    Capabilities, DefaultRoute, EndpointSpec, EntryId, IfIndex, LinkId, Name, Owner, ProgramId, Revision,
-    ServiceId, SocketCookie, Support,
+    Capabilities, EndpointSpec, EntryId, IfIndex, LinkId, Name, Owner, ProgramId, Revision, ServiceId,
+    SocketCookie, Support,
 };
 
 use super::*;
@@ -104,17 +104,11 @@ fn a_node_shows_what_was_probed_and_nothing_else() {
 #[test]
 fn an_endpoint_carries_what_a_decision_needs() {
     let spec = EndpointSpec {
-        name: name("blue"),
-        netns: "/run/netns/blue".into(),
-        interface: "eth0".into(),
-        addresses: vec![],
         mac: Some(MacAddress([2, 0, 0, 0, 0, 1])),
         runtime_class: Some("kata".into()),
         virtual_machine: true,
-        mtu: None,
-        default_route: DefaultRoute::First,
-        routes: Vec::new(),
         labels: Labels::from([("app".into(), "db".into())]),
+        ..EndpointSpec::plain(name("blue"), "/run/netns/blue")
     };
     let addresses = ["10.0.0.2/32".parse().unwrap(), "fd00::2/128".parse().unwrap()];
     let seen = endpoint(EndpointFacts {
