@@ -2,13 +2,13 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator,
+};
 use rtnetlink::sys::{Socket, SocketAddr};
 
 /// How often a dump is asked for, at most, that changes while it is read.
 const TRIES: u32 = 50;
-/// `NLM_F_DUMP_INTR`: what is dumped changed meanwhile.
-pub(crate) const DUMP_INTERRUPTED: u16 = 0x10;
 /// Bytes of a message's header.
 const HEADER: usize = 16;
 
@@ -56,7 +56,7 @@ fn read(protocol: isize, request: u16, body: &[u8]) -> io::Result<Reading> {
         let (bytes, _) = socket.recv_from_full()?;
         let mut rest = bytes.as_slice();
         while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-            interrupted |= message.flags() & DUMP_INTERRUPTED != 0;
+            interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
             match message.message_type() {
                 NLMSG_DONE => {
                     check(message.payload())?;

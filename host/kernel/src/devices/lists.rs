@@ -3,7 +3,9 @@
 use std::{num::NonZeroI32, time::Duration};
 
 use futures::{Stream, StreamExt as _};
-use netlink_packet_core::{ErrorMessage, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    ErrorMessage, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_route::{
     RouteNetlinkMessage, address::AddressMessage, link::LinkMessage, neighbour::NeighbourMessage,
     route::RouteMessage,
@@ -11,7 +13,6 @@ use netlink_packet_route::{
 use rtnetlink::Error;
 
 use super::{Devices, error};
-use crate::netlink::DUMP_INTERRUPTED;
 
 /// How often a list is asked for, at most: one whose reader was cut off keeps the kernel busy until it is read to its
 /// end, and one that changes while it is read may lack what did not.
@@ -94,7 +95,7 @@ async fn read_whole<T>(
     let (mut list, mut changed) = (Vec::new(), false);
     while let Some(message) = messages.next().await {
         let (header, payload) = message.into_parts();
-        changed |= header.flags & DUMP_INTERRUPTED != 0;
+        changed |= header.flags & NLM_F_DUMP_INTR != 0;
         match payload {
             NetlinkPayload::InnerMessage(inner) => list.extend(item(inner)),
             NetlinkPayload::Error(error) => return Err(Error::NetlinkError(error)),
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn a_list_that_changed_while_it_was_read_is_not_whole() {
         assert_eq!(read(vec![link(0), link(0)]).unwrap(), Some(vec![(), ()]));
-        assert_eq!(read(vec![link(0), link(DUMP_INTERRUPTED), link(0)]).unwrap(), None);
+        assert_eq!(read(vec![link(0), link(NLM_F_DUMP_INTR), link(0)]).unwrap(), None);
         assert_eq!(read(Vec::new()).unwrap(), Some(Vec::new()));
     }
 
