@@ -91,12 +91,7 @@ impl Ipam<'_> {
     }
 
     fn run(&self, command: &str) -> Result<String, Failure> {
-        let failed = |error| Failure::Delegate {
-            plugin: self.kind.to_owned(),
-            code: DELEGATE_FAILED,
-            message: format!("it cannot be run: {error}"),
-            details: None,
-        };
+        let failed = |error| self.failure(format!("it cannot be run: {error}"));
         let mut plugin = Command::new(self.program()?)
             .env("CNI_COMMAND", command)
             .stdin(Stdio::piped())
@@ -112,11 +107,10 @@ impl Ipam<'_> {
         if output.status.success() {
             return Ok(answer);
         }
-        let refusal = serde_json::from_str(&answer).unwrap_or_else(|_| Refusal {
-            code: DELEGATE_FAILED,
-            msg: format!("it ended with {}, and said {:?}", output.status, answer.trim()),
-            details: String::new(),
-        });
+        let Ok(refusal) = serde_json::from_str::<Refusal>(&answer) else {
+            let said = format!("it ended with {}, and said {:?}", output.status, answer.trim());
+            return Err(self.failure(said));
+        };
         Err(Failure::Delegate {
             plugin: self.kind.to_owned(),
             code: refusal.code,
@@ -139,25 +133,24 @@ impl Ipam<'_> {
         })
     }
 
+    /// It failed, and says no code itself.
+    fn failure(&self, message: String) -> Failure {
+        Failure::Delegate { plugin: self.kind.to_owned(), code: DELEGATE_FAILED, message, details: None }
+    }
+
     fn read(&self, answer: &str) -> Result<Assigned, Failure> {
-        let failed = |message: String| Failure::Delegate {
-            plugin: self.kind.to_owned(),
-            code: DELEGATE_FAILED,
-            message,
-            details: None,
-        };
         let mut answer: Value = serde_json::from_str(answer)
-            .map_err(|error| failed(format!("its answer is not JSON: {error}")))?;
+            .map_err(|error| self.failure(format!("its answer is not JSON: {error}")))?;
         remove_nulls(&mut answer);
         let given: Given = serde_json::from_value(answer)
-            .map_err(|error| failed(format!("its answer is not understood: {error}")))?;
+            .map_err(|error| self.failure(format!("its answer is not understood: {error}")))?;
         if given.ips.is_empty() {
-            return Err(failed("it gave no address".to_owned()));
+            return Err(self.failure("it gave no address".to_owned()));
         }
         if let Some(route) =
             given.routes.iter().find(|route| route.others.get("gw").is_some_and(|gw| !is_empty(gw)))
         {
-            return Err(failed(format!(
+            return Err(self.failure(format!(
                 "it gave a gateway for {}: all routes lead to the node, and to their destination from there: give dst alone",
                 route.dst
             )));
