@@ -1,4 +1,5 @@
-//! What is there: hooks, chains with whose their programs are, and the records of ours. Nothing here changes anything.
+//! What is there: hooks, chains with whose their programs are, the records of ours, and, by the word of `uplinks`, what
+//! gets to outside in one piece. Nothing here changes anything on the node.
 //!
 //! - [`namespaces`]: a namespace by what it is
 //! - [`seen`]: what the watcher saw of the chains so far
