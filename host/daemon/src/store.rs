@@ -41,7 +41,7 @@ pub(crate) use self::{
     health::{Health, Notice},
     instance::{InstanceLock, listen},
     records::{
-        KvRecord, LastAddress, PairRecord, PluginRecord, Record, ServiceRecord, SwitchRecord, VersionRecord,
+        KvRecord, LastAddress, PairRecord, PluginRecord, Record, ServiceRecord, SysctlRecord, VersionRecord,
         number_key,
     },
 };

@@ -2,7 +2,7 @@
 //! whoever sends packets past it has to know.
 //!
 //! nftables, the older iptables and IPVS (`netfilter`), IPsec policies (`xfrm`), routing rules (`rules`), sysctls
-//! (`switches`) and qdiscs (`queues`) are asked for over netlink, and [`Changes`] are its
+//! (`sysctls`) and qdiscs (`queues`) are asked for over netlink, and [`Changes`] are its
 //! announcements of them. [`Masquerading`] is a table of nftables of our own.
 
 mod changes;
@@ -11,7 +11,7 @@ mod netfilter;
 mod nftables;
 mod queues;
 mod rules;
-mod switches;
+mod sysctls;
 mod xfrm;
 
 use std::{collections::BTreeMap, io};
@@ -74,7 +74,7 @@ pub fn look(netns: &Netns, local: &[IpNet], uplinks: &[String], own_table: Optio
         netfilter::look(&mut say, own_table)?;
         xfrm::look(&mut say)?;
         rules::look(&mut say, local)?;
-        switches::look(&mut say, uplinks)?;
+        sysctls::look(&mut say, uplinks)?;
         queues::look(&mut say)?;
         Ok(say)
     });

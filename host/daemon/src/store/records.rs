@@ -82,7 +82,7 @@ impl PairRecord {
 
 /// A sysctl of the node that was set, and what it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SwitchRecord {
+pub(crate) struct SysctlRecord {
     /// Of IPv4, otherwise of IPv6.
     pub(crate) v4: bool,
     /// A device's name, or `all`.
@@ -91,11 +91,11 @@ pub(crate) struct SwitchRecord {
     pub(crate) was: String,
     pub(crate) set: String,
 }
-impl Record for SwitchRecord {
-    const TABLE: &'static str = "switches";
+impl Record for SysctlRecord {
+    const TABLE: &'static str = "sysctls";
 }
 
-impl SwitchRecord {
+impl SysctlRecord {
     /// The key that it is kept under.
     pub(crate) fn name(&self) -> String {
         format!("{}/{}/{}", if self.v4 { "ipv4" } else { "ipv6" }, self.device, self.key)

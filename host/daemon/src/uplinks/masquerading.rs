@@ -11,7 +11,7 @@ use netloom_kernel::{
 };
 
 use super::Uplinks;
-use crate::{failure::Failure, store::SwitchRecord};
+use crate::{failure::Failure, store::SysctlRecord};
 
 impl Uplinks {
     /// Sees to the table, if something is to be masqueraded. What is so from now on; what keeps it from being as it
@@ -71,7 +71,7 @@ impl Uplinks {
     pub(super) fn forward(&self, uplinks: &[Device]) -> Result<(), Failure> {
         for device in uplinks {
             if self.config.endpoints.ipv4_pool.is_some() {
-                self.switch(IpFamily::V4, &device.name, "forwarding", 1)?;
+                self.set_sysctl(IpFamily::V4, &device.name, "forwarding", 1)?;
             }
             let has_v6 = self.devices.sysctl(IpFamily::V6, &device.name, "disable_ipv6")?;
             if self.config.endpoints.ipv6_pool.is_some() && has_v6.as_deref() == Some("0") {
@@ -88,19 +88,19 @@ impl Uplinks {
             return Ok(());
         }
         if self.devices.sysctl(IpFamily::V6, device, "force_forwarding")?.is_some() {
-            return self.switch(IpFamily::V6, device, "force_forwarding", 1);
+            return self.set_sysctl(IpFamily::V6, device, "force_forwarding", 1);
         }
         if self.devices.sysctl(IpFamily::V6, device, "accept_ra")?.as_deref() == Some("1") {
-            self.switch(IpFamily::V6, device, "accept_ra", 2)?;
+            self.set_sysctl(IpFamily::V6, device, "accept_ra", 2)?;
         }
-        self.switch(IpFamily::V6, "all", "forwarding", 1)
+        self.set_sysctl(IpFamily::V6, "all", "forwarding", 1)
     }
 
     /// Sets a sysctl that is another. What it was is written down first.
-    fn switch(&self, family: IpFamily, device: &str, key: &str, value: u32) -> Result<(), Failure> {
+    fn set_sysctl(&self, family: IpFamily, device: &str, key: &str, value: u32) -> Result<(), Failure> {
         let was = self.devices.sysctl(family, device, key)?;
         let Some(was) = was.filter(|was| *was != value.to_string()) else { return Ok(()) };
-        let record = SwitchRecord {
+        let record = SysctlRecord {
             v4: family == IpFamily::V4,
             device: device.to_owned(),
             key: key.to_owned(),
@@ -110,7 +110,7 @@ impl Uplinks {
         self.store.commit(|changes| {
             let name = record.name();
             // Of what it was before it was first set: another tool may have set it back meanwhile.
-            if changes.get::<SwitchRecord>(&name)?.is_none() { changes.put(&name, &record) } else { Ok(()) }
+            if changes.get::<SysctlRecord>(&name)?.is_none() { changes.put(&name, &record) } else { Ok(()) }
         })?;
         self.devices.set_sysctls(&[Sysctl::new(family, device, key, value)])?;
         tracing::info!(device, key, was, value, "forwarding is needed: a sysctl was set");
@@ -123,14 +123,14 @@ impl Uplinks {
         for pool in self.config.endpoints.pools() {
             self.devices.remove_unreachable(pool).await?;
         }
-        for (name, record) in self.store.all::<SwitchRecord>()? {
+        for (name, record) in self.store.all::<SysctlRecord>()? {
             self.set_back(&record)?;
-            self.store.commit(|changes| changes.remove::<SwitchRecord>(&name))?;
+            self.store.commit(|changes| changes.remove::<SysctlRecord>(&name))?;
         }
         Ok(())
     }
 
-    fn set_back(&self, record: &SwitchRecord) -> Result<(), DeviceError> {
+    fn set_back(&self, record: &SysctlRecord) -> Result<(), DeviceError> {
         let family = if record.v4 { IpFamily::V4 } else { IpFamily::V6 };
         let now = self.devices.sysctl(family, &record.device, &record.key)?;
         match record.was.parse() {
