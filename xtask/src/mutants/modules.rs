@@ -79,7 +79,7 @@ pub(super) const MODULES: [Module; 11] = [
     Module { name: "validate", files: &["host/core/src/validate.rs"], guards: &[CORE] },
     Module {
         name: "route",
-        files: &["host/kernel/src/devices/route.rs"],
+        files: &["host/kernel/src/devices/route.rs", "host/kernel/src/devices/lists.rs"],
         guards: &[
             KERNEL,
             Guard::kernel(DEVICES, "devices", &[]),

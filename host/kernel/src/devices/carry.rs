@@ -58,28 +58,19 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn routes_through(&self, device: IfIndex) -> Result<Vec<Vec<u8>>, DeviceError> {
-        let mut routes = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut request = RouteMessage::default();
-            request.header.address_family = family;
-            let listed = match self.route_messages(request).await {
-                Ok(listed) => listed,
-                // A kernel without IPv6 has no routes of it.
-                Err(error) if error::is(&error, libc::EOPNOTSUPP) => continue,
-                Err(error) => return Err(self.failed("list the routes", error)),
-            };
-            for message in listed {
-                let through = message.attributes.contains(&RouteAttribute::Oif(device.0));
-                let set = message.header.kind == RouteType::Unicast
-                    && message.header.protocol != RouteProtocol::Kernel;
-                if through && set {
-                    let mut bytes = vec![0; message.buffer_len()];
-                    message.emit(&mut bytes);
-                    routes.push(bytes);
-                }
-            }
-        }
-        Ok(routes)
+        let listed = self.routes_of_both(&RouteMessage::default()).await;
+        let mut listed = listed.map_err(|error| self.failed("list the routes", error))?;
+        listed.retain(|message| {
+            message.attributes.contains(&RouteAttribute::Oif(device.0))
+                && message.header.kind == RouteType::Unicast
+                && message.header.protocol != RouteProtocol::Kernel
+        });
+        let bytes = |message: &RouteMessage| {
+            let mut bytes = vec![0; message.buffer_len()];
+            message.emit(&mut bytes);
+            bytes
+        };
+        Ok(listed.iter().map(bytes).collect())
     }
 
     /// Sets routes that went through another device through this one. Where the kind of link changes, those that lead

@@ -98,19 +98,9 @@ impl Devices {
     }
 
     async fn main_routes(&self) -> Result<Vec<MainRoute>, DeviceError> {
-        let mut routes = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut request = RouteMessage::default();
-            request.header.address_family = family;
-            let listed = self.route_messages(request).await;
-            match listed {
-                Ok(listed) => routes.extend(listed.into_iter().filter_map(MainRoute::of)),
-                // A kernel without IPv6 has no routes of it.
-                Err(error) if error::is(&error, libc::EOPNOTSUPP) => {}
-                Err(error) => return Err(self.failed("list the routes", error)),
-            }
-        }
-        Ok(routes)
+        let listed = self.routes_of_both(&RouteMessage::default()).await;
+        let listed = listed.map_err(|error| self.failed("list the routes", error))?;
+        Ok(listed.into_iter().filter_map(MainRoute::of).collect())
     }
 }
 

@@ -7,8 +7,8 @@ use netlink_packet_core::{
     ErrorMessage, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
-    RouteNetlinkMessage, address::AddressMessage, link::LinkMessage, neighbour::NeighbourMessage,
-    route::RouteMessage,
+    AddressFamily, RouteNetlinkMessage, address::AddressMessage, link::LinkMessage,
+    neighbour::NeighbourMessage, route::RouteMessage,
 };
 use rtnetlink::Error;
 
@@ -39,7 +39,23 @@ impl Devices {
         .await
     }
 
-    /// The routes that are like this one, of the family at least.
+    /// The routes of both families that are like this one.
+    pub(super) async fn routes_of_both(&self, like: &RouteMessage) -> Result<Vec<RouteMessage>, Error> {
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut like = like.clone();
+            like.header.address_family = family;
+            match self.route_messages(like).await {
+                Ok(messages) => routes.extend(messages),
+                // A kernel without IPv6 has no routes of it.
+                Err(error) if error::is(&error, libc::EOPNOTSUPP) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(routes)
+    }
+
+    /// The routes of a family that are like this one.
     pub(super) async fn route_messages(&self, like: RouteMessage) -> Result<Vec<RouteMessage>, Error> {
         self.all(RouteNetlinkMessage::GetRoute(like), |message| match message {
             RouteNetlinkMessage::NewRoute(route) => Some(route),

@@ -207,18 +207,10 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn gateways(&self) -> Result<Vec<IpAddr>, DeviceError> {
-        let mut gateways = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut request = RouteMessage::default();
-            request.header.address_family = family;
-            let messages = match self.route_messages(request).await {
-                Ok(messages) => messages,
-                // A kernel without IPv6 has no routes of it.
-                Err(error) if error::is(&error, libc::EOPNOTSUPP) => continue,
-                Err(error) => return Err(self.failed("list the routes", error)),
-            };
-            gateways.extend(messages.iter().flat_map(|message| next_hops(&message.attributes)));
-        }
+        let routes = self.routes_of_both(&RouteMessage::default()).await;
+        let routes = routes.map_err(|error| self.failed("list the routes", error))?;
+        let mut gateways: Vec<IpAddr> =
+            routes.iter().flat_map(|message| next_hops(&message.attributes)).collect();
         gateways.sort_unstable();
         gateways.dedup();
         Ok(gateways)
@@ -229,25 +221,19 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::Netlink`].
     pub async fn routes_by(&self, device: IfIndex) -> Result<Vec<Route>, DeviceError> {
-        let mut routes = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut request = RouteMessage::default();
-            request.header.address_family = family;
-            // The kernel leaves out the others.
-            request.attributes.push(RouteAttribute::Oif(device.0));
-            match self.route_messages(request).await {
-                Ok(messages) => {
-                    routes.extend(messages.iter().filter(|one| is_of_main(one)).filter_map(describe));
-                }
-                // A kernel without IPv6 has no routes of it, nor has a device that is gone.
-                Err(error)
-                    if [libc::EOPNOTSUPP, libc::ENODEV].iter().any(|errno| error::is(&error, *errno)) => {}
-                Err(error) => {
-                    return Err(self
-                        .failed(&format!("list the routes through the device with index {device}"), error));
-                }
+        let mut like = RouteMessage::default();
+        // The kernel leaves out the others.
+        like.attributes.push(RouteAttribute::Oif(device.0));
+        let messages = match self.routes_of_both(&like).await {
+            Ok(messages) => messages,
+            Err(error) if error::is(&error, libc::ENODEV) => Vec::new(),
+            Err(error) => {
+                let what = format!("list the routes through the device with index {device}");
+                return Err(self.failed(&what, error));
             }
-        }
+        };
+        let mut routes: Vec<Route> =
+            messages.iter().filter(|one| is_of_main(one)).filter_map(describe).collect();
         routes.retain(|route| route.device == device);
         Ok(routes)
     }
