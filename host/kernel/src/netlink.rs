@@ -51,30 +51,38 @@ fn read(protocol: isize, request: u16, body: &[u8]) -> io::Result<Reading> {
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     socket.send(&question(request, body), 0)?;
-    let (mut messages, mut interrupted) = (Vec::new(), false);
+    let (mut read, mut interrupted) = (Vec::new(), false);
     loop {
         let (bytes, _) = socket.recv_from_full()?;
-        let mut rest = bytes.as_slice();
-        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
+        for message in messages(&bytes) {
             interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
             match message.message_type() {
                 NLMSG_DONE => {
                     check(message.payload())?;
-                    return Ok(if interrupted { Reading::Interrupted } else { Reading::Whole(messages) });
+                    return Ok(if interrupted { Reading::Interrupted } else { Reading::Whole(read) });
                 }
                 NLMSG_ERROR => {
                     check(message.payload())?;
                     return Err(io::Error::other("a question was answered with an acknowledgement"));
                 }
-                kind => messages.push(Message { kind, payload: message.payload().to_vec() }),
+                kind => read.push(Message { kind, payload: message.payload().to_vec() }),
             }
-            rest = rest.get(message.length().next_multiple_of(4) as usize..).unwrap_or_default();
         }
     }
 }
 
+/// The messages that stand one behind the other; what is cut short is left out.
+pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let message = NetlinkBuffer::new_checked(rest).ok()?;
+        rest = rest.get(message.length().next_multiple_of(4) as usize..).unwrap_or_default();
+        Some(message)
+    })
+}
+
 /// The error, a negative number, with which an answer begins or ends.
-fn check(payload: &[u8]) -> io::Result<()> {
+pub(crate) fn check(payload: &[u8]) -> io::Result<()> {
     match payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes)) {
         Some(errno) if errno < 0 => Err(io::Error::from_raw_os_error(-errno)),
         _ => Ok(()),
@@ -114,7 +122,7 @@ pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.first_chunk::<4>()?))
 }
 
-#[cfg(test)]
+/// An attribute as it is written.
 pub(crate) fn with(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());

@@ -3,13 +3,12 @@
 
 use std::{collections::BTreeSet, io};
 
-use netlink_packet_core::NetlinkBuffer;
 use netloom_core::model::IfIndex;
 use netloom_sys::announce::AnnouncementSocket;
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{DeviceError, Devices};
-use crate::netlink::{attribute, number};
+use crate::netlink::{attribute, messages, number};
 
 /// Groups of `include/uapi/linux/rtnetlink.h`, by their numbers: devices, neighbours, addresses, routes and sysctls of
 /// IPv4, addresses, routes, settings and sysctls of IPv6.
@@ -89,16 +88,13 @@ impl Announcements {
 }
 
 impl Announced {
-    fn note(&mut self, messages: &[u8], namespace: Option<i32>) {
+    fn note(&mut self, bytes: &[u8], namespace: Option<i32>) {
         if let Some(number) = namespace {
             self.namespaces.insert(number);
             return;
         }
-        let mut rest = messages;
-        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-            self.devices.extend(device(message.message_type(), message.payload()));
-            rest = rest.get(message.length().next_multiple_of(4) as usize..).unwrap_or_default();
-        }
+        self.devices
+            .extend(messages(bytes).filter_map(|message| device(message.message_type(), message.payload())));
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::{io, time::Duration};
 
-use netlink_packet_core::NetlinkBuffer;
 use rtnetlink::sys::{
     AsyncSocket as _, TokioSocket,
     protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM},
 };
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 
-use crate::netns::Netns;
+use crate::{netlink::messages, netns::Netns};
 
 /// Bytes. One transaction of nftables announces each of its rules.
 const RECEIVE_BUFFER: i32 = 4 << 20;
@@ -17,7 +16,7 @@ const RECEIVE_BUFFER: i32 = 4 << 20;
 /// What has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// Devices, addresses, routes, switches or qdiscs: they come in bursts.
+    /// Devices, addresses, routes, sysctls or qdiscs: they come in bursts.
     Devices,
     /// netfilter, IPsec policies or routing rules. Also if announcements were lost.
     Rules,
@@ -40,7 +39,7 @@ struct Source {
 const SOURCES: [Source; 3] = [
     Source {
         protocol: NETLINK_ROUTE,
-        // Links, qdiscs; of either family addresses, routes, rules and switches.
+        // Links, qdiscs; of either family addresses, routes, rules and sysctls.
         groups: &[1, 4, 5, 7, 8, 24, 9, 11, 19, 25],
         means: of_routing,
     },
@@ -48,7 +47,7 @@ const SOURCES: [Source; 3] = [
     Source { protocol: NETLINK_XFRM, groups: &[4], means: |_| Some(Change::Rules) },
 ];
 
-/// Of a type of rtnetlink: rules 32-35; of the others are links, addresses, routes, qdiscs and switches.
+/// Of a type of rtnetlink: rules 32-35; of the others are links, addresses, routes, qdiscs and sysctls.
 fn of_routing(kind: u16) -> Option<Change> {
     match kind {
         32..=35 => Some(Change::Rules),
@@ -144,16 +143,13 @@ async fn pass_on(socket: TokioSocket, means: fn(u16) -> Option<Change>, sender: 
 
 /// The most urgent change that some messages announce.
 fn announced(bytes: &[u8], means: fn(u16) -> Option<Change>) -> Option<Change> {
-    let (mut rest, mut change) = (bytes, None);
-    while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-        change = change.max(means(message.message_type()));
-        rest = rest.get(message.length().next_multiple_of(4) as usize..).unwrap_or_default();
-    }
-    change
+    messages(bytes).filter_map(|message| means(message.message_type())).max()
 }
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_core::NetlinkBuffer;
+
     use super::*;
 
     #[test]

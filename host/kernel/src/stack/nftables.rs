@@ -5,6 +5,8 @@ use std::io;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
+use crate::netlink::{check, messages, with};
+
 // include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
@@ -73,10 +75,7 @@ pub(super) struct Attributes(Vec<u8>);
 
 impl Attributes {
     pub(super) fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
-        self.0.extend(((value.len() + 4) as u16).to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self.0.extend(with(kind, value));
         self
     }
 
@@ -151,17 +150,9 @@ impl Transaction {
         let mut left = self.count - 2;
         while left > 0 {
             let (bytes, _) = socket.recv_from_full()?;
-            let mut rest = bytes.as_slice();
-            while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-                if message.message_type() == NLMSG_ERROR {
-                    let errno =
-                        message.payload().first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
-                    if errno != 0 {
-                        return Err(io::Error::from_raw_os_error(-errno));
-                    }
-                    left = left.saturating_sub(1);
-                }
-                rest = rest.get(message.length().next_multiple_of(4) as usize..).unwrap_or_default();
+            for answer in messages(&bytes).filter(|message| message.message_type() == NLMSG_ERROR) {
+                check(answer.payload())?;
+                left = left.saturating_sub(1);
             }
         }
         Ok(())
