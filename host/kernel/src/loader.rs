@@ -2,11 +2,13 @@
 //! which takes longer than everything else about an object: there is one, and it is told for each object which to use.
 
 use std::{
+    io::ErrorKind,
     path::Path,
     sync::{LazyLock, Mutex, OnceLock, PoisonError},
 };
 
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, programs::ProgramError};
+use netloom_sys::bpf;
 
 /// The one loader. Sizes of maps that it was told once stay with it: they are the datapath's, always the same maps.
 static LOADER: LazyLock<Mutex<EbpfLoader<'static>>> = LazyLock::new(|| Mutex::new(EbpfLoader::new()));
@@ -45,4 +47,47 @@ pub(crate) fn load_with(
         loader.default_map_pin_directory(folder);
     }
     loader.load(bytes)
+}
+
+/// Loads a program with what aya has for its kind. The kernel gives up with EAGAIN when a signal arrives during
+/// verification, and aya asks once more only.
+pub(crate) fn load_program(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let mut attempts = bpf::LOAD_ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == ErrorKind::WouldBlock && attempts > 0 => {}
+            ended => return ended,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use aya_obj::VerifierLog;
+
+    use super::*;
+
+    fn failed(errno: i32) -> Result<(), ProgramError> {
+        let io_error = io::Error::from_raw_os_error(errno);
+        Err(ProgramError::LoadError { io_error, verifier_log: VerifierLog::new(String::new()) })
+    }
+
+    #[test]
+    fn a_load_that_a_signal_ended_is_tried_again_and_any_other_is_not() {
+        let loads = |answers: &[i32]| {
+            let mut asked = 0;
+            let ended = load_program(|| {
+                asked += 1;
+                answers.get(asked - 1).map_or(Ok(()), |errno| failed(*errno))
+            });
+            (asked, ended.is_ok())
+        };
+        assert_eq!(loads(&[libc::EAGAIN, libc::EAGAIN, libc::EAGAIN]), (4, true));
+        assert_eq!(loads(&[libc::EAGAIN; 100]), (bpf::LOAD_ATTEMPTS, false));
+        assert_eq!(loads(&[libc::EACCES]), (1, false));
+    }
 }

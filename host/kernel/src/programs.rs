@@ -331,7 +331,7 @@ fn load_one(object: &str, ebpf: &mut aya::Ebpf, name: &str) -> Result<Program, L
             available: "none".to_owned(),
         });
     };
-    program.load().map_err(|error| LoadError::reject(object, name, error))?;
+    loader::load_program(|| program.load()).map_err(|error| LoadError::reject(object, name, error))?;
     let fd = program.fd().map_err(|error| LoadError::reject(object, name, error))?;
     let fd = fd
         .as_fd()

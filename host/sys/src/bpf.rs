@@ -457,6 +457,9 @@ pub fn load_iterator(name: &str, iterator: u32) -> io::Result<OwnedFd> {
     load(name, TRACING, Some(AttachType::TRACE_ITER), iterator, &[0xb7, EXIT])
 }
 
+/// How often a load is tried: the kernel gives up with EAGAIN when a signal arrives during verification.
+pub const LOAD_ATTEMPTS: usize = 10;
+
 /// `BPF_PROG_TYPE_TRACING`.
 const TRACING: u32 = 26;
 
@@ -526,8 +529,7 @@ fn call_fd<A: Command>(attr: &mut A) -> io::Result<OwnedFd> {
 /// A kernel that knows more fields than the struct has takes the missing ones as 0; one that knows fewer refuses
 /// with E2BIG or EINVAL if one it does not know is not 0.
 fn call<A: Command>(attr: &mut A) -> io::Result<i64> {
-    // A load is given up with EAGAIN when a signal arrives during verification.
-    let mut attempts = 5;
+    let mut attempts = LOAD_ATTEMPTS;
     loop {
         // SAFETY: `Command` promises that `A` has the layout the kernel expects for this command, without padding,
         // and that each address in it points to memory that lives through the call with the length given beside

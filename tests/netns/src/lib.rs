@@ -15,12 +15,18 @@ pub mod shown;
 mod way;
 mod wire;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 use netloom_api::{
     ClientError,
     types::{AttachAnswer, Chain, Done, EndpointMigrated, EndpointView, Service, Status},
 };
+use netloom_core::model::Name;
 use netloom_test_support::{Daemon, DaemonOptions, Netns, command};
 use serde_json::{Value, json};
 
@@ -112,8 +118,16 @@ impl Node {
         self.daemon.get(&format!("/v1/chains?device={device}")).expect("chains are listed")
     }
 
-    /// A service with these backends.
+    /// A service with these backends, at an address that no other test's service has: each daemon translates for
+    /// the processes of all tests, so one would get the other's connections.
     pub fn service(&self, name: &str, vip: &str, protocol: &str, backends: &[String]) -> Service {
+        static OWNERS: Mutex<BTreeMap<(String, String), Name>> = Mutex::new(BTreeMap::new());
+        let mut owners = OWNERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = owners
+            .entry((vip.to_owned(), protocol.to_owned()))
+            .or_insert_with(|| self.daemon.instance().clone());
+        assert_eq!(owner, self.daemon.instance(), "{vip} is another test's: take one that none has");
+        drop(owners);
         let body = json!({ "name": name, "vip": vip, "protocol": protocol, "backends": backends });
         self.daemon.post("/v1/services", &body).expect("a service can be added")
     }

@@ -47,12 +47,14 @@ enum Whereabouts {
 }
 
 impl Whereabouts {
+    const DEVICE_GONE: (EventKind, &'static str) = (EventKind::DeviceGone, "its device is gone");
+
     /// How a loss is reported; none if nothing was lost.
     fn loss(&self) -> Option<(EventKind, &'static str)> {
         match self {
             Self::InPlace | Self::Moved(..) => None,
             Self::Detached => Some((EventKind::Detached, "somebody else detached it")),
-            Self::DeviceGone => Some((EventKind::DeviceGone, "its device is gone")),
+            Self::DeviceGone => Some(Self::DEVICE_GONE),
             Self::NamespaceGone => Some((EventKind::NamespaceGone, "its network namespace is gone")),
         }
     }
@@ -289,6 +291,9 @@ impl Chains {
         let failure = match self.reattach(held, attachment).await {
             Ok(anew) => {
                 self.store.settle(|changes| changes.put(id, &anew))?;
+                // A device that went between two questions looked as if it were still there.
+                let same = anew.hook.ifindex == attachment.hook.ifindex;
+                let (kind, what) = if same { (kind, what) } else { Whereabouts::DEVICE_GONE };
                 self.event(kind, &attachment.hook, format!("{id}: {what}; attached anew"));
                 return Ok(true);
             }

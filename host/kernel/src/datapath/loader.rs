@@ -31,8 +31,12 @@ impl Loader {
 pub(super) fn load_program(object: &mut Ebpf, name: &'static str) -> Result<Program, DatapathError> {
     let rejected = |source| DatapathError::Rejected { program: name, source: Box::new(source) };
     let fd = match object.program_mut(name) {
-        Some(AyaProgram::SchedClassifier(program)) => program.load().and_then(|()| program.fd()),
-        Some(AyaProgram::CgroupSockAddr(program)) => program.load().and_then(|()| program.fd()),
+        Some(AyaProgram::SchedClassifier(program)) => {
+            loader::load_program(|| program.load()).and_then(|()| program.fd())
+        }
+        Some(AyaProgram::CgroupSockAddr(program)) => {
+            loader::load_program(|| program.load()).and_then(|()| program.fd())
+        }
         _ => Err(ProgramError::UnexpectedProgramType),
     };
     let fd = fd.map_err(rejected)?.as_fd().try_clone_to_owned();

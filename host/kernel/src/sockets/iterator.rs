@@ -82,7 +82,7 @@ impl Object {
             .ok_or(SocketError::Incomplete(name))?
             .try_into()
             .map_err(SocketError::Program)?;
-        program.load(target, &self.functions).map_err(SocketError::Program)?;
+        loader::load_program(|| program.load(target, &self.functions)).map_err(SocketError::Program)?;
         let program = program.fd().map_err(SocketError::Program)?;
         program.as_fd().try_clone_to_owned().map_err(SocketError::Descriptor)
     }

@@ -135,7 +135,7 @@ fn connects_are_told_with_who_asked_and_what_was_chosen_or_refused() {
     let (client, server) = (node.endpoint("client"), node.endpoint("server"));
     let echo = server.netns.tcp_echo(&format!("{}:8080", server.v4()));
     let (vip, empty): (SocketAddr, SocketAddr) =
-        ("10.96.40.1:80".parse().unwrap(), "10.96.40.2:53".parse().unwrap());
+        ("10.96.42.1:80".parse().unwrap(), "10.96.42.2:53".parse().unwrap());
     node.service("shop", &vip.to_string(), "tcp", &[echo.address().to_string()]);
     node.service("names", &empty.to_string(), "udp", &[]);
     let mut shop = node.daemon.listen("/v1/monitor?service=shop").unwrap();
@@ -169,7 +169,7 @@ fn connects_are_told_with_who_asked_and_what_was_chosen_or_refused() {
 fn what_is_too_much_is_counted_and_nobody_is_held_up_by_who_does_not_read() {
     let mut node = Node::configured("datapath.events_per_second = 5");
     let client = node.endpoint("client");
-    let vip: SocketAddr = "10.96.40.3:80".parse().unwrap();
+    let vip: SocketAddr = "10.96.42.3:80".parse().unwrap();
     node.service("shop", &vip.to_string(), "udp", &[]);
     // One that never reads, and one that does.
     let mut deaf = UnixStream::connect(node.daemon.paths().socket).unwrap();
@@ -230,7 +230,7 @@ fn monitor(node: &Node, arguments: &[&str]) -> (Child, BufReader<std::process::C
 fn the_command_shows_as_many_as_it_was_asked_for() {
     let node = Node::start();
     let client = node.endpoint("client");
-    let vip: SocketAddr = "10.96.40.4:80".parse().unwrap();
+    let vip: SocketAddr = "10.96.42.4:80".parse().unwrap();
     node.service("shop", &vip.to_string(), "tcp", &[]);
     let (mut child, mut lines) = monitor(&node, &["--service", "shop", "--count", "2"]);
     soon_reported(&node, 2);

@@ -130,17 +130,23 @@ struct Served {
     _node: Node,
     client: Endpoint,
     server: Endpoint,
+    /// As one writes them: IPv4, IPv4 mapped into IPv6, IPv6.
+    vips: [String; 3],
 }
 
 impl Served {
-    const VIPS: [&str; 3] = ["10.96.31.1", "::ffff:10.96.31.1", "fd00:96::31"];
-
-    fn new() -> Self {
+    /// The services are in a network of the test's.
+    fn new(network: u8) -> Self {
+        let vips = [
+            format!("10.96.{network}.1"),
+            format!("::ffff:10.96.{network}.1"),
+            format!("fd00:96::{network}"),
+        ];
         let node = Node::start();
         let (client, server) = (node.endpoint("client"), node.endpoint("server"));
         for (name, vip, address) in [
-            ("v4", "10.96.31.1", server.v4().to_string()),
-            ("v6", "[fd00:96::31]", format!("[{}]", server.v6())),
+            ("v4", vips[0].clone(), server.v4().to_string()),
+            ("v6", format!("[{}]", vips[2]), format!("[{}]", server.v6())),
         ] {
             for (protocol, port) in [("tcp", 80), ("udp", 80), ("tcp", 81)] {
                 let backend = format!("{address}:{}", port + 8_000);
@@ -152,11 +158,11 @@ impl Served {
                 );
             }
         }
-        Self { _node: node, client, server }
+        Self { _node: node, client, server, vips }
     }
 
     fn address(&self, vip: &str, port: u16) -> String {
-        let address = if vip == "fd00:96::31" { self.server.v6() } else { self.server.v4() };
+        let address = if vip == self.vips[2] { self.server.v6() } else { self.server.v4() };
         SocketAddr::new(address, port).to_string()
     }
 
@@ -171,19 +177,19 @@ impl Served {
         }
     }
 
-    fn ways(&self) -> impl Iterator<Item = (&Netns, &'static str)> {
+    fn ways(&self) -> impl Iterator<Item = (&Netns, &str)> {
         [&self.client.netns, &self.server.netns]
             .into_iter()
-            .flat_map(|netns| Self::VIPS.map(|vip| (netns, vip)))
+            .flat_map(|netns| self.vips.iter().map(move |vip| (netns, vip.as_str())))
     }
 }
 
 #[test]
 fn ordinary_programs_see_the_service_also_where_they_are_its_backend() {
     let observers = PEER.install();
-    let served = Served::new();
+    let served = Served::new(31);
     let server = &served.server.netns;
-    let addresses = ["10.96.31.1", "fd00:96::31"].map(|vip| served.address(vip, 8080));
+    let addresses = [0, 2].map(|of| served.address(&served.vips[of], 8080));
     let _echoes = addresses.each_ref().map(|address| (server.tcp_echo(address), server.udp_echo(address)));
     let of_python = if emulated() { 3 } else { usize::MAX };
     let in_python = served.ways().take(of_python).map(|way| (way, observers.in_python()));
@@ -206,7 +212,7 @@ fn curl_sees_the_service_also_where_it_is_its_backend() {
     ) {
         return;
     }
-    Served::new().requested_by(CURL);
+    Served::new(34).requested_by(CURL);
 }
 
 #[test]
@@ -265,7 +271,7 @@ fn ten_thousand_services_are_applied_at_once_and_go_at_once() {
 #[test]
 fn services_that_do_not_fit_are_refused_as_a_whole() {
     let node = Node::configured("[datapath]\nmax_services = 3\nmax_backends = 4\n");
-    node.service("old", "10.96.31.1:80", "tcp", &["10.1.0.1:80".to_owned()]);
+    node.service("old", "10.96.33.1:80", "tcp", &["10.1.0.1:80".to_owned()]);
     let before: Vec<Service> = node.daemon.get("/v1/services").unwrap();
     let service = |name: &str, vip: &str, backends: &[&str]| json!({ "name": name, "vip": vip, "protocol": "tcp", "backends": backends });
     let apply = |services: Vec<Value>| {
@@ -274,16 +280,16 @@ fn services_that_do_not_fit_are_refused_as_a_whole() {
     };
     let three = ["10.1.0.1:80", "10.1.0.2:80", "10.1.0.3:80"];
     let (_, full, _) =
-        refusal(apply(vec![service("a", "10.96.31.2:80", &three), service("b", "10.96.31.3:80", &three)]));
+        refusal(apply(vec![service("a", "10.96.33.2:80", &three), service("b", "10.96.33.3:80", &three)]));
     assert!(full.contains("datapath.max_backends"), "{full}");
     let (_, many, _) = refusal(apply(
-        (0..4).map(|n| service(&format!("s{n}"), &format!("10.96.31.{}:80", n + 5), &[])).collect(),
+        (0..4).map(|n| service(&format!("s{n}"), &format!("10.96.33.{}:80", n + 5), &[])).collect(),
     ));
     assert!(many.contains("datapath.max_services"), "{many}");
     let (_, twice, _) =
-        refusal(apply(vec![service("a", "10.96.31.2:80", &[]), service("b", "10.96.31.2:80", &[])]));
+        refusal(apply(vec![service("a", "10.96.33.2:80", &[]), service("b", "10.96.33.2:80", &[])]));
     assert!(twice.contains("the address of service"), "{twice}");
-    let (_, broken, _) = refusal(apply(vec![service("a", "10.96.31.2:80", &["10.96.31.2:80"])]));
+    let (_, broken, _) = refusal(apply(vec![service("a", "10.96.33.2:80", &["10.96.33.2:80"])]));
     assert!(broken.contains("own address"), "{broken}");
     assert_eq!(node.daemon.get::<Vec<Service>>("/v1/services").unwrap(), before);
     let metrics = node.daemon.text("/metrics").unwrap();

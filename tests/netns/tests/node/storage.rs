@@ -319,7 +319,7 @@ fn commits(node: &Node) -> u64 {
 #[test]
 fn a_backend_that_goes_and_the_reap_that_is_due_are_one_change() {
     let node = Node::start();
-    node.service("shop", "10.96.0.10:80", "tcp", &["10.0.0.1:80".to_owned(), "10.0.0.2:80".to_owned()]);
+    node.service("shop", "10.96.0.11:80", "tcp", &["10.0.0.1:80".to_owned(), "10.0.0.2:80".to_owned()]);
     for route in ["/v1/services/shop/backends/10.0.0.1:80", "/v1/services/shop"] {
         let before = commits(&node);
         drop(node.daemon.delete::<serde_json::Value>(route).unwrap());

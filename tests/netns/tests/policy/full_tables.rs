@@ -33,9 +33,10 @@ fn storages(node: &Node) -> BTreeMap<SocketAddr, u32> {
         .collect()
 }
 
-/// Sockets of a service with a backend of its own, each called like the backend's last byte.
-fn bound(node: &Node, netns: &Netns, number: usize, backend: &str) -> Vec<UdpSocket> {
-    let vip = format!("10.96.80.{number}:53");
+/// Sockets of a service with a backend of its own. The services of each test are in a network of theirs: other tests'
+/// daemons translate for the same processes.
+fn bound(node: &Node, netns: &Netns, network: u8, number: usize, backend: &str) -> Vec<UdpSocket> {
+    let vip = format!("10.96.{network}.{number}:53");
     node.service(&format!("s{number}"), &vip, "udp", &[backend.to_owned()]);
     clients(netns, &vip, 3)
 }
@@ -53,13 +54,13 @@ fn backends_beyond_the_storages_share_them_and_only_the_sockets_of_the_dead_one_
     // Nobody decides about reaping: the sockets of these live on, and so do their storages.
     let mut sockets = Vec::new();
     for (number, backend) in gone.iter().enumerate() {
-        sockets.push(bound(&node, &netns, number, backend));
+        sockets.push(bound(&node, &netns, 80, number, backend));
     }
     for number in 0..gone.len() {
         let _: ReapReport = node.daemon.delete(&format!("/v1/services/s{number}")).unwrap();
     }
     for (number, backend) in there.iter().enumerate() {
-        sockets.push(bound(&node, &netns, gone.len() + number, backend));
+        sockets.push(bound(&node, &netns, 80, gone.len() + number, backend));
     }
     let numbers = storages(&node);
     assert_eq!(numbers.len(), 2 * STORAGES);
@@ -95,7 +96,7 @@ fn a_storage_is_given_to_another_backend_when_nothing_is_bound_in_it_any_more() 
     let node = Node::configured(&format!("[datapath]\nmax_backends = {STORAGES}\n"));
     let netns = Netns::new("client");
     for (round, backend) in addresses(111, 3 * STORAGES).iter().enumerate() {
-        let sockets = bound(&node, &netns, round, backend);
+        let sockets = bound(&node, &netns, 82, round, backend);
         assert_eq!(storages(&node).len(), 1, "round {round}");
         let report: ReapReport = node.daemon.delete(&format!("/v1/services/s{round}")).unwrap();
         assert_eq!(report.sockets.len(), sockets.len());

@@ -1,7 +1,10 @@
 //! Plugins that touch the node themselves: what their grants cover is carried out, undone where it fails, and
 //! written down; nothing else is.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU8, Ordering},
+    time::Duration,
+};
 
 use netloom_api::types::{AuditEntry, PluginView, ReapReport};
 use serde_json::{Value, json};
@@ -18,10 +21,12 @@ struct Operated {
 
 impl Operated {
     fn start() -> Self {
+        static STARTED: AtomicU8 = AtomicU8::new(1);
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("operating.wasm"), netloom_test_components::OPERATING).unwrap();
         let node = patient_node();
-        node.service("probe", "10.96.99.1:1", "tcp", &["10.99.0.1:1".to_owned()]);
+        let vip = format!("10.96.99.{}:1", STARTED.fetch_add(1, Ordering::Relaxed));
+        node.service("probe", &vip, "tcp", &["10.99.0.1:1".to_owned()]);
         Self { node, folder }
     }
 
@@ -336,7 +341,7 @@ fn the_datapath_and_directories_are_scoped_too() {
     let it = Operated::start();
     it.node.endpoint("web");
     it.node.endpoint("db");
-    it.node.service("shop", "10.96.1.1:80", "tcp", &["10.0.0.1:80".to_owned()]);
+    it.node.service("shop", "10.96.2.1:80", "tcp", &["10.0.0.1:80".to_owned()]);
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("seen"), "before").unwrap();
     let scoped = with(grants(), "/datapath/endpoints", json!(["web"]));
