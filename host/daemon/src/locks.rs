@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    fmt::Display,
     hash::Hash,
     sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
@@ -15,7 +16,7 @@ use std::{
 use netloom_core::model::{Hook, Name, NetnsId};
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, slow};
 
 /// Longest time that a plugin waits for a lock: well within the deadline of its call.
 pub(crate) const PLUGIN_WAIT: Duration = Duration::from_millis(10);
@@ -39,7 +40,7 @@ impl<K> Default for Keyed<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash> Keyed<K> {
+impl<K: Clone + Display + Eq + Hash> Keyed<K> {
     async fn lock(&self, key: &K) -> OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,7 +48,7 @@ impl<K: Clone + Eq + Hash> Keyed<K> {
             locks.retain(|other, lock| other == key || Arc::strong_count(lock) > 1);
             Arc::clone(locks.entry(key.clone()).or_default())
         };
-        lock.lock_owned().await
+        slow::told(format!("waiting for another change of {key}"), lock.lock_owned()).await
     }
 }
 

@@ -26,6 +26,7 @@ mod policy;
 mod reaping;
 mod report;
 mod services;
+mod slow;
 mod socket_lb;
 mod start;
 mod store;

@@ -33,6 +33,7 @@ use crate::{
     naming,
     opened::Opened,
     services::Services,
+    slow,
     store::Store,
 };
 
@@ -117,11 +118,12 @@ impl Uplinks {
         };
         let (mut unannounced, mut took) = (String::new(), Duration::ZERO);
         loop {
-            self.await_change(&mut changes, &unannounced, DEBOUNCE.max(took * SHARE)).await;
+            let debounce = (took * SHARE).clamp(DEBOUNCE, RESYNC_EVERY);
+            self.await_change(&mut changes, &unannounced, debounce).await;
             // Before what it tells of is looked at.
             unannounced = self.unannounced().await;
             let began = Instant::now();
-            if let Err(failure) = self.refresh().await {
+            if let Err(failure) = slow::told("a look at what has a say in packets", self.refresh()).await {
                 tracing::error!(%failure, "the devices to outside are not as they should be");
             }
             if let Err(failure) = self.services.follow_node_addresses().await {

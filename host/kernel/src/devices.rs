@@ -45,7 +45,7 @@ pub use self::{
     route::{ForwardingWay, Route, own_metric},
     sysctl::{IpFamily, Sysctl},
 };
-use crate::netns::Netns;
+use crate::{netlink::PATIENCE, netns::Netns};
 
 /// The longest name of a device, in bytes: the kernel's `IFNAMSIZ` without its terminator.
 pub const MAX_NAME: usize = 15;
@@ -130,13 +130,18 @@ impl Devices {
     }
 
     /// Asks the kernel. To the library a connection that is lost looks like the end of the answer: what was asked for
-    /// would seem to be done, and a list to be complete.
+    /// would seem to be done, and a list to be complete. An answer that the kernel had no memory for it waits for for
+    /// ever.
     async fn asked<T, F>(&self, ask: impl FnOnce(rtnetlink::Handle) -> F) -> Result<T, rtnetlink::Error>
     where
         F: Future<Output = Result<T, rtnetlink::Error>>,
     {
         let (handle, lost) = self.connected();
-        let answer = ask(handle).await?;
+        let Ok(answer) = tokio::time::timeout(PATIENCE, ask(handle)).await else {
+            lost.store(true, Ordering::Release);
+            return Err(error::of(libc::ETIMEDOUT));
+        };
+        let answer = answer?;
         if lost.load(Ordering::Acquire) { Err(rtnetlink::Error::RequestFailed) } else { Ok(answer) }
     }
 

@@ -1,12 +1,15 @@
 //! Netlink messages that no library of ours reads: dumps, and attributes.
 
-use std::io;
+use std::{io, time::Duration};
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator,
 };
 use rtnetlink::sys::{Socket, SocketAddr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
+/// Longest wait for an answer. The kernel may be busy for long; an answer that was lost never comes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a dump is asked for, at most, that changes while it is read.
 const TRIES: u32 = 50;
 /// Bytes of a message's header.
@@ -46,14 +49,37 @@ fn is_lacking(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|errno| lacking.contains(&errno))
 }
 
-fn read(protocol: isize, request: u16, body: &[u8]) -> io::Result<Reading> {
+/// A socket to the kernel, of the calling thread's namespace. It blocks, and not for ever.
+pub(crate) fn connect(protocol: isize) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// The messages that come next.
+pub(crate) fn receive(socket: &Socket) -> io::Result<Vec<u8>> {
+    match socket.recv_from_full() {
+        Ok((bytes, _)) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(silent()),
+        Err(error) => Err(error),
+    }
+}
+
+fn silent() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("the kernel has not answered for {} s", PATIENCE.as_secs()),
+    )
+}
+
+fn read(protocol: isize, request: u16, body: &[u8]) -> io::Result<Reading> {
+    let socket = connect(protocol)?;
     socket.send(&question(request, body), 0)?;
     let (mut read, mut interrupted) = (Vec::new(), false);
     loop {
-        let (bytes, _) = socket.recv_from_full()?;
+        let bytes = receive(&socket)?;
         for message in messages(&bytes) {
             interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
             match message.message_type() {
@@ -141,6 +167,13 @@ mod tests {
         assert!(check(&[]).is_ok());
         let error = check(&(-libc::EPERM).to_ne_bytes()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
+        let socket = connect(rtnetlink::sys::protocols::NETLINK_ROUTE).unwrap();
+        set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_millis(10))).unwrap();
+        assert_eq!(receive(&socket).unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

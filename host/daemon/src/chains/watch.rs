@@ -20,7 +20,7 @@ use netloom_kernel::{
 };
 
 use super::Chains;
-use crate::{failure::Failure, inventory::seen::Seen, locks::HookGuard, naming};
+use crate::{failure::Failure, inventory::seen::Seen, locks::HookGuard, naming, slow};
 
 /// Changes by others within [`CHURN_WINDOW`] from which on they are reported as a conflict of two tools.
 const CHURN_BEGINS: u64 = 40;
@@ -87,7 +87,8 @@ impl Chains {
                 },
             };
             let heard = changes.is_some();
-            if let Err(failure) = self.check_chains(&announced, heard, round, &mut unreadable).await {
+            let look = self.check_chains(&announced, heard, round, &mut unreadable);
+            if let Err(failure) = slow::told("a look at the chains", look).await {
                 tracing::warn!(%failure, "the chains cannot be watched");
             }
             round += 1;

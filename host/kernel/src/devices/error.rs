@@ -1,4 +1,4 @@
-use std::{fmt, io, net::IpAddr};
+use std::{fmt, io, net::IpAddr, num::NonZeroI32};
 
 use ipnet::IpNet;
 use netlink_packet_core::ErrorMessage;
@@ -211,6 +211,13 @@ impl From<rtnetlink::Error> for NetlinkError {
 /// Whether the kernel answered with an error number.
 pub(super) fn is(error: &rtnetlink::Error, errno: i32) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == errno.saturating_neg())
+}
+
+/// An error as the kernel answers it.
+pub(super) fn of(errno: i32) -> rtnetlink::Error {
+    let mut message = ErrorMessage::default();
+    message.code = NonZeroI32::new(errno.saturating_neg());
+    rtnetlink::Error::NetlinkError(message)
 }
 
 /// `NLMSGERR_ATTR_MSG` of `include/uapi/linux/netlink.h`.

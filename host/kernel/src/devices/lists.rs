@@ -1,11 +1,9 @@
 //! Lists of the kernel's, each read whole: what changes while it is read is read again.
 
-use std::{num::NonZeroI32, time::Duration};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use netlink_packet_core::{
-    ErrorMessage, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage, address::AddressMessage, link::LinkMessage,
     neighbour::NeighbourMessage, route::RouteMessage,
@@ -96,9 +94,7 @@ impl Devices {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        let mut interrupted = ErrorMessage::default();
-        interrupted.code = NonZeroI32::new(-libc::EINTR);
-        Err(Error::NetlinkError(interrupted))
+        Err(error::of(libc::EINTR))
     }
 }
 
@@ -149,8 +145,7 @@ mod tests {
 
     #[test]
     fn an_error_among_the_messages_is_one() {
-        let mut busy = ErrorMessage::default();
-        busy.code = NonZeroI32::new(-libc::EBUSY);
+        let Error::NetlinkError(busy) = error::of(libc::EBUSY) else { unreachable!() };
         let failed = NetlinkMessage::new(Default::default(), NetlinkPayload::Error(busy));
         assert!(error::is(&read(vec![link(0), failed]).unwrap_err(), libc::EBUSY));
     }

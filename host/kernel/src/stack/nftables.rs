@@ -3,9 +3,9 @@
 use std::io;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer};
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
-use crate::netlink::{check, messages, with};
+use crate::netlink::{check, connect, messages, receive, with};
 
 // include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -142,14 +142,12 @@ impl Transaction {
     /// Has it happen, in the calling thread's namespace.
     pub(super) fn commit(mut self) -> io::Result<()> {
         self.put(BATCH_END, 0, 0, SUBSYSTEM, &[]);
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
+        let socket = connect(NETLINK_NETFILTER)?;
         socket.send(&self.bytes, 0)?;
         // Each message but the first and the last is acknowledged; what failed may end it earlier.
         let mut left = self.count - 2;
         while left > 0 {
-            let (bytes, _) = socket.recv_from_full()?;
+            let bytes = receive(&socket)?;
             for answer in messages(&bytes).filter(|message| message.message_type() == NLMSG_ERROR) {
                 check(answer.payload())?;
                 left = left.saturating_sub(1);

@@ -5,7 +5,9 @@ use netlink_packet_core::{
     NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use rtnetlink::sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE};
+use rtnetlink::sys::{Socket as RawSocket, protocols::NETLINK_ROUTE};
+
+use crate::netlink;
 
 /// Do it.
 pub(super) const ACK: u16 = NLM_F_ACK;
@@ -55,10 +57,7 @@ pub(super) struct Socket(RawSocket);
 
 impl Socket {
     pub(super) fn open() -> io::Result<Self> {
-        let mut socket = RawSocket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self(socket))
+        netlink::connect(NETLINK_ROUTE).map(Self)
     }
 
     /// Sends a request and waits for its acknowledgement.
@@ -88,7 +87,7 @@ impl Socket {
 
         let (mut answers, mut changed) = (Vec::new(), false);
         loop {
-            let (datagram, _) = self.0.recv_from_full()?;
+            let datagram = netlink::receive(&self.0)?;
             let mut rest = datagram.as_slice();
             while !rest.is_empty() {
                 let message = NetlinkMessage::<Answer>::deserialize(rest).map_err(invalid)?;
