@@ -3,6 +3,7 @@
 mod artifacts;
 mod bench;
 mod build;
+mod cgroup;
 mod demo;
 mod equivalence;
 mod faults;

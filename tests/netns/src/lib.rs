@@ -119,7 +119,7 @@ impl Node {
     }
 
     /// A service with these backends, at an address that no other test's service has: each daemon translates for
-    /// the processes of all tests, so one would get the other's connections.
+    /// all processes of this program of tests, so one would get the other's connections.
     pub fn service(&self, name: &str, vip: &str, protocol: &str, backends: &[String]) -> Service {
         static OWNERS: Mutex<BTreeMap<(String, String), Name>> = Mutex::new(BTreeMap::new());
         let mut owners = OWNERS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
 use std::{
-    fs,
+    env, fs,
     io::ErrorKind,
     path::{Path, PathBuf},
     process,
@@ -17,6 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One test at a time: a process is in one cgroup.
 static TURN: Mutex<()> = Mutex::new(());
+
+/// The cgroup that this process was born in, if whoever started it says that it is its own.
+pub(crate) fn given() -> Option<PathBuf> {
+    env::var_os("NETLOOM_OWN_CGROUP")?;
+    Some(mounts::cgroup2_mount()?.join(current().strip_prefix("/").ok()?))
+}
+
+/// The path of this process's cgroup within the hierarchy.
+fn current() -> PathBuf {
+    let own = fs::read_to_string("/proc/self/cgroup").expect("/proc is mounted");
+    PathBuf::from(own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/"))
+}
 
 /// A cgroup of the test's own, which its process is in as long as this value lives.
 #[derive(Debug)]
@@ -38,8 +50,7 @@ impl Cgroup {
             .expect("a cgroup2 hierarchy; needs root");
         let path = root.join(format!("netloom-test-{}", process::id()));
         fs::create_dir(&path).expect("a cgroup can be made");
-        let own = fs::read_to_string("/proc/self/cgroup").expect("/proc is mounted");
-        let before = root.join(own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default());
+        let before = root.join(current().strip_prefix("/").expect("it is below the root"));
         fs::write(path.join("cgroup.procs"), "0").expect("a process can join a cgroup");
         Self { path, before, _turn: turn }
     }

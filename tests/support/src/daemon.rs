@@ -24,7 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Output, at_this_pace, command::output};
+use crate::{Output, at_this_pace, cgroup, command::output};
 
 /// How long a start or an end may take on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -212,11 +212,21 @@ impl Daemon {
         self.scratch.path().join("netloom.toml")
     }
 
-    /// The text of its configuration file. Plugins have longer to decide, if it does not say how long: a machine that is
-    /// emulated or busy with other things would have them miss their deadline now and then.
+    /// The text of its configuration file, and what it does not say. Plugins have longer to decide: a machine that is
+    /// emulated or busy with other things would have them miss their deadline now and then. Services are translated for
+    /// the cgroup that the program of tests was given, if it was given one.
     fn config(&self) -> String {
-        let config = self.options.config.clone().unwrap_or_default();
-        if config.contains("[plugins]") { config } else { config + "\n[plugins]\ndeadline_ms = 2000\n" }
+        let mut config = self.options.config.clone().unwrap_or_default();
+        if !config.contains("[plugins]") {
+            config += "\n[plugins]\ndeadline_ms = 2000\n";
+        }
+        match cgroup::given() {
+            Some(cgroup) if config.contains("[datapath]\n") => {
+                config.replacen("[datapath]\n", &format!("[datapath]\ncgroup = {cgroup:?}\n"), 1)
+            }
+            Some(cgroup) => format!("{config}\n[datapath]\ncgroup = {cgroup:?}\n"),
+            None => config,
+        }
     }
 
     fn wait_until_it_answers(&mut self) {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{build::Built, modules::Guard, switch::VARIABLE};
 use crate::{
+    cgroup::Cgroup,
     process::{describe, line},
     test::ended,
     workspace,
@@ -66,7 +67,8 @@ impl Tests<'_> {
 
     fn run_once(&self, guard: &Guard, args: &[&str], fault: u32, limit: Duration) -> Result<End> {
         let scratch = tempfile::tempdir().context("creating a folder for tests")?;
-        let mut command = self.command(guard, args)?;
+        let cgroup = if guard.touches_kernel { Cgroup::make() } else { None };
+        let mut command = self.command(guard, args, cgroup.as_ref())?;
         command.env("TMPDIR", scratch.path()).env(VARIABLE, fault.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().with_context(|| format!("`{}` cannot be started", line(&command)))?;
@@ -74,14 +76,15 @@ impl Tests<'_> {
         // What runs in its namespaces ends with it.
         child.kill().ok();
         child.wait().with_context(|| format!("waiting for `{}`", line(&command)))?;
+        cgroup.map_or(Ok(()), Cgroup::remove)?;
         end
     }
 
-    fn command(&self, guard: &Guard, args: &[&str]) -> Result<Command> {
+    fn command(&self, guard: &Guard, args: &[&str], cgroup: Option<&Cgroup>) -> Result<Command> {
         let Some(program) = self.built.tests.get(guard.program) else {
             bail!("cargo built no tests called {}", guard.program)
         };
-        let mut command = Command::new("nice");
+        let mut command = cgroup.map_or_else(|| Command::new("nice"), |it| it.command("nice"));
         if guard.touches_kernel {
             // It takes no notice of what interrupts us, and would go on without us.
             command.args(["setpriv", "--pdeathsig", "KILL"]);

@@ -23,6 +23,7 @@ use virtual_machine::Fleet;
 
 use crate::{
     build::{self, Built, Program},
+    cgroup::Cgroup,
     process::{capture, describe, watch},
     setup::{self, Need},
     vm, workspace,
@@ -152,7 +153,8 @@ impl Suite<'_> {
     }
 
     fn run_program(&self, tier: Tier, program: &Program, progress: &mut Progress) -> Result<()> {
-        let mut command = Command::new("timeout");
+        let cgroup = if tier == Tier::Netns { Cgroup::make() } else { None };
+        let mut command = cgroup.as_ref().map_or_else(|| Command::new("timeout"), |it| it.command("timeout"));
         command.args(["--kill-after=5", PATIENCE_SECONDS]).arg(&program.executable).arg("--show-output");
         command.args(&self.args.filter);
         command.current_dir(&program.package_dir).env("CARGO_MANIFEST_DIR", &program.package_dir);
@@ -173,7 +175,7 @@ impl Suite<'_> {
         };
         let report = libtest::read(&finished.output);
         progress.program(&program.name, &report, &ended, &finished.output);
-        Ok(())
+        cgroup.map_or(Ok(()), Cgroup::remove)
     }
 }
 

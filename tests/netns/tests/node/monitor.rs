@@ -167,7 +167,7 @@ fn connects_are_told_with_who_asked_and_what_was_chosen_or_refused() {
 
 #[test]
 fn what_is_too_much_is_counted_and_nobody_is_held_up_by_who_does_not_read() {
-    let mut node = Node::configured("datapath.events_per_second = 5");
+    let mut node = Node::configured("[datapath]\nevents_per_second = 5\n");
     let client = node.endpoint("client");
     let vip: SocketAddr = "10.96.42.3:80".parse().unwrap();
     node.service("shop", &vip.to_string(), "udp", &[]);
