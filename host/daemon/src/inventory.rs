@@ -2,9 +2,11 @@
 //! gets to outside in one piece. Nothing here changes anything on the node.
 //!
 //! - [`namespaces`]: a namespace by what it is
+//! - [`presence`]: whether a program of ours is where its record says
 //! - [`seen`]: what the watcher saw of the chains so far
 
 pub(crate) mod namespaces;
+pub(crate) mod presence;
 pub(crate) mod seen;
 
 use std::{
@@ -17,6 +19,7 @@ use std::{
 };
 
 use anyhow::anyhow;
+use netloom_api::Paths;
 use netloom_core::{
     model::{Attachment, Chain, Device, Endpoint, Hook, HookPoint, Name, NetnsCookie, Service},
     plan::Target,
@@ -40,6 +43,7 @@ pub(crate) struct Inventory {
     store: Arc<Store>,
     netns: Netns,
     devices: Devices,
+    paths: Paths,
     /// Bytes that get to outside in one piece; 0 where nothing leads there.
     outside_mtu: AtomicU32,
 }
@@ -57,6 +61,7 @@ impl Inventory {
             store: Arc::clone(&opened.store),
             netns: opened.netns.clone(),
             devices: opened.devices.clone(),
+            paths: opened.paths.clone(),
             outside_mtu: AtomicU32::default(),
         }
     }

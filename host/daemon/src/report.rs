@@ -12,10 +12,7 @@ mod traffic;
 
 use std::{sync::Arc, time::Instant};
 
-use netloom_api::{
-    Paths,
-    types::{CapabilityView, Endpoint, NodeView, Status},
-};
+use netloom_api::types::{CapabilityView, Endpoint, NodeView, Status};
 use netloom_core::model::Capabilities;
 use netloom_kernel::{
     datapath::Datapath,
@@ -49,7 +46,6 @@ use crate::{
 pub(crate) struct Report {
     name: String,
     capabilities: Capabilities,
-    paths: Paths,
     netns: Netns,
     devices: Devices,
     store: Arc<Store>,
@@ -77,7 +73,6 @@ impl Report {
         Self {
             name: opened.name.clone(),
             capabilities: opened.capabilities.clone(),
-            paths: opened.paths.clone(),
             netns: opened.netns.clone(),
             devices: opened.devices.clone(),
             store: Arc::clone(&opened.store),

@@ -17,39 +17,22 @@ use super::Chains;
 use crate::{
     executor::{Progress, remove_folder},
     failure::Failure,
+    inventory::presence::Presence,
     locks::HookGuard,
     naming,
 };
 
-/// What became of an attachment's link or filter.
-enum Found {
-    InPlace,
-    /// It runs on maps of before, which know nothing of what is new.
-    Outdated(Program),
-    Lost(&'static str),
-}
-
 impl Chains {
     pub(crate) async fn adopt(&self, adoption: &mut Adoption) -> Result<(), Failure> {
         for (key, attachment) in self.store.all::<Attachment>()? {
-            let why = match self.state_of(&attachment).await {
-                Ok(Found::InPlace) => {
+            let why = match self.take_over(&attachment).await {
+                Ok(now) => {
+                    if now != attachment {
+                        self.store.commit(|changes| changes.put(&key, &now))?;
+                    }
                     adoption.attachments += 1;
                     continue;
                 }
-                Ok(Found::Outdated(program)) => match self.renew(&attachment, &program).await {
-                    Ok(renewed) => {
-                        self.store.commit(|changes| changes.put(&key, &renewed))?;
-                        tracing::info!(
-                            attachment = key,
-                            "runs on the maps of this version and configuration"
-                        );
-                        adoption.attachments += 1;
-                        continue;
-                    }
-                    Err(failure) => failure.to_string(),
-                },
-                Ok(Found::Lost(why)) => why.to_owned(),
                 Err(failure) => failure.to_string(),
             };
             let (guard, attachment) = self.lock_attachment(&key).await?;
@@ -69,37 +52,26 @@ impl Chains {
         Ok(())
     }
 
-    /// Where an attachment is, by its link or filter.
-    async fn state_of(&self, attachment: &Attachment) -> Result<Found, Failure> {
+    /// An attachment as it is from now on, if its program has not lost its place: on the maps of now, and where its device
+    /// went meanwhile.
+    async fn take_over(&self, attachment: &Attachment) -> Result<Attachment, Failure> {
+        let present = match self.inventory.presence(attachment).await? {
+            Presence::InPlace => attachment.clone(),
+            Presence::Moved(hook, netns) => Attachment { hook, netns, ..attachment.clone() },
+            Presence::Lost(loss) => return Err(Failure::not_found(loss)),
+        };
         let pin = naming::pin(&self.paths.bpffs, &attachment.id);
-        if !pin.exists() {
-            return Ok(Found::Lost("its pin is gone"));
-        }
-        if !attachment.hook.point.is_legacy() {
-            let info = Link::open_pinned(&pin)?.info()?;
-            if info.ifindex.is_none() {
-                return Ok(Found::Lost("its device is gone"));
-            }
-            let program = Program::from_id(info.program)?;
-            return Ok(if self.is_outdated(attachment, &program) {
-                Found::Outdated(program)
-            } else {
-                Found::InPlace
-            });
-        }
-        let program = Program::open_pinned(&pin)?;
-        let Op::Detach { target, .. } = Op::detach(attachment) else {
-            return Ok(Found::Lost("its record is bad"));
+        let program = if attachment.hook.point.is_legacy() {
+            Program::open_pinned(&pin)?
+        } else {
+            Program::from_id(Link::open_pinned(&pin)?.info()?.program)?
         };
-        let Ok((hook, netns)) = self.inventory.hook(&target).await else {
-            return Ok(Found::Lost("its device is gone"));
-        };
-        let present = links::query(&hook, &netns)?.entries.iter().any(|entry| entry.program == program.id());
-        Ok(match present {
-            false => Found::Lost("its filter is gone"),
-            true if self.is_outdated(attachment, &program) => Found::Outdated(program),
-            true => Found::InPlace,
-        })
+        if !self.is_outdated(attachment, &program) {
+            return Ok(present);
+        }
+        let renewed = self.renew(&present, &program).await?;
+        tracing::info!(attachment = attachment.id, "runs on the maps of this version and configuration");
+        Ok(renewed)
     }
 
     /// An endpoint's program whose maps were made anew, or lost their pins, knows nothing of the others.

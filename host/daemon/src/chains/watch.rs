@@ -14,13 +14,21 @@ use std::{
 use netloom_api::types::{Attachment, Chain, EventKind, Owner};
 use netloom_core::model::{Hook, IfIndex, NetnsId};
 use netloom_kernel::{
-    devices::{Changes, Devices},
-    links::{self, Link, LinkError, Shadow},
-    netns::{self, Netns},
+    devices::Changes,
+    links::{self, LinkError, Shadow},
+    netns::Netns,
 };
 
 use super::Chains;
-use crate::{failure::Failure, inventory::seen::Seen, locks::HookGuard, naming, slow};
+use crate::{
+    failure::Failure,
+    inventory::{
+        presence::{Loss, Presence},
+        seen::Seen,
+    },
+    locks::HookGuard,
+    naming, slow,
+};
 
 /// Changes by others within [`CHURN_WINDOW`] from which on they are reported as a conflict of two tools.
 const CHURN_BEGINS: u64 = 40;
@@ -33,32 +41,6 @@ const RESYNC_PAUSE: Duration = Duration::from_millis(50);
 const LEGACY_EVERY: u64 = 10;
 /// The same for those of this namespace: they are announced, and an announcement may be lost.
 const ANNOUNCED_EVERY: u64 = 600;
-
-/// Where a program of ours is, which is not where its record says.
-enum Whereabouts {
-    InPlace,
-    /// Somebody took it out of its chain.
-    Detached,
-    /// Its device went; one of the same name may have come.
-    DeviceGone,
-    NamespaceGone,
-    /// Its device is elsewhere, with the program.
-    Moved(Hook, Option<PathBuf>),
-}
-
-impl Whereabouts {
-    const DEVICE_GONE: (EventKind, &'static str) = (EventKind::DeviceGone, "its device is gone");
-
-    /// How a loss is reported; none if nothing was lost.
-    fn loss(&self) -> Option<(EventKind, &'static str)> {
-        match self {
-            Self::InPlace | Self::Moved(..) => None,
-            Self::Detached => Some((EventKind::Detached, "somebody else detached it")),
-            Self::DeviceGone => Some(Self::DEVICE_GONE),
-            Self::NamespaceGone => Some((EventKind::NamespaceGone, "its network namespace is gone")),
-        }
-    }
-}
 
 impl Chains {
     /// Watches for as long as the daemon runs.
@@ -276,8 +258,8 @@ impl Chains {
     /// Whether something was attached anew.
     async fn reconcile(&self, held: &HookGuard, attachment: &Attachment) -> Result<bool, Failure> {
         let id = &attachment.id;
-        let found = self.whereabouts(attachment).await?;
-        if let Whereabouts::Moved(hook, netns) = found {
+        let found = self.inventory.presence(attachment).await?;
+        if let Presence::Moved(hook, netns) = found {
             let message = if hook.netns == attachment.hook.netns {
                 format!("{id}: its device has another name, and it goes on at {hook}")
             } else {
@@ -288,112 +270,40 @@ impl Chains {
             self.event(EventKind::DeviceMoved, &attachment.hook, message);
             return Ok(false);
         }
-        let Some((kind, what)) = found.loss() else { return Ok(false) };
+        let Presence::Lost(loss) = found else { return Ok(false) };
         let failure = match self.reattach(held, attachment).await {
             Ok(anew) => {
                 self.store.settle(|changes| changes.put(id, &anew))?;
                 // A device that went between two questions looked as if it were still there.
                 let same = anew.hook.ifindex == attachment.hook.ifindex;
-                let (kind, what) = if same { (kind, what) } else { Whereabouts::DEVICE_GONE };
-                self.event(kind, &attachment.hook, format!("{id}: {what}; attached anew"));
+                let loss = if same { loss } else { Loss::DeviceGone };
+                self.event(loss.kind(), &attachment.hook, format!("{id}: {loss}; attached anew"));
                 return Ok(true);
             }
             Err(failure) => failure,
         };
         // A device that goes loses its programs before its name: only now is it plain what happened.
-        let (kind, what) = self.whereabouts(attachment).await?.loss().unwrap_or((kind, what));
+        let loss = match self.inventory.presence(attachment).await? {
+            Presence::Lost(now) => now,
+            Presence::InPlace | Presence::Moved(..) => loss,
+        };
         if attachment.candidate.owner.as_str() == Owner::DATAPATH {
             // The endpoint is there until somebody deletes it, and its datapath's record with it.
             let seen = self.seen.all().insert(attachment.hook.clone(), Seen::default());
             if seen.is_none_or(|seen| seen.revision.is_some() || !seen.ours.is_empty()) {
-                self.event(kind, &attachment.hook, format!("{id}: {what}; delete the endpoint"));
+                self.event(loss.kind(), &attachment.hook, format!("{id}: {loss}; delete the endpoint"));
             }
         } else {
             links::unpin(&naming::pin(&self.paths.bpffs, id))?;
             self.executor.forget_replaced(id)?;
             self.store.settle(|changes| changes.remove::<Attachment>(id))?;
             self.remove_unused_maps()?;
-            self.event(kind, &attachment.hook, format!("{id}: {what}; dropped ({failure})"));
+            self.event(loss.kind(), &attachment.hook, format!("{id}: {loss}; dropped ({failure})"));
         }
         Ok(false)
-    }
-
-    async fn whereabouts(&self, attachment: &Attachment) -> Result<Whereabouts, Failure> {
-        let hook = &attachment.hook;
-        let netns = match &attachment.netns {
-            None => Some(self.netns.clone()),
-            Some(path) => Netns::open(path).ok(),
-        };
-        let netns = netns.filter(|netns| netns.id() == hook.netns);
-        let device = match &netns {
-            Some(netns) => Devices::open(netns)?.by_index(hook.ifindex).await?,
-            None => None,
-        };
-        let gone = if netns.is_some() { Whereabouts::DeviceGone } else { Whereabouts::NamespaceGone };
-        let pin = naming::pin(&self.paths.bpffs, &attachment.id);
-        if hook.point.is_legacy() {
-            let (Some(netns), Some(device)) = (netns, device) else { return Ok(gone) };
-            let chain = match links::query(hook, &netns) {
-                Ok(chain) => self.inventory.annotated(chain)?,
-                Err(LinkError::DeviceGone { .. }) => return Ok(gone),
-                Err(error) => return Err(error.into()),
-            };
-            let there = chain.entries.iter().any(|entry| entry.attachment.as_deref() == Some(&attachment.id));
-            let there = there && pin.exists();
-            return Ok(match (there, device.name == hook.device) {
-                (false, _) => Whereabouts::Detached,
-                (true, true) => Whereabouts::InPlace,
-                (true, false) => renamed(attachment, device.name),
-            });
-        }
-        let alive = match Link::open_pinned(&pin) {
-            Ok(link) => link.info()?.ifindex.is_some(),
-            Err(LinkError::NoPin { .. }) => false,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(match (device, alive) {
-            (Some(_), false) => Whereabouts::Detached,
-            (Some(device), true) if device.name == hook.device => Whereabouts::InPlace,
-            (Some(device), true) if self.runs_here(attachment, netns.as_ref()) => {
-                renamed(attachment, device.name)
-            }
-            (_, true) => self.search(attachment).await?.unwrap_or(Whereabouts::InPlace),
-            (None, false) => gone,
-        })
-    }
-
-    fn runs_here(&self, attachment: &Attachment, netns: Option<&Netns>) -> bool {
-        let chain = netns.and_then(|netns| links::query(&attachment.hook, netns).ok());
-        chain.is_some_and(|chain| chain.entries.iter().any(|entry| entry.link == attachment.link))
-    }
-
-    /// The namespace that a device was moved to, with the program on it.
-    async fn search(&self, attachment: &Attachment) -> Result<Option<Whereabouts>, Failure> {
-        let Some(index) = Link::open_pinned(&naming::pin(&self.paths.bpffs, &attachment.id))?.info()?.ifindex
-        else {
-            return Ok(None);
-        };
-        for found in tokio::task::spawn_blocking(netns::all).await?? {
-            let hook = Hook { netns: found.netns.id(), ifindex: index, ..attachment.hook.clone() };
-            let here = links::query(&hook, &found.netns)
-                .is_ok_and(|chain| chain.entries.iter().any(|entry| entry.link == attachment.link));
-            let path = found.names.first().cloned();
-            let own = found.netns.id() == self.netns.id();
-            if here && (own || path.is_some()) {
-                let device = Devices::open(&found.netns)?.by_index(index).await?;
-                let device = device.map_or_else(|| hook.device.clone(), |device| device.name);
-                let netns = if own { None } else { path };
-                return Ok(Some(Whereabouts::Moved(Hook { device, ..hook }, netns)));
-            }
-        }
-        Ok(None)
     }
 
     fn event(&self, kind: EventKind, hook: &Hook, message: String) {
         self.events.add(kind, hook.to_string(), message);
     }
-}
-
-fn renamed(attachment: &Attachment, device: String) -> Whereabouts {
-    Whereabouts::Moved(Hook { device, ..attachment.hook.clone() }, attachment.netns.clone())
 }

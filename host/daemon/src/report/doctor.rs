@@ -6,14 +6,14 @@ use netloom_core::{
     reserved::Reserved,
 };
 use netloom_kernel::{
-    links::{self, Link, Shadow},
+    links::{self, Shadow},
     netns::Netns,
     sockets::{Destroyer, Finder},
     stack::Refusal,
 };
 
 use super::Report;
-use crate::{failure::Failure, naming, uplinks::Ways};
+use crate::{failure::Failure, inventory::presence::Presence, uplinks::Ways};
 
 impl Report {
     /// Looks at everything once.
@@ -31,7 +31,7 @@ impl Report {
             findings.extend(address_findings(&endpoint, &reserved));
         }
         for (_, attachment) in self.store.all::<Attachment>()? {
-            findings.extend(self.attachment_findings(&attachment));
+            findings.extend(self.attachment_findings(&attachment).await);
         }
         findings.extend(self.endpoints.pools().await?.iter().filter_map(pool_finding));
         findings.extend(self.mends.fights());
@@ -170,26 +170,16 @@ impl Report {
         })
     }
 
-    fn attachment_findings(&self, attachment: &Attachment) -> Vec<Finding> {
-        let subject = format!("attachment {}", attachment.id);
-        if !attachment.hook.point.is_legacy() {
-            let pin = naming::pin(&self.paths.bpffs, &attachment.id);
-            let attached = Link::open_pinned(&pin).and_then(|link| link.info());
-            let trouble = match attached {
-                Ok(info) if info.ifindex.is_some() => None,
-                Ok(_) => Some(format!("its device {} is gone", attachment.hook.device)),
-                Err(error) => Some(error.to_string()),
-            };
-            if let Some(message) = trouble {
-                return vec![finding(
-                    "error",
-                    &subject,
-                    message,
-                    "restart netloomd, which adopts or drops it",
-                )];
+    async fn attachment_findings(&self, attachment: &Attachment) -> Vec<Finding> {
+        let message = match self.inventory.presence(attachment).await {
+            Ok(Presence::InPlace | Presence::Moved(..)) => {
+                return self.shadowed(attachment).into_iter().collect();
             }
-        }
-        self.shadowed(attachment).into_iter().collect()
+            Ok(Presence::Lost(loss)) => format!("it is not at {}: {loss}", attachment.hook),
+            Err(failure) => failure.to_string(),
+        };
+        let subject = format!("attachment {}", attachment.id);
+        vec![finding("error", &subject, message, "restart netloomd, which adopts or drops it")]
     }
 
     /// Programs and filters that no packet reaches, on any device of the node and wherever we have attachments.
