@@ -69,7 +69,7 @@ impl Inventory {
         };
         let netns = netns.filter(|netns| netns.id() == hook.netns);
         let device = match &netns {
-            Some(netns) => Devices::open(netns)?.by_index(hook.ifindex).await?,
+            Some(netns) => self.devices_of(netns)?.by_index(hook.ifindex).await?,
             None => None,
         };
         let gone = if netns.is_some() { Loss::DeviceGone } else { Loss::NamespaceGone };
@@ -105,6 +105,12 @@ impl Inventory {
         })
     }
 
+    /// The node's own are asked over the connection that is there: a start asks for each attachment.
+    fn devices_of(&self, netns: &Netns) -> Result<Devices, Failure> {
+        let own = netns.id() == self.netns.id();
+        if own { Ok(self.devices.clone()) } else { Ok(Devices::open(netns)?) }
+    }
+
     fn runs_here(&self, attachment: &Attachment, netns: Option<&Netns>) -> bool {
         let chain = netns.and_then(|netns| links::query(&attachment.hook, netns).ok());
         chain.is_some_and(|chain| chain.entries.iter().any(|entry| entry.link == attachment.link))
@@ -123,7 +129,7 @@ impl Inventory {
             let path = found.names.first().cloned();
             let own = found.netns.id() == self.netns.id();
             if here && (own || path.is_some()) {
-                let device = Devices::open(&found.netns)?.by_index(index).await?;
+                let device = self.devices_of(&found.netns)?.by_index(index).await?;
                 let device = device.map_or_else(|| hook.device.clone(), |device| device.name);
                 let netns = if own { None } else { path };
                 return Ok(Some(Presence::Moved(Hook { device, ..hook }, netns)));
