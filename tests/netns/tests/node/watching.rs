@@ -16,7 +16,12 @@ use netloom_netns_tests::{Node, ObjectFile, Way, on_ways};
 
 use crate::moves::attach_type;
 
-on_ways!(tc tcx netkit: what_was_on_a_device_that_is_deleted_is_dropped_and_nothing_leaks);
+on_ways!(
+    tc tcx netkit:
+    what_was_on_a_device_that_is_deleted_is_dropped_and_nothing_leaks,
+    what_nobody_watches_is_missed_by_the_doctor_and_attached_anew_at_a_start,
+    a_start_follows_a_device_that_has_another_name_since,
+);
 on_ways!(
     tcx netkit:
     a_program_that_another_tool_detaches_is_attached_anew_in_its_place,
@@ -31,7 +36,12 @@ fn node() -> (Node, Netns) {
 
 /// The same with a device of a way's kind.
 fn node_on(way: Way) -> (Node, Netns) {
-    let node = Node::configured("[attachments]\nwatch_ms = 50\n");
+    node_that_looks(50, way)
+}
+
+/// The same with a daemon that looks at chains every so many milliseconds, or never with 0.
+fn node_that_looks(every: u32, way: Way) -> (Node, Netns) {
+    let node = Node::configured(&format!("[attachments]\nwatch_ms = {every}\n"));
     let peer = Netns::new("peer");
     node.netns.link("10.9.0.1/24").of(way.device()).named("d0").to(&peer, "10.9.0.2/24");
     (node, peer)
@@ -198,6 +208,44 @@ fn what_was_on_a_device_that_is_deleted_is_dropped_and_nothing_leaks(way: Way) {
     assert!(!node.daemon.paths().bpffs.join("shared/gone").exists());
 }
 
+fn what_nobody_watches_is_missed_by_the_doctor_and_attached_anew_at_a_start(way: Way) {
+    let (mut node, _peer) = node_that_looks(0, way);
+    let id = attach(&node, netloom_test_programs::OBSERVER, "flows", way.request(json!({})));
+    let missed = |node: &Node| {
+        let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
+        let of_it =
+            doctor.findings.into_iter().filter(|finding| finding.subject == format!("attachment {id}"));
+        of_it.map(|finding| finding.message).collect::<Vec<_>>()
+    };
+    assert_eq!(missed(&node), Vec::<String>::new());
+    if way == Way::Tc {
+        let _ = node.netns.command(&["tc", "filter", "delete", "dev", "d0", "ingress"]).expect_ok();
+    } else {
+        let link = chain_without_locks(&node, way)[0];
+        bpf::link_detach(bpf::link_by_id(link).unwrap().as_fd()).unwrap();
+    }
+    let told = missed(&node);
+    assert!(told.len() == 1 && told[0].contains("somebody else detached it"), "{told:?}");
+    node.daemon.stop();
+    node.daemon.restart();
+    assert_eq!(node.status().adoption.reattached, 1);
+    assert_eq!(ours(&node.chains("d0")[0]), ["flows"]);
+    assert_eq!(missed(&node), Vec::<String>::new());
+}
+
+fn a_start_follows_a_device_that_has_another_name_since(way: Way) {
+    let (mut node, _peer) = node_that_looks(0, way);
+    let id = attach(&node, netloom_test_programs::OBSERVER, "flows", way.request(json!({})));
+    node.daemon.kill9();
+    node.netns.ip(&["link", "set", "d0", "down"]);
+    node.netns.ip(&["link", "set", "d0", "name", "d7"]);
+    node.daemon.restart();
+    let status = node.status();
+    assert_eq!((status.adoption.attachments, status.adoption.reattached), (1, 0), "{:?}", status.adoption);
+    assert_eq!((&status.attachments[0].id, status.attachments[0].hook.device.as_str()), (&id, "d7"));
+    assert_eq!(ours(&node.chains("d7")[0]), ["flows"]);
+}
+
 fn a_program_goes_with_its_device_to_another_namespace(way: Way) {
     let (node, _peer) = node_on(way);
     let other = Netns::new("other");
@@ -252,10 +300,10 @@ struct Vandal {
 }
 
 impl Vandal {
-    /// Between its changes. An emulated daemon, which takes a tenth of a second to look and decide, would meet every
-    /// single one.
+    /// Between its changes. A daemon that takes longer to look and decide would meet every single one: milliseconds on a
+    /// busy machine, a tenth of a second where it is emulated.
     fn pause() -> Duration {
-        Duration::from_millis(if emulated() { 150 } else { 2 })
+        Duration::from_millis(if emulated() { 150 } else { 10 })
     }
 
     /// Works until it is told to stop; afterwards its last programs are attached.
