@@ -17,7 +17,7 @@ const VARIABLE: &str = "NETLOOM_OWN_CGROUP";
 /// How long what was killed may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// It is removed with this value.
+/// Whoever made it removes it.
 pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {

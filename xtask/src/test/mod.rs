@@ -167,7 +167,9 @@ impl Suite<'_> {
             // The tests of a procedural macro load the standard library, as the compiler does.
             command.env("LD_LIBRARY_PATH", libraries.trim());
         }
-        let finished = watch(&mut command, |_| {})?;
+        let finished = watch(&mut command, |_| {});
+        let removed = cgroup.map_or(Ok(()), Cgroup::remove);
+        let finished = finished?;
         let ended = match finished.status.code() {
             Some(0) => Ok(()),
             Some(124 | 137) => Err(format!("no end within {PATIENCE_SECONDS} s; it was killed")),
@@ -175,7 +177,7 @@ impl Suite<'_> {
         };
         let report = libtest::read(&finished.output);
         progress.program(&program.name, &report, &ended, &finished.output);
-        cgroup.map_or(Ok(()), Cgroup::remove)
+        removed
     }
 }
 
