@@ -114,7 +114,7 @@ fn writable(node: &Node) -> bool {
 /// Tries to add one service after another, until the disk is full: how many were added, and the refusal.
 fn add_services_until_refused(node: &Node) -> (usize, (u16, String, String)) {
     for number in 0..500 {
-        let vip = format!("10.96.{}.{}:80", number / 250, number % 250 + 1);
+        let vip = format!("10.95.{}.{}:80", number / 250, number % 250 + 1);
         let service = json!({ "name": format!("s{number}"), "vip": vip, "protocol": "tcp", "backends": ["10.0.0.1:80"] });
         let added = node.daemon.post::<serde_json::Value>("/v1/services", &service);
         if added.is_err() {
