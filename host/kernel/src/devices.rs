@@ -26,6 +26,7 @@ use std::{
         Arc, Mutex as StdMutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use futures::TryStreamExt;
@@ -69,7 +70,7 @@ struct Connection {
 struct Served {
     handle: rtnetlink::Handle,
     task: AbortHandle,
-    /// The socket failed, and with it every request that had no answer yet.
+    /// It is of no use any more, nor is what has no answer yet: the socket failed, or an answer did not come.
     lost: Arc<AtomicBool>,
 }
 
@@ -105,6 +106,20 @@ impl Drop for Served {
     }
 }
 
+/// The answer to a request of a connection that may be lost meanwhile.
+async fn answered<T>(
+    request: impl Future<Output = Result<T, rtnetlink::Error>>,
+    lost: &AtomicBool,
+    patience: Duration,
+) -> Result<T, rtnetlink::Error> {
+    let Ok(answer) = tokio::time::timeout(patience, request).await else {
+        lost.store(true, Ordering::Release);
+        return Err(error::of(libc::ETIMEDOUT));
+    };
+    let answer = answer?;
+    if lost.load(Ordering::Acquire) { Err(rtnetlink::Error::RequestFailed) } else { Ok(answer) }
+}
+
 impl Devices {
     /// Connects to a namespace's rtnetlink. Needs a tokio runtime, on which a task serves the connection.
     ///
@@ -137,12 +152,7 @@ impl Devices {
         F: Future<Output = Result<T, rtnetlink::Error>>,
     {
         let (handle, lost) = self.connected();
-        let Ok(answer) = tokio::time::timeout(PATIENCE, ask(handle)).await else {
-            lost.store(true, Ordering::Release);
-            return Err(error::of(libc::ETIMEDOUT));
-        };
-        let answer = answer?;
-        if lost.load(Ordering::Acquire) { Err(rtnetlink::Error::RequestFailed) } else { Ok(answer) }
+        answered(ask(handle), &lost, PATIENCE).await
     }
 
     /// The namespace.
@@ -330,4 +340,21 @@ impl Devices {
 /// The attribute of a list that a closure picks.
 fn attribute<'a, T>(message: &'a LinkMessage, pick: impl Fn(&'a LinkAttribute) -> Option<T>) -> Option<T> {
     message.attributes.iter().find_map(pick)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_does_not_come_is_lost_and_one_that_is_lost_answers_nothing() {
+        let (lost, moment) = (AtomicBool::new(false), Duration::from_millis(10));
+        assert!(answered(ready(Ok(())), &lost, moment).await.is_ok());
+        let silent = answered(pending::<Result<(), _>>(), &lost, moment).await.unwrap_err();
+        assert!(error::is(&silent, libc::ETIMEDOUT) && lost.load(Ordering::Acquire));
+        let late = answered(ready(Ok(())), &lost, moment).await.unwrap_err();
+        assert!(matches!(late, rtnetlink::Error::RequestFailed));
+    }
 }

@@ -60,18 +60,11 @@ pub(crate) fn connect(protocol: isize) -> io::Result<Socket> {
 
 /// The messages that come next.
 pub(crate) fn receive(socket: &Socket) -> io::Result<Vec<u8>> {
-    match socket.recv_from_full() {
-        Ok((bytes, _)) => Ok(bytes),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(silent()),
-        Err(error) => Err(error),
-    }
-}
-
-fn silent() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("the kernel has not answered for {} s", PATIENCE.as_secs()),
-    )
+    let (bytes, _) = socket.recv_from_full().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::from_raw_os_error(libc::ETIMEDOUT),
+        _ => error,
+    })?;
+    Ok(bytes)
 }
 
 fn read(protocol: isize, request: u16, body: &[u8]) -> io::Result<Reading> {

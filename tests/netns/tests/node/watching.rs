@@ -26,6 +26,7 @@ on_ways!(
     tcx netkit:
     a_program_that_another_tool_detaches_is_attached_anew_in_its_place,
     a_program_goes_with_its_device_to_another_namespace,
+    a_start_follows_a_device_to_another_namespace,
     a_tool_that_attaches_and_detaches_all_the_time_neither_disturbs_our_order_nor_loses_its_own,
 );
 
@@ -244,6 +245,18 @@ fn a_start_follows_a_device_that_has_another_name_since(way: Way) {
     assert_eq!((status.adoption.attachments, status.adoption.reattached), (1, 0), "{:?}", status.adoption);
     assert_eq!((&status.attachments[0].id, status.attachments[0].hook.device.as_str()), (&id, "d7"));
     assert_eq!(ours(&node.chains("d7")[0]), ["flows"]);
+}
+
+fn a_start_follows_a_device_to_another_namespace(way: Way) {
+    let (mut node, _peer) = node_that_looks(0, way);
+    let other = Netns::new("other");
+    attach(&node, netloom_test_programs::OBSERVER, "flows", way.request(json!({})));
+    node.daemon.kill9();
+    node.netns.ip(&["link", "set", "d0", "netns", other.name()]);
+    node.daemon.restart();
+    let status = node.status();
+    assert_eq!((status.adoption.attachments, status.adoption.reattached), (1, 0), "{:?}", status.adoption);
+    assert_eq!(status.attachments[0].netns, Some(other.path()));
 }
 
 fn a_program_goes_with_its_device_to_another_namespace(way: Way) {
