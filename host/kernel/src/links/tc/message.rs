@@ -6,8 +6,8 @@ use netlink_packet_route::{
 };
 use netloom_core::model::{Hook, HookPoint, ProgramId};
 
-use super::{AnyFilter, socket::Answer};
-use crate::{links::name_and_tag, programs::Program};
+use super::AnyFilter;
+use crate::{links::name_and_tag, netlink::Message, programs::Program};
 
 use std::os::fd::AsRawFd;
 
@@ -134,7 +134,7 @@ pub(super) fn new_mark(hook: &Hook) -> RouteNetlinkMessage {
 
 /// A filter in the first chain, the only one packets reach by themselves. The kernel lists each priority once more
 /// with handle 0.
-pub(super) fn filter(answer: &Answer, hook: &Hook) -> Option<Filter> {
+pub(super) fn filter(answer: &Message, hook: &Hook) -> Option<Filter> {
     let Parsed { header, kind, options, chain } = parse(answer, hook)?;
     let handle = u32::from(header.handle);
     if handle == 0 || chain != 0 {
@@ -148,7 +148,7 @@ pub(super) fn filter(answer: &Answer, hook: &Hook) -> Option<Filter> {
     Some(Filter { priority, handle, kind, protocol, program, direct_action, decides })
 }
 
-pub(super) fn qdisc(answer: &Answer, hook: &Hook) -> Option<Qdisc> {
+pub(super) fn qdisc(answer: &Message, hook: &Hook) -> Option<Qdisc> {
     // Kernels list every device's, whichever was asked for.
     match parse(answer, hook)?.kind.as_str() {
         "clsact" => Some(Qdisc::Clsact),
@@ -157,7 +157,7 @@ pub(super) fn qdisc(answer: &Answer, hook: &Hook) -> Option<Qdisc> {
     }
 }
 
-pub(super) fn chain(answer: &Answer, hook: &Hook) -> Option<u32> {
+pub(super) fn chain(answer: &Message, hook: &Hook) -> Option<u32> {
     parse(answer, hook).map(|parsed| parsed.chain)
 }
 
@@ -168,7 +168,7 @@ struct Parsed {
     chain: u32,
 }
 
-fn parse(answer: &Answer, hook: &Hook) -> Option<Parsed> {
+fn parse(answer: &Message, hook: &Hook) -> Option<Parsed> {
     let header = TcHeader::parse(&answer.payload).ok()?;
     // A shared block's filters and chains are listed for each of its devices, and name none.
     if ![hook.ifindex.0, TcHeader::TCM_IFINDEX_MAGIC_BLOCK].contains(&header.index.cast_unsigned()) {
