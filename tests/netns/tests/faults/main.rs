@@ -82,19 +82,20 @@ impl World {
         let injection = Injection::set(process, fault);
         let asked = (operation.asked)(self);
         let met = injection.end();
-        // strace may be ended before it writes down that it has killed.
-        let killed = !Path::new(&format!("/proc/{process}/exe")).exists();
+        let gone = !Path::new(&format!("/proc/{process}/exe")).exists();
         println!(
             "{} with {fault:?}: {met} met, {:?}",
             operation.name,
             asked.as_ref().err().map(ToString::to_string)
         );
+        // strace may be ended before it writes down that it has killed.
+        let killed = gone && matches!(fault.effect, Effect::Kills);
         if met == 0 && !killed {
             asked.unwrap_or_else(|error| panic!("without a fault: {error}"));
             self.clear();
             return false;
         }
-        if killed {
+        if gone {
             self.node.daemon.kill9();
             self.node.daemon.restart();
         }

@@ -37,12 +37,12 @@ fn node() -> (Node, Netns) {
 
 /// The same with a device of a way's kind.
 fn node_on(way: Way) -> (Node, Netns) {
-    node_that_looks(50, way)
+    node_with("watch_ms = 50", way)
 }
 
-/// The same with a daemon that looks at chains every so many milliseconds, or never with 0.
-fn node_that_looks(every: u32, way: Way) -> (Node, Netns) {
-    let node = Node::configured(&format!("[attachments]\nwatch_ms = {every}\n"));
+/// The same with other settings of attachments.
+fn node_with(settings: &str, way: Way) -> (Node, Netns) {
+    let node = Node::configured(&format!("[attachments]\n{settings}\n"));
     let peer = Netns::new("peer");
     node.netns.link("10.9.0.1/24").of(way.device()).named("d0").to(&peer, "10.9.0.2/24");
     (node, peer)
@@ -210,7 +210,7 @@ fn what_was_on_a_device_that_is_deleted_is_dropped_and_nothing_leaks(way: Way) {
 }
 
 fn what_nobody_watches_is_missed_by_the_doctor_and_attached_anew_at_a_start(way: Way) {
-    let (mut node, _peer) = node_that_looks(0, way);
+    let (mut node, _peer) = node_with("watch_ms = 0", way);
     let id = attach(&node, netloom_test_programs::OBSERVER, "flows", way.request(json!({})));
     let missed = |node: &Node| {
         let doctor: Doctor = node.daemon.get("/v1/doctor").unwrap();
@@ -235,7 +235,7 @@ fn what_nobody_watches_is_missed_by_the_doctor_and_attached_anew_at_a_start(way:
 }
 
 fn a_start_follows_a_device_that_has_another_name_since(way: Way) {
-    let (mut node, _peer) = node_that_looks(0, way);
+    let (mut node, _peer) = node_with("watch_ms = 0", way);
     let id = attach(&node, netloom_test_programs::OBSERVER, "flows", way.request(json!({})));
     node.daemon.kill9();
     node.netns.ip(&["link", "set", "d0", "down"]);
@@ -248,7 +248,7 @@ fn a_start_follows_a_device_that_has_another_name_since(way: Way) {
 }
 
 fn a_start_follows_a_device_to_another_namespace(way: Way) {
-    let (mut node, _peer) = node_that_looks(0, way);
+    let (mut node, _peer) = node_with("watch_ms = 0", way);
     let other = Netns::new("other");
     attach(&node, netloom_test_programs::OBSERVER, "flows", way.request(json!({})));
     node.daemon.kill9();
@@ -313,10 +313,10 @@ struct Vandal {
 }
 
 impl Vandal {
-    /// Between its changes. A daemon that takes longer to look and decide would meet every single one: milliseconds on a
-    /// busy machine, a tenth of a second where it is emulated.
+    /// Between its changes. An emulated daemon, which takes a tenth of a second to look and decide, would meet every
+    /// single one.
     fn pause() -> Duration {
-        Duration::from_millis(if emulated() { 150 } else { 10 })
+        Duration::from_millis(if emulated() { 150 } else { 2 })
     }
 
     /// Works until it is told to stop; afterwards its last programs are attached.
@@ -375,7 +375,8 @@ impl Drop for StopOnDrop<'_> {
 fn a_tool_that_attaches_and_detaches_all_the_time_neither_disturbs_our_order_nor_loses_its_own(way: Way) {
     // Longer than the daemon looks back on before it calls it a fight.
     let time = Duration::from_secs(if emulated() { 12 } else { 30 });
-    let (node, _peer) = node_on(way);
+    // A daemon that is kept busy by others meets many changes in a row.
+    let (node, _peer) = node_with("watch_ms = 50\nattempts = 1000", way);
     let attach = |owner: &str, priority: i32| {
         attach(&node, netloom_test_programs::OBSERVER, owner, way.request(json!({ "priority": priority })))
     };
